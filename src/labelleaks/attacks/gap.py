@@ -1,0 +1,42 @@
+"""The gap attack: a candidate that the target classifies correctly is called a member. One label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from labelleaks.oracle import LabelOracle
+from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory
+
+__all__ = ["Gap"]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Member iff the target's label is the true label.
+
+    The score is 1 for correct and 0 for misclassified candidates, so its ROC is one point and its accuracy on as many
+    members as non-members is exactly 0.5 + (train accuracy - test accuracy) / 2.
+
+    Source: Yeom, Giacomelli, Fredrikson, Jha, "Privacy Risk in Machine Learning", CSF 2018, section 3.
+    """
+
+    name: ClassVar[str] = "gap"
+    needs: ClassVar[frozenset[str]] = frozenset()
+    is_distance: ClassVar[bool] = False
+
+    def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
+        return Cost(least=1, most=1)
+
+    def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
+        everyone = torch.arange(len(candidates), device=candidates.device)
+        correct = oracle.query(candidates.x, everyone, phase="correct") == candidates.y
+        value = correct.to(torch.float64)
+        return Scores(
+            value=value,
+            status=torch.where(correct, int(Status.DONE), int(Status.MISCLASSIFIED)),
+            queries=torch.ones_like(everyone),
+            trajectory=Trajectory((1,), value[None]),
+        )

@@ -1,0 +1,240 @@
+"""The only door to a target: every row that is sent is billed first, to a candidate or to set-up.
+
+One run has one :class:`Gate` (target, ledger, total budget, journal). Each attack gets a :class:`LabelOracle`, a view
+with an account for each of its candidates. A query that an account cannot pay for is refused before anything is sent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from labelleaks.errors import BudgetExceeded, LabelLeaksError, TargetError
+from labelleaks.types import Predict
+
+__all__ = ["SETUP", "Budget", "Gate", "LabelOracle", "Ledger"]
+
+SETUP = -1
+"""Owner of rows that belong to no candidate: relabelling, random inputs for a threshold, probes of the target."""
+
+Progress = Callable[[str, int], None]
+"""Called with (phase, rows answered) after each call of the target."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many labels may be bought.
+
+    Args:
+        per_candidate: labels per candidate and attack; None: no limit.
+        total: rows that may be sent in the whole run, set-up included; None: no limit.
+    """
+
+    per_candidate: int | None = None
+    total: int | None = None
+
+
+@dataclass(eq=False)
+class Ledger:
+    """What was sent, for whom and why. Rows are counted when they are sent, whatever the target makes of them."""
+
+    setup: dict[str, int] = field(default_factory=dict)
+    """Rows of owner -1, by phase (``"transfer.relabel"``)."""
+    candidates: dict[str, Tensor] = field(default_factory=dict)
+    """Rows by phase (``"boundary.gradient"``): int64 (n,) each."""
+    calls: int = 0
+    """Calls of the target."""
+    seconds: float = 0.0
+    """Time spent inside the target."""
+    cached: int = 0
+    """Rows answered from the journal instead of the target; not in any other count."""
+    retries: int = 0
+    """Rows sent again after a failure (remote targets)."""
+
+    @property
+    def rows(self) -> int:
+        """All rows that the target saw."""
+        return self.setup_rows + sum(int(rows.sum()) for rows in self.candidates.values())
+
+    @property
+    def setup_rows(self) -> int:
+        """Rows billed to set-up."""
+        return sum(self.setup.values())
+
+    def by_phase(self) -> dict[str, int]:
+        """Rows by phase, set-up phases included, in the order of first use."""
+        found = dict(self.setup)
+        for phase, rows in self.candidates.items():
+            found[phase] = found.get(phase, 0) + int(rows.sum())
+        return found
+
+    def bill(self, owner: Tensor, phase: str, accounts: int) -> None:
+        """Enter one row for each entry of ``owner`` (int64, -1 = set-up)."""
+        setup = int((owner < 0).sum())
+        if setup:
+            self.setup[phase] = self.setup.get(phase, 0) + setup
+        if setup < len(owner):
+            counts = torch.bincount(owner[owner >= 0], minlength=accounts).cpu()
+            self.candidates[phase] = self.candidates.get(phase, torch.zeros_like(counts)) + counts
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a record says: counts only, nothing that differs between two equal runs."""
+        return {"rows": self.rows, "setup_rows": self.setup_rows, "by_phase": self.by_phase()}
+
+
+class Journal(Protocol):
+    """Recorded answers by the content of the query; see :mod:`labelleaks.journal`."""
+
+    def lookup(self, x: Tensor) -> Tensor:
+        """Return int64 (m,): the recorded label of each row, -1 where there is none."""
+        ...
+
+    def record(self, x: Tensor, labels: Tensor) -> None:
+        """Keep the labels of these rows."""
+        ...
+
+
+class Gate:
+    """Target, ledger and total budget of one run. Attacks never see it; they get a view (:meth:`oracle`).
+
+    Args:
+        predict: the target; asked at most ``batch_rows`` rows at a time, never 0.
+        batch_rows: rows per call.
+        total: rows that may be sent in all; None: no limit.
+        journal: recorded answers to use before the target is asked.
+        progress: told after each call.
+    """
+
+    def __init__(
+        self,
+        predict: Predict,
+        *,
+        batch_rows: int = 1024,
+        total: int | None = None,
+        journal: Journal | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.ledger = Ledger()
+        self._predict = predict
+        self._batch_rows = batch_rows
+        self._total = total
+        self._journal = journal
+        self._progress = progress
+
+    def oracle(self, name: str, accounts: int, budget: int | None) -> LabelOracle:
+        """Open a view with one account of ``budget`` labels for each of ``accounts`` candidates."""
+        return LabelOracle(self, name, accounts, budget, setup=False)
+
+    def setup_oracle(self, name: str, accounts: int = 0, budget: int | None = None) -> LabelOracle:
+        """Open a view whose rows are all billed to set-up, whoever owns them; accounts are still held to ``budget``."""
+        return LabelOracle(self, name, accounts, budget, setup=True)
+
+    def ask(self, x: Tensor, owner: Tensor, phase: str, accounts: int) -> Tensor:
+        """Bill, send and check; int64 (m,) labels. Rows that the journal knows are neither billed nor sent."""
+        labels = torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
+        if self._journal is not None:
+            labels = self._journal.lookup(x).to(x.device)
+            self.ledger.cached += int((labels >= 0).sum())
+        missing = (labels < 0).nonzero().reshape(-1)
+        if self._total is not None and self.ledger.rows + len(missing) > self._total:
+            raise BudgetExceeded(
+                f"{phase}: {len(missing)} more rows would pass the total budget of {self._total} "
+                f"({self.ledger.rows} sent so far); raise budget_total or ask for less"
+            )
+        for part in missing.split(self._batch_rows):
+            everything = len(part) == len(x)
+            rows = x if everything else x[part]
+            answers = self._send(rows, owner if everything else owner[part], phase, accounts)
+            if self._journal is not None:
+                self._journal.record(rows, answers)
+            labels[part] = answers
+            if self._progress is not None:
+                self._progress(phase, len(part))
+        return labels
+
+    def _send(self, x: Tensor, owner: Tensor, phase: str, accounts: int) -> Tensor:
+        self.ledger.bill(owner, phase, accounts)
+        self.ledger.calls += 1
+        began = time.perf_counter()
+        try:
+            labels = self._predict(x)
+        except LabelLeaksError:
+            raise
+        except Exception as error:  # the target is somebody else's code: whatever it raises gets our name and its text
+            raise TargetError(
+                f"the target raised {type(error).__name__} on {len(x)} rows ({phase}): {error}"
+            ) from error
+        finally:
+            self.ledger.seconds += time.perf_counter() - began
+        if labels.dtype != torch.int64 or labels.shape != (len(x),):
+            raise TargetError(
+                f"the target answered {tuple(labels.shape)} {labels.dtype} to {len(x)} rows; one int64 label a row is needed"
+            )
+        return labels.to(x.device)
+
+
+class LabelOracle:
+    """What an attack may do to the target: ask for labels, within the accounts. Final.
+
+    Made by :meth:`Gate.oracle`. ``ledger`` is the run's; ``spent`` counts what this attack needed, cached answers
+    included, so that a replayed run reports the same queries.
+    """
+
+    def __init__(self, gate: Gate, name: str, accounts: int, budget: int | None, *, setup: bool) -> None:
+        self._gate = gate
+        self._name = name
+        self._budget = budget
+        self._setup = setup
+        self._spent = torch.zeros(accounts, dtype=torch.int64)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self._gate.ledger
+
+    @property
+    def spent(self) -> Tensor:
+        """int64 (n,), on the CPU: labels answered so far for each candidate."""
+        return self._spent.clone()
+
+    def remaining(self) -> Tensor:
+        """int64 (n,), on the CPU: labels that each candidate may still buy."""
+        if self._budget is None:
+            return torch.full_like(self._spent, torch.iinfo(torch.int64).max)
+        return self._budget - self._spent
+
+    def query(self, x: Tensor, owner: Tensor, *, phase: str) -> Tensor:
+        """Ask for the labels of ``x``; row i is billed to candidate ``owner[i]``.
+
+        Args:
+            x: float32 (m, *shape), inside the domain. m = 0 sends nothing.
+            owner: int64 (m,), 0 … n - 1, or -1 for set-up.
+            phase: what the rows are for; the ledger shows it behind the attack's name.
+
+        Returns:
+            int64 (m,) labels on ``x``'s device.
+
+        Raises:
+            BudgetExceeded: an account or the total cannot pay for all of it; nothing was sent.
+            TargetError: the target raised or broke its contract.
+        """
+        if len(x) == 0:
+            return torch.empty(0, dtype=torch.int64, device=x.device)
+        if owner.shape != (len(x),):
+            raise ValueError(f"owner must name one candidate a row: {len(x)} rows, owner of shape {tuple(owner.shape)}")
+        owner = owner.cpu()
+        counts = torch.bincount(owner[owner >= 0], minlength=len(self._spent))
+        if self._budget is not None and bool((self._spent + counts > self._budget).any()):
+            worst = int((self._spent + counts).argmax())
+            raise BudgetExceeded(
+                f"{self._name}.{phase}: candidate {worst} has {self._budget - int(self._spent[worst])} of "
+                f"{self._budget} labels left and {int(counts[worst])} were asked for"
+            )
+        billed = torch.full_like(owner, SETUP) if self._setup else owner
+        labels = self._gate.ask(x, billed, f"{self._name}.{phase}", len(self._spent))
+        self._spent += counts
+        return labels
