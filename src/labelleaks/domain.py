@@ -140,7 +140,6 @@ class Box:
     def check(self, x: Tensor, what: str) -> None:
         low, high = self._bounds(x.device)
         try:
-            torch.broadcast_shapes(low.shape, high.shape, x.shape[1:])
             fits = torch.broadcast_shapes(low.shape, high.shape, x.shape[1:]) == x.shape[1:]
         except RuntimeError:
             fits = False

@@ -173,7 +173,8 @@ class Gate:
             self.ledger.seconds += time.perf_counter() - began
         if labels.dtype != torch.int64 or labels.shape != (len(x),):
             raise TargetError(
-                f"the target answered {tuple(labels.shape)} {labels.dtype} to {len(x)} rows; one int64 label a row is needed"
+                f"the target answered {tuple(labels.shape)} {labels.dtype} to {len(x)} rows; "
+                "one int64 label a row is needed"
             )
         return labels.to(x.device)
 
