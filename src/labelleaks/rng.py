@@ -53,6 +53,8 @@ def content_keys(x: Tensor, y: Tensor | None = None) -> Tensor:
     Returns:
         int64 (n,) on ``x``'s device: equal for equal rows, whatever their position.
     """
+    if len(x) == 0:
+        return torch.empty(0, dtype=torch.int64, device=x.device)
     rows = x.detach().reshape(len(x), -1).contiguous().cpu().numpy()
     labels = None if y is None else y.detach().cpu().to(torch.int64).numpy()
     keys = []

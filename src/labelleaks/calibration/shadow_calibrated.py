@@ -1,0 +1,102 @@
+"""A threshold from a simulation on shadow rows: the whole attack on a stand-in target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labelleaks import metrics, rng, shadows
+from labelleaks.calibration.base import Held, Setting, Threshold, own_oracle, own_scores, values
+from labelleaks.errors import InputError, NeedsError
+from labelleaks.oracle import Gate
+from labelleaks.types import Attack, Candidates, Knowledge, ShadowRows
+
+_LEAST_SHADOW = 50  # rows below which a simulated target, its members and its non-members mean nothing
+
+__all__ = ["ShadowCalibrated"]
+
+
+@dataclass(frozen=True)
+class ShadowCalibrated:
+    """tau of best balanced accuracy in a simulation: the whole attack, on a stand-in target with known members.
+
+    Shadow rows are dealt by content into three parts: the stand-in target is trained on A, so A's rows are members and
+    B's are not; C is what the simulated attacker knows. An attack that needs no shadow rows leaves C to A. All labels
+    are the target's, bought once; everything else happens here and costs nothing.
+
+    Args:
+        most: rows that are scored on each side, at most (chosen by content).
+
+    Source: calibration on one's own shadow model, as in Choquette-Choo et al. 2007.14321 and Salem et al. 1806.01246.
+    """
+
+    most: int = 300
+
+    name: ClassVar[str] = "shadow_calibrated"
+    needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
+    _SHARE_ATTACKER: ClassVar[float] = 0.4
+    _SHARE_NONMEMBERS: ClassVar[float] = 1 / 3
+    """Of what is left to A and B."""
+
+    def __post_init__(self) -> None:
+        if self.most < 1:
+            raise InputError(f"ShadowCalibrated: most must be at least 1, got {self.most}")
+
+    def cost(
+        self, attack: Attack, candidates: Candidates, knowledge: Knowledge, budget: int, holdout: Held = None
+    ) -> int:
+        rows = 0 if knowledge.shadow is None else len(knowledge.shadow)
+        if knowledge.shadow is None or rows < _LEAST_SHADOW:
+            raise NeedsError(
+                f"ShadowCalibrated needs at least {_LEAST_SHADOW} shadow rows to train a stand-in target, got {rows}: "
+                "give shadow=(x,), or use RandomInputs (distances only) or HoldOut"
+            )
+        return 0 if knowledge.shadow.labelled else rows
+
+    def fit(self, setting: Setting) -> Threshold:
+        knowledge = setting.knowledge
+        self.cost(setting.attack, setting.candidates, knowledge, setting.budget)
+        shadow = knowledge.shadow
+        assert shadow is not None
+        x, y = shadow.x, shadow.labels(own_oracle(setting, self.name, 0))
+        a, b, c = self._parts(x, setting)
+        if min(len(a), len(b)) < 5:
+            raise NeedsError(
+                f"ShadowCalibrated: {len(x)} shadow rows hold too few distinct ones to part members from non-members: "
+                "remove repeated rows or give more"
+            )
+        stand_in = shadows.stand_in(x[a], y[a], setting.candidates.classes, knowledge, seed=setting.seed)
+        gate = Gate(stand_in)
+        simulated = replace(
+            knowledge,
+            setup=gate.setup_oracle(setting.attack.name),
+            shadow=ShadowRows(x[c]) if len(c) else None,
+        )
+        scored = torch.cat([a[: self.most], b[: self.most]])
+        member = np.arange(len(scored)) < min(len(a), self.most)
+        there = replace(setting, gate=gate, knowledge=simulated, holdout=None)
+        scores = own_scores(there, own_oracle(there, self.name, len(scored)), x[scored], y[scored])
+        return Threshold(
+            tau=float(metrics.best_threshold(values(scores), member)),
+            objective="balanced accuracy",
+            source=f"a simulated target trained on {len(a)} shadow rows; {int(member.sum())} of its members and "
+            f"{int((~member).sum())} non-members scored",
+        )
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.name, "most": self.most}
+
+    def _parts(self, x: Tensor, setting: Setting) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions of parts A, B, C, each in the order of a hash of the rows' content."""
+        streams = rng.streams(rng.content_keys(x), setting.seed, "shadow calibrated")
+        where = rng.uniform(streams, 1)[:, 0]  # by content: equal rows share a part
+        attacker = self._SHARE_ATTACKER if "shadow" in setting.attack.needs else 0.0
+        outside = (1 - attacker) * self._SHARE_NONMEMBERS
+        order = torch.argsort(streams, stable=True)
+        where = where[order]
+        c, b = where < attacker, (where >= attacker) & (where < attacker + outside)
+        return order[~(b | c)], order[b], order[c]
