@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# The rivals stay out of the project's own environment.
+BENCH  ?= .venv-bench
 
 .PHONY: demo test check bench format clean
 
@@ -23,14 +25,18 @@ check: $(STAMP)           ## what CI runs before the tests: lint, format, strict
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layering.py
 
-bench: $(STAMP)           ## accuracy and overhead of the boundary search, next to ART and foolbox
-	$(BIN)/python -m pip install -q -c constraints.txt -r benchmarks/requirements.txt
-	$(BIN)/python -m benchmarks.overhead
-	$(BIN)/python -m benchmarks.boundary_accuracy
+bench: $(BENCH)/.installed  ## accuracy and overhead of the boundary search, next to ART and foolbox
+	$(BENCH)/bin/python -m benchmarks.overhead
+	$(BENCH)/bin/python -m benchmarks.boundary_accuracy
+
+$(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install -q -c constraints.txt -e . -r benchmarks/requirements.txt
+	touch $@
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) runs .mypy_cache .ruff_cache
