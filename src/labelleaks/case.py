@@ -1,0 +1,429 @@
+"""What `audit`, `infer` and `forecast` share: inputs checked, target opened, costs planned, and nothing sent yet.
+
+The way of a run: :func:`open_case` checks everything that can be checked without the target, ``probe`` asks at most 16
+billed rows, ``score`` runs one attack, ``thresholds`` fits its rules. A :class:`Case` knows no membership.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from labelleaks import attacks as registry
+from labelleaks import calibration, shadows
+from labelleaks.calibration import Setting, Threshold, ThresholdRule
+from labelleaks.domain import Box, Domain
+from labelleaks.errors import InputError, NeedsError, nearest
+from labelleaks.inputs import Inputs, gather
+from labelleaks.journal import Journal
+from labelleaks.oracle import Gate
+from labelleaks.targets import ProbeResult, Target, probe, wrap
+from labelleaks.types import Attack, Candidates, Cost, Knowledge, Scores, ShadowRows
+
+__all__ = ["Case", "Forecast", "ForecastLine", "Planned", "Request", "describe", "open_case"]
+
+PROBE_ROWS = 16
+"""Rows that a run asks before its first attack, at most."""
+HOLDOUT_SHARE = 0.25
+"""Part of the shadow rows that no model trains on, put aside where a threshold rule needs it."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Request:
+    """What a user asked for, as given. The arguments are those of :func:`labelleaks.audit`."""
+
+    target: Any
+    groups: Mapping[str, Any]
+    """Name of the group -> (x, y), Dataset or DataLoader; the candidates are these rows in this order."""
+    attacks: Sequence[str | Attack] | None = None
+    thresholds: Sequence[str | ThresholdRule] | None = None
+    shadow: Any = None
+    starts: Any = None
+    domain: Domain | None = None
+    budget: int = 500
+    budget_total: int | None = None
+    seed: int = 0
+    family: Any = None
+    references: int = 1
+    classes: int | Sequence[Any] | None = None
+    preprocess: Callable[[Any], Any] | None = None
+    device: str | torch.device | None = None
+    batch_rows: int | None = None
+    ids: Sequence[Any] | None = None
+    journal: str | Path | None = None
+    allow_noisy: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """One attack of a run, with what it will cost at most."""
+
+    name: str
+    """As it stands in the record; attacks of one kind are told apart by their settings."""
+    attack: Attack
+    cost: Cost
+    rules: tuple[tuple[ThresholdRule, int], ...]
+    """Threshold rules and their set-up rows."""
+
+
+@dataclass(frozen=True)
+class ForecastLine:
+    """What one attack will ask of the target, at most."""
+
+    name: str
+    labels: int
+    """Per candidate."""
+    rows: int
+    """For all candidates."""
+    setup_rows: int
+    """Relabelling and thresholds."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run will ask of the target, at most; searches that converge or fail early ask less."""
+
+    lines: tuple[ForecastLine, ...]
+    budget: int
+    """Labels per candidate and attack; lower than asked where ``budget_total`` demands it."""
+    probe_rows: int
+    """Rows that were spent on probing (0: nothing was sent)."""
+    rows_per_second: float | None = None
+    """Measured on the probe, None where nothing was sent. A small batch: the run itself is seldom slower."""
+
+    @property
+    def rows(self) -> int:
+        """All rows, set-up and the run's own probe included."""
+        return PROBE_ROWS + sum(line.rows + line.setup_rows for line in self.lines)
+
+    @property
+    def seconds(self) -> float | None:
+        """Time inside the target for all rows, or None where nothing was measured."""
+        return None if self.rows_per_second is None else self.rows / self.rows_per_second
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Everything that a run needs, checked."""
+
+    target: Target
+    gate: Gate
+    inputs: Inputs
+    candidates: Candidates
+    knowledge: Knowledge
+    holdout: ShadowRows | None
+    planned: tuple[Planned, ...]
+    budget: int
+    request: Request
+    shadow_given: int
+    shadow_dropped: int
+    notes: tuple[str, ...] = field(default=())
+
+    def probe(self) -> ProbeResult:
+        """Ask at most 16 billed rows, twice the same; chosen by content, so that their order does not matter."""
+        order = torch.argsort(self.candidates.keys, stable=True)[: PROBE_ROWS // 2]
+        return probe(self.gate.setup_oracle("target"), self.candidates.x[order], allow_noisy=self.request.allow_noisy)
+
+    def score(self, planned: Planned) -> Scores:
+        """Run one attack on all candidates."""
+        oracle = self.gate.oracle(planned.name, len(self.candidates), self.budget)
+        knowledge = replace(self.knowledge, setup=self.gate.setup_oracle(planned.name))
+        return planned.attack.score(oracle, self.candidates, knowledge, seed=self.request.seed)
+
+    def thresholds(self, planned: Planned) -> tuple[Threshold, ...]:
+        """Fit the attack's threshold rules; the candidates' scores have no part in it."""
+        setting = Setting(
+            attack=planned.attack,
+            gate=self.gate,
+            candidates=self.candidates,
+            knowledge=replace(self.knowledge, setup=self.gate.setup_oracle(planned.name)),
+            holdout=self.holdout,
+            budget=self.budget,
+            seed=self.request.seed,
+            encode=self.inputs.encode,
+        )
+        return tuple(rule.fit(setting) for rule, _ in planned.rules)
+
+    def forecast(self, probed: ProbeResult | None = None) -> Forecast:
+        """Say what the run will cost at most."""
+        n = len(self.candidates)
+        lines = [
+            ForecastLine(p.name, p.cost.most, n * p.cost.most, p.cost.setup + sum(rows for _, rows in p.rules))
+            for p in self.planned
+        ]
+        return Forecast(
+            tuple(lines),
+            self.budget,
+            probe_rows=0 if probed is None else probed.rows,
+            rows_per_second=None if probed is None else probed.rows_per_second,
+        )
+
+    def spec(self) -> dict[str, Any]:
+        """Return what was asked for, as JSON types: equal for equal runs."""
+        request = self.request
+        return {
+            "attacks": [{"name": p.name, "attack": p.attack.name, **describe(p.attack)} for p in self.planned],
+            "thresholds": {p.name: [rule.describe() for rule, _ in p.rules] for p in self.planned},
+            "budget": self.budget,
+            "budget_asked": request.budget,
+            "budget_total": request.budget_total,
+            "references": request.references,
+            "family": _name_of(request.family),
+            "preprocess": _name_of(request.preprocess),
+            "starts": 0 if self.knowledge.starts is None else len(self.knowledge.starts),
+            "groups": dict(zip(request.groups, self.inputs.sizes, strict=True)),
+            "candidates": self.digest,
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of all candidates, whatever their order."""
+        return f"{int(torch.sum(self.candidates.keys)) & ((1 << 64) - 1):016x}"
+
+
+@contextmanager
+def open_case(
+    request: Request, *, default_attacks: Callable[[Candidates, bool], list[str]], progress: Any = None
+) -> Iterator[Case]:
+    """Check a request and open its target; on leaving, the target is as it was.
+
+    Raises:
+        InputError: and its kinds, for whatever is wrong with what was given. Nothing was sent.
+    """
+    _check_numbers(request)
+    domain = request.domain if request.domain is not None else Box(0, 1)
+    if not isinstance(domain, Domain):
+        raise InputError(f"domain={domain!r} is not a domain: give Box(0, 1), Binary() or Mixed(...)")
+    inputs = gather(
+        request.groups, shadow=request.shadow, starts=request.starts, domain=domain, classes=request.classes,
+        target=request.target, ids=request.ids, device=request.device,
+    )  # fmt: skip
+    with wrap(
+        request.target,
+        numpy=inputs.numpy,
+        classes=inputs.classes,
+        preprocess=request.preprocess,
+        device=request.device,
+        batch_rows=request.batch_rows,
+        width=inputs.x[0].numel(),
+    ) as target:
+        candidates = Candidates(inputs.x, inputs.y, domain, len(inputs.classes), inputs.ids)
+        with _journal(request.journal, target) as journal:
+            gate = Gate(
+                target,
+                batch_rows=target.batch_rows,
+                total=request.budget_total,
+                journal=journal,
+                progress=progress,
+            )
+            yield _plan(request, inputs, candidates, target, gate, default_attacks)
+
+
+@contextmanager
+def _journal(path: str | Path | None, target: Target) -> Iterator[Journal | None]:
+    if path is None:
+        yield None
+        return
+    with Journal(path, fingerprint=target.fingerprint) as journal:
+        yield journal
+
+
+def _plan(
+    request: Request,
+    inputs: Inputs,
+    candidates: Candidates,
+    target: Target,
+    gate: Gate,
+    default_attacks: Callable[[Candidates, bool], list[str]],
+) -> Case:
+    shadow, dropped = inputs.shadow, 0
+    if shadow is not None:
+        shadow, dropped = shadows.drop_near_duplicates(shadow, candidates)
+    wanted = request.attacks if request.attacks is not None else default_attacks(candidates, shadow is not None)
+    chosen = _named([registry.resolve(attack) for attack in wanted])
+    rules = {name: _rules_for(request.thresholds, attack) for name, attack in chosen.items()}
+    _check_thresholds_used(request.thresholds, rules)
+
+    holdout = None
+    if shadow is not None and any("holdout" in rule.needs for found in rules.values() for rule in found):
+        shadow, holdout = shadows.split_shadow(shadow, HOLDOUT_SHARE, request.seed)
+    knowledge = Knowledge(
+        setup=gate.setup_oracle("setup"),
+        shadow=shadow,
+        starts=inputs.starts,
+        family=request.family,
+        references=request.references,
+    )
+    _check_needs(chosen, knowledge)
+
+    def plan(budget: int) -> tuple[Planned, ...]:
+        return tuple(
+            Planned(
+                name,
+                attack,
+                attack.cost(candidates, knowledge, budget),
+                tuple((rule, rule.cost(attack, candidates, knowledge, budget, holdout)) for rule in rules[name]),
+            )
+            for name, attack in chosen.items()
+        )
+
+    budget, notes = _affordable(request, plan, len(candidates))
+    planned = plan(budget)
+    for p in planned:
+        if p.cost.least > budget:
+            raise NeedsError(
+                f"{p.name} needs at least {p.cost.least} labels per candidate, budget={budget} is below it"
+            )
+    return Case(
+        target=target,
+        gate=gate,
+        inputs=inputs,
+        candidates=candidates,
+        knowledge=knowledge,
+        holdout=holdout,
+        planned=planned,
+        budget=budget,
+        request=request,
+        shadow_given=0 if inputs.shadow is None else len(inputs.shadow),
+        shadow_dropped=dropped,
+        notes=notes,
+    )
+
+
+def _check_numbers(request: Request) -> None:
+    for name, value, least in (
+        ("budget", request.budget, 1),
+        ("budget_total", request.budget_total, 1),
+        ("references", request.references, 1),
+        ("batch_rows", request.batch_rows, 1),
+    ):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise InputError(f"{name}={value!r}: a whole number of at least {least} is needed")
+    if isinstance(request.seed, bool) or not isinstance(request.seed, int):
+        raise InputError(f"seed={request.seed!r}: a whole number is needed")
+
+
+def _named(chosen: Sequence[Attack]) -> dict[str, Attack]:
+    """Give each attack a name of its own: its kind, and the settings that are not defaults where kinds repeat."""
+    if not chosen:
+        raise InputError(f"attacks: name at least one of {', '.join(registry.names())}")
+    kinds = [attack.name for attack in chosen]
+    named: dict[str, Attack] = {}
+    for attack in chosen:
+        name = attack.name
+        if kinds.count(name) > 1:
+            settings = _changed(attack)
+            name = f"{name}({', '.join(f'{k}={v}' for k, v in settings.items())})" if settings else name
+        if name in named:
+            raise InputError(f"attacks: {name} is asked for twice with the same settings")
+        named[name] = attack
+    return named
+
+
+def _changed(attack: Attack) -> dict[str, Any]:
+    if not is_dataclass(attack):
+        return {}
+    given = {f.name: (getattr(attack, f.name), f.default) for f in fields(attack) if f.init}
+    return {name: value for name, (value, default) in given.items() if value != default}
+
+
+def _rules_for(wanted: Sequence[str | ThresholdRule] | None, attack: Attack) -> tuple[ThresholdRule, ...]:
+    """The rules that make sense for an attack; by default random inputs where its score is a distance."""
+    if wanted is None:
+        return (calibration.RandomInputs(),) if attack.is_distance else ()
+    rules = [_rule(rule) for rule in wanted]
+    return tuple(rule for rule in rules if attack.is_distance or not isinstance(rule, calibration.RandomInputs))
+
+
+def _rule(rule: str | ThresholdRule) -> ThresholdRule:
+    if isinstance(rule, str):
+        if rule not in calibration.RULES:
+            raise InputError(f"unknown threshold {rule!r}{nearest(rule, calibration.RULES)}")
+        if rule == calibration.HoldOut.name:
+            raise InputError("threshold 'hold_out' needs its rows: HoldOut(members=(x, y), nonmembers=(x, y))")
+        built: ThresholdRule = calibration.RULES[rule]()
+        return built
+    if not isinstance(rule, ThresholdRule):
+        raise InputError(f"{rule!r} is not a threshold rule; known: {', '.join(sorted(calibration.RULES))}")
+    return rule
+
+
+def _check_thresholds_used(
+    wanted: Sequence[str | ThresholdRule] | None, rules: Mapping[str, tuple[ThresholdRule, ...]]
+) -> None:
+    for rule in map(_rule, wanted or ()):
+        if not any(rule in found for found in rules.values()):
+            raise NeedsError(
+                f"threshold {rule.name} gives a distance, and no attack of this run has a distance for its score: "
+                "add 'boundary', or use ShadowCalibrated(), HoldOut(...) or FixedFPR(...)"
+            )
+
+
+_MEND = {
+    "shadow": "give shadow=(x,), rows of your own from the distribution of the training data",
+    "starts": "give starts=x, inputs to start a search from",
+}
+
+
+def _check_needs(chosen: Mapping[str, Attack], knowledge: Knowledge) -> None:
+    for name, attack in chosen.items():
+        for need in sorted(attack.needs):
+            if getattr(knowledge, need) is None:
+                raise NeedsError(f"attack {name!r} needs {need}: {_MEND.get(need, f'give {need}=')}")
+
+
+def _affordable(request: Request, plan: Callable[[int], tuple[Planned, ...]], n: int) -> tuple[int, tuple[str, ...]]:
+    """The largest budget per candidate, up to the one asked for, whose worst case fits ``budget_total``."""
+    if request.budget_total is None:
+        return request.budget, ()
+
+    def worst(budget: int) -> int:
+        return PROBE_ROWS + sum(n * p.cost.most + p.cost.setup + sum(r for _, r in p.rules) for p in plan(budget))
+
+    if worst(request.budget) <= request.budget_total:
+        return request.budget, ()
+    low, high = 0, request.budget  # worst(low) fits or low is 0; worst(high) does not fit
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if worst(middle) <= request.budget_total else (low, middle)
+    if low == 0:
+        raise NeedsError(
+            f"budget_total={request.budget_total} is below the {worst(1)} rows that this run needs at one label per "
+            f"candidate ({n} candidates, set-up included)"
+        )
+    return low, (
+        f"budget_total={request.budget_total} lowers the budget from {request.budget} to {low} labels per candidate "
+        "and attack, so that the worst case fits",
+    )
+
+
+def describe(settings: Any) -> dict[str, Any]:
+    """Return a dataclass' fields as JSON types (nested dataclasses too)."""
+    return {f.name: _plain(getattr(settings, f.name)) for f in fields(settings)} if is_dataclass(settings) else {}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, Tensor):
+        return {"tensor": list(value.shape)}
+    return {"type": type(value).__name__, **describe(value)} if is_dataclass(value) else _name_of(value)
+
+
+def _name_of(value: Any) -> str | None:
+    """A name without a memory address."""
+    if value is None or isinstance(value, str):
+        return value
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"

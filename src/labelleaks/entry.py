@@ -1,0 +1,393 @@
+"""The five-line entry: :func:`audit` with the truth at hand, :func:`infer` without it, :func:`forecast` before."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from labelleaks import evaluate, flags, progress, record
+from labelleaks.calibration import Threshold, ThresholdRule
+from labelleaks.case import Case, Forecast, Planned, Request, describe, open_case
+from labelleaks.decisions import Decisions
+from labelleaks.domain import Domain
+from labelleaks.errors import InputError, NeedsError
+from labelleaks.record import AttackResult, AuditRecord, LedgerSummary, RunLog
+from labelleaks.targets import ProbeResult
+from labelleaks.types import Attack, Candidates, Scores
+
+__all__ = ["audit", "forecast", "infer"]
+
+_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
+
+
+def audit(
+    target: Any,
+    *,
+    members: Any,
+    nonmembers: Any,
+    attacks: Sequence[str | Attack] | None = None,
+    shadow: Any = None,
+    starts: Any = None,
+    domain: Domain | None = None,
+    budget: int = 500,
+    budget_total: int | None = None,
+    seed: int = 0,
+    thresholds: Sequence[str | ThresholdRule] | None = None,
+    family: Any = None,
+    references: int = 1,
+    classes: int | Sequence[Any] | None = None,
+    preprocess: Callable[[Any], Any] | None = None,
+    device: str | torch.device | None = None,
+    batch_rows: int | None = None,
+    ids: Sequence[Any] | None = None,
+    journal: str | Path | None = None,
+    allow_noisy: bool = False,
+    keep_inputs: bool = True,
+    name: str = "audit",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    show_progress: bool | None = None,
+) -> AuditRecord:
+    """Measure how well label-only attacks tell the target's members from its non-members.
+
+    Args:
+        target: a torch ``nn.Module``, a scikit-learn estimator or pipeline, any callable that answers labels (or
+            scores, which are reduced to the label), or :class:`labelleaks.Recorded` answers.
+        members, nonmembers: (x, y) with x (n, *shape) arrays, tensors or a DataFrame, in the domain's units, and y (n,)
+            true labels; or a torch Dataset or DataLoader of such pairs. Left untouched.
+        attacks: names or configured attacks; default: every attack that these inputs allow.
+        shadow: (x,) or (x, y): further rows from the distribution of the training data, neither members nor candidates.
+        starts: (x,) inputs to start a boundary search from; default: shadow rows, else random ones.
+        domain: which inputs exist; default ``Box(0, 1)``.
+        budget: labels per candidate and attack.
+        budget_total: rows of the whole run, set-up included; the budget is lowered until the worst case fits.
+        seed: equal seeds and inputs give equal results.
+        thresholds: further threshold rules, each shown beside the one that is cross-fitted on the audited rows;
+            default: random inputs for attacks whose score is a distance.
+        family: the shadow models' family: a name, a factory of ``nn.Module`` or a scikit-learn estimator; default: a
+            small CNN for images, an MLP for flat rows. ``references``: how many shadow models.
+        classes: number of classes or their labels; default: what the target says, else the largest label + 1.
+        preprocess: applied to each query before a torch target, e.g. normalisation.
+        device: where the target's inputs live; default: where its parameters are.
+        batch_rows: rows per call of the target.
+        ids: (n,) names of the candidates, members first; default: member-0, …, non-member-0, …
+        journal: a file of recorded answers: nothing in it is asked again, and new answers are added.
+        allow_noisy: go on where the target gives one input different labels.
+        keep_inputs: False leaves the candidates and their perturbed copies out of the record.
+        out: folder to write to: record.json, arrays.npz, candidates.csv, run.json, report.html. After every attack, so
+            that an interrupted run keeps what was finished.
+        overwrite: replace another run in ``out``.
+        show_progress: None: only where standard error is a terminal.
+
+    Returns:
+        the record; rows = members as given, then non-members as given.
+
+    Raises:
+        InputError: what was given cannot be used; no attack query was sent.
+        TargetError: the target failed midway; with ``out``, what was finished is on disk.
+    """
+    request = Request(
+        target=target, groups={"members": members, "nonmembers": nonmembers}, attacks=attacks, thresholds=thresholds,
+        shadow=shadow, starts=starts, domain=domain, budget=budget, budget_total=budget_total, seed=seed, family=family,
+        references=references, classes=classes, preprocess=preprocess, device=device, batch_rows=batch_rows, ids=ids,
+        journal=journal, allow_noisy=allow_noisy,
+    )  # fmt: skip
+    if out is not None:
+        record.check_folder(out, overwrite=overwrite)
+    with (
+        progress.meter(show_progress) as (note, expect),
+        open_case(request, default_attacks=_all_that_fit, progress=note) as case,
+    ):
+        expect(case.forecast().rows)
+        run = _Run(case, name, keep_inputs, None if out is None else Path(out))
+        return run.finish()
+
+
+def infer(
+    target: Any,
+    x: Any,
+    y: Any,
+    *,
+    attack: str | Attack = "boundary",
+    threshold: str | ThresholdRule | Threshold | float | None = None,
+    shadow: Any = None,
+    starts: Any = None,
+    domain: Domain | None = None,
+    budget: int = 500,
+    budget_total: int | None = None,
+    seed: int = 0,
+    family: Any = None,
+    references: int = 1,
+    classes: int | Sequence[Any] | None = None,
+    preprocess: Callable[[Any], Any] | None = None,
+    device: str | torch.device | None = None,
+    batch_rows: int | None = None,
+    ids: Sequence[Any] | None = None,
+    journal: str | Path | None = None,
+    allow_noisy: bool = False,
+    show_progress: bool | None = None,
+) -> Decisions:
+    """Decide for each candidate whether the target was trained on it, without any known member.
+
+    Args:
+        x, y: (n, *shape) candidates in the domain's units and their (n,) true labels.
+        attack: one attack.
+        threshold: a rule, a number (member iff score > it), or None: random inputs for an attack whose score is a
+            distance, 0.5 for gap, a 1 % false-positive rate on held-out shadow rows for the others.
+
+    The other arguments are those of :func:`audit`.
+
+    Raises:
+        InputError: what was given cannot be used, or no threshold can be had for this attack with this knowledge.
+    """
+    rule, fixed = _threshold_for(attack, threshold, shadow is not None)
+    request = Request(
+        target=target, groups={"candidates": (x, y)}, attacks=[attack], thresholds=[] if rule is None else [rule],
+        shadow=shadow, starts=starts, domain=domain, budget=budget, budget_total=budget_total, seed=seed, family=family,
+        references=references, classes=classes, preprocess=preprocess, device=device, batch_rows=batch_rows, ids=ids,
+        journal=journal, allow_noisy=allow_noisy,
+    )  # fmt: skip
+    with (
+        progress.meter(show_progress) as (note, expect),
+        open_case(request, default_attacks=_all_that_fit, progress=note) as case,
+    ):
+        expect(case.forecast().rows)
+        case.probe()
+        (planned,) = case.planned
+        chosen = fixed if fixed is not None else case.thresholds(planned)[0]
+        scores = case.score(planned)
+        value = _numpy(scores.value, np.float64)
+        return Decisions(
+            member=value > chosen.tau,
+            scores=value,
+            status=_numpy(scores.status, np.int64),
+            queries=_numpy(scores.queries, np.int64),
+            threshold=chosen,
+            ids=tuple(case.candidates.ids),
+            attack={"name": planned.name, **describe(planned.attack)},
+            ledger=case.gate.ledger,
+            details={key: detail.detach().cpu().numpy() for key, detail in scores.details.items()},
+        )
+
+
+def forecast(
+    target: Any,
+    *,
+    members: Any,
+    nonmembers: Any,
+    probe: bool = True,
+    attacks: Sequence[str | Attack] | None = None,
+    shadow: Any = None,
+    starts: Any = None,
+    domain: Domain | None = None,
+    budget: int = 500,
+    budget_total: int | None = None,
+    seed: int = 0,
+    thresholds: Sequence[str | ThresholdRule] | None = None,
+    family: Any = None,
+    references: int = 1,
+    classes: int | Sequence[Any] | None = None,
+    preprocess: Callable[[Any], Any] | None = None,
+    device: str | torch.device | None = None,
+    batch_rows: int | None = None,
+    journal: str | Path | None = None,
+    allow_noisy: bool = False,
+) -> Forecast:
+    """Say how many rows an audit with these arguments sends at most, and how long the target takes for them.
+
+    Args:
+        probe: ask the target at most 16 rows to measure its speed; False sends nothing and gives no time.
+
+    The other arguments are those of :func:`audit`.
+    """
+    request = Request(
+        target=target, groups={"members": members, "nonmembers": nonmembers}, attacks=attacks, thresholds=thresholds,
+        shadow=shadow, starts=starts, domain=domain, budget=budget, budget_total=budget_total, seed=seed, family=family,
+        references=references, classes=classes, preprocess=preprocess, device=device, batch_rows=batch_rows,
+        journal=journal, allow_noisy=allow_noisy,
+    )  # fmt: skip
+    with open_case(request, default_attacks=_all_that_fit) as case:
+        return case.forecast(case.probe() if probe else None)
+
+
+def _all_that_fit(candidates: Candidates, has_shadow: bool) -> list[str]:
+    """The default attacks: all that these rows and this knowledge allow."""
+    images = len(candidates.shape) in (2, 3)
+    return ["gap", "noise", *(["augmentation"] if images else []), "boundary", *(["transfer"] if has_shadow else [])]
+
+
+def _threshold_for(
+    attack: str | Attack, threshold: str | ThresholdRule | Threshold | float | None, has_shadow: bool
+) -> tuple[str | ThresholdRule | None, Threshold | None]:
+    """Either a rule to fit or a threshold that needs no fitting."""
+    from labelleaks import attacks as registry
+
+    if isinstance(threshold, Threshold):
+        return None, threshold
+    if isinstance(threshold, int | float) and not isinstance(threshold, bool):
+        if not np.isfinite(threshold):
+            raise InputError(f"threshold={threshold}: a finite number is needed")
+        return None, Threshold(float(threshold), objective="given", source="a number given by the user")
+    if threshold is not None:
+        return threshold, None
+    resolved = registry.resolve(attack)
+    if resolved.name == "gap":
+        return None, Threshold(0.5, objective="correct or not", source="the attack's definition")
+    if resolved.is_distance:
+        return "random_inputs", None
+    if has_shadow:
+        return "fixed_fpr", None
+    raise NeedsError(
+        f"{resolved.name}: a threshold needs shadow=(x,), or threshold= a number, HoldOut(...) or FixedFPR(...); "
+        "only a distance can take one from random inputs"
+    )
+
+
+def _numpy(values: torch.Tensor, dtype: Any) -> NDArray[Any]:
+    return values.detach().cpu().numpy().astype(dtype)
+
+
+@dataclass(eq=False)
+class _Run:
+    """One audit under way: attacks one after the other, each saved when it is done."""
+
+    case: Case
+    name: str
+    keep_inputs: bool
+    out: Path | None
+    results: dict[str, AttackResult] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    probed: ProbeResult | None = None
+    began: float = field(default_factory=time.monotonic)
+    started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def finish(self) -> AuditRecord:
+        try:
+            self.probed = self.case.probe()
+            for planned in self.case.planned:
+                began = time.monotonic()
+                self.results[planned.name] = self._attack(planned)
+                self.seconds[planned.name] = round(time.monotonic() - began, 3)
+                if self.out is not None and len(self.results) < len(self.case.planned):
+                    self._save(self._record(complete=False))
+        except BaseException as error:  # Ctrl-C among them: what was finished stays, and the error goes on its way
+            if self.results:
+                partial = self._record(complete=False, note=_why(error))
+                if self.out is not None:
+                    self._save(partial)
+                    error.add_note(f"finished before: {', '.join(self.results)}; saved in {self.out}")
+                else:
+                    error.partial_record = partial  # type: ignore[attr-defined]
+            raise
+        finished = self._record(complete=True)
+        if self.out is not None:
+            self._save(finished)
+        return finished
+
+    def _attack(self, planned: Planned) -> AttackResult:
+        scores = self.case.score(planned)
+        thresholds = self.case.thresholds(planned)
+        trajectory = scores.trajectory
+        return AttackResult(
+            name=planned.name,
+            spec={"attack": planned.attack.name, **describe(planned.attack)},
+            scores=_numpy(scores.value, np.float64),
+            status=_numpy(scores.status, np.int64),
+            queries=_numpy(scores.queries, np.int64),
+            evaluation=self._evaluate(scores, thresholds),
+            checkpoints=() if trajectory is None else trajectory.checkpoints,
+            trajectory=None if trajectory is None else _numpy(trajectory.value, np.float64),
+            details={key: detail.detach().cpu().numpy() for key, detail in scores.details.items()},
+        )
+
+    def _evaluate(self, scores: Scores, thresholds: Sequence[Threshold]) -> evaluate.Evaluation:
+        keys = self.case.candidates.keys.cpu().numpy()
+        return evaluate.evaluate(scores, self._member(), keys=keys, thresholds=thresholds)
+
+    def _member(self) -> NDArray[np.bool_]:
+        return np.arange(len(self.case.candidates)) < self.case.inputs.sizes[0]
+
+    def _record(self, *, complete: bool, note: str | None = None) -> AuditRecord:
+        case, member = self.case, self._member()
+        comparisons = evaluate.compare({name: r.scores for name, r in self.results.items()}, member)
+        names = tuple(str(label) for label in case.inputs.classes)
+        evidence = flags.Evidence(
+            candidates=case.candidates,
+            member=member,
+            attacks=self.results,
+            comparisons=comparisons,
+            class_names=names,
+            probed=0 if self.probed is None else self.probed.repeated,
+            changed=0 if self.probed is None else self.probed.changed,
+            one_label=self.probed is not None and self.probed.one_label,
+            seed=case.request.seed,
+        )
+        made = AuditRecord(
+            name=self.name,
+            spec=case.spec(),
+            seed=case.request.seed,
+            versions=_versions(),
+            target=case.target.describe(),
+            domain=case.candidates.domain.describe(),
+            classes=names,
+            member=member,
+            y=_numpy(case.candidates.y, np.int64),
+            ids=tuple(case.candidates.ids),
+            attacks=dict(self.results),
+            ledger=LedgerSummary.of(case.gate.ledger, len(member)),
+            inputs=_numpy(case.candidates.x, np.float32),
+            comparisons=tuple(comparisons),
+            flags=flags.find_flags(evidence),
+            shadow={
+                "given": case.shadow_given,
+                "dropped": case.shadow_dropped,
+                "held_out": 0 if case.holdout is None else len(case.holdout),
+            },
+            complete=complete,
+            notes=(*case.notes, *([note] if note else [])),
+        )
+        return made if self.keep_inputs else made.without_inputs()
+
+    def _save(self, made: AuditRecord) -> None:
+        from labelleaks.report import write_report
+
+        assert self.out is not None
+        made.save(self.out, overwrite=True)
+        ledger = self.case.gate.ledger
+        log = RunLog(
+            started=self.started,
+            seconds=round(time.monotonic() - self.began, 3),
+            target_seconds=round(ledger.seconds, 3),
+            calls=ledger.calls,
+            cached=ledger.cached,
+            retries=ledger.retries,
+            host=platform.node(),
+            platform=platform.platform(),
+            attack_seconds=dict(self.seconds),
+        )
+        log.save(self.out)
+        write_report(made, self.out / "report.html")
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "The run was interrupted; only finished attacks are here."
+    return f"The run stopped early ({error}); only finished attacks are here."
+
+
+def _versions() -> dict[str, str]:
+    from labelleaks import __version__
+
+    found = {"labelleaks": __version__, "python": ".".join(map(str, sys.version_info[:3]))}
+    return found | {package: metadata.version(package) for package in _PACKAGES}

@@ -1,0 +1,44 @@
+"""Progress on standard error: a bar with rate, labels and the time left, and silence where nobody watches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["meter"]
+
+Note = Callable[[str, int], None]
+
+
+@contextmanager
+def meter(wanted: bool | None) -> Iterator[tuple[Note | None, Callable[[int], None]]]:
+    """Yield (a function to call with (phase, rows) after each answer, a function that sets the rows expected).
+
+    ``wanted=None`` draws only where standard error is a terminal; nothing is drawn otherwise, and the first is None.
+    """
+    if wanted is False or (wanted is None and not sys.stderr.isatty()):
+        yield None, lambda rows: None
+        return
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<26}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed:,.0f} of at most {task.total:,.0f} labels"),
+        TextColumn("{task.speed:,.0f}/s", justify="right"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=1)
+
+        def note(phase: str, rows: int) -> None:
+            bar.update(task, advance=rows, description=phase)
+
+        def expect(rows: int) -> None:
+            bar.update(task, total=max(rows, 1))
+
+        yield note, expect

@@ -1,0 +1,161 @@
+"""What the command line prints: records, forecasts and the list of attacks, as tables and as JSON."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from labelleaks import attacks as registry
+from labelleaks.case import Forecast
+from labelleaks.metrics import Estimate
+from labelleaks.record import AttackResult, AuditRecord
+
+__all__ = ["attacks_json", "forecast_json", "print_attacks", "print_forecast", "print_record", "record_json"]
+
+_COLOURS = {"serious": "red", "warning": "yellow", "info": "blue"}
+
+
+def record_json(record: AuditRecord) -> dict[str, Any]:
+    """The figures of a record as JSON types; an estimate without a value is null with its reason."""
+    return {
+        "name": record.name,
+        "complete": record.complete,
+        "members": int(record.member.sum()),
+        "nonmembers": int((~record.member).sum()),
+        "attacks": {name: _attack_json(result) for name, result in record.attacks.items()},
+        "ledger": {
+            "rows": record.ledger.rows,
+            "setup_rows": record.ledger.setup_rows,
+            "by_phase": dict(record.ledger.by_phase),
+        },
+        "flags": [asdict(flag) for flag in record.flags],
+        "notes": list(record.notes),
+    }
+
+
+def _attack_json(result: AttackResult) -> dict[str, Any]:
+    return {
+        "labels_per_candidate": {"mean": float(result.queries.mean()), "most": int(result.queries.max())},
+        "auc": asdict(result.auc),
+        "tpr_at_fpr": {str(fpr): asdict(estimate) for fpr, estimate in result.tpr_at_fpr.items()},
+        "balanced_accuracy": asdict(result.balanced_accuracy),
+        "advantage": asdict(result.advantage),
+        "precision": asdict(result.precision),
+        "given_correct": {"auc": asdict(result.given_correct.auc)},
+        "thresholds": [
+            {
+                **asdict(decision.threshold),
+                "balanced_accuracy": asdict(decision.balanced_accuracy),
+                "tpr": asdict(decision.tpr),
+                "fpr": asdict(decision.fpr),
+            }
+            for decision in result.evaluation.decisions
+        ],
+    }
+
+
+def print_record(record: AuditRecord, console: Console | None = None) -> None:
+    """Print the answer, a row for each attack, the thresholds, the ledger and the flags."""
+    console = console or Console(highlight=False)
+    table = Table(title=None, box=None, pad_edge=False, header_style="bold", collapse_padding=True)
+    table.add_column("attack")
+    for heading in ("labels", "AUC", "given correct", "TPR@10%FPR", "TPR@1%FPR", "TPR@0.1%FPR", "balanced acc."):
+        table.add_column(heading, justify="right")
+    for name, result in record.attacks.items():
+        table.add_row(
+            escape(name),
+            f"{result.queries.mean():,.0f}",
+            _interval(result.auc),
+            _interval(result.given_correct.auc),
+            *[_interval(result.tpr_at_fpr[fpr]) for fpr in (0.1, 0.01, 0.001)],
+            _interval(result.balanced_accuracy),
+        )
+    members = int(record.member.sum())
+    state = "" if record.complete else "  [bold red](incomplete)[/]"
+    console.print(
+        f"\n[bold]{escape(record.name)}[/]: {members:,} members, {len(record) - members:,} non-members{state}\n"
+    )
+    console.print(table)
+    console.print(
+        f"\n[dim]95 % intervals, for this target. Labels are means per candidate. {record.ledger.rows:,} rows were "
+        f"sent, {record.ledger.setup_rows:,} of them set-up.[/]"
+    )
+    for note in record.notes:
+        console.print(f"note: {escape(note)}")
+    for flag in record.flags:
+        console.print(
+            f"[{_COLOURS[flag.severity]}]{flag.severity}[/] {escape(flag.name)}: {escape(flag.raised_because)}"
+        )
+
+
+def _interval(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "–"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3f}"
+    return f"{estimate.value:.3f} ({estimate.low:.2f}–{estimate.high:.2f}){'*' if estimate.unstable else ''}"
+
+
+def forecast_json(forecast: Forecast) -> dict[str, Any]:
+    """A forecast as JSON types."""
+    return {**asdict(forecast), "rows": forecast.rows, "seconds": forecast.seconds}
+
+
+def print_forecast(forecast: Forecast, console: Console | None = None) -> None:
+    """Print rows per attack, at most, and the time where it was measured."""
+    console = console or Console(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("attack")
+    for heading in ("labels per candidate", "rows", "set-up rows"):
+        table.add_column(heading, justify="right")
+    for line in forecast.lines:
+        table.add_row(escape(line.name), f"{line.labels:,}", f"{line.rows:,}", f"{line.setup_rows:,}")
+    console.print(table)
+    console.print(f"\nat most {forecast.rows:,} rows in all, at {forecast.budget:,} labels per candidate and attack")
+    if forecast.rows_per_second is not None and forecast.seconds is not None:
+        console.print(
+            f"about {_duration(forecast.seconds)} inside the target, at {forecast.rows_per_second:,.0f} rows/s "
+            f"(measured on {forecast.probe_rows} billed rows)"
+        )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def attacks_json() -> list[dict[str, Any]]:
+    """Every attack with its first sentence, needs and settings."""
+    found = []
+    for name in registry.names():
+        kind: Any = registry.load(name)
+        doc = inspect.getdoc(kind) or ""
+        found.append(
+            {
+                "name": name,
+                "needs": sorted(kind.needs),
+                "distance": bool(kind.is_distance),
+                "what": doc.split("\n\n")[0].replace("\n", " "),
+                "source": " ".join(doc.partition("Source:")[2].split()),
+                "settings": {k: repr(p.default) for k, p in inspect.signature(kind).parameters.items()},
+            }
+        )
+    return found
+
+
+def print_attacks(console: Console | None = None) -> None:
+    """Print every attack: what it does, what it needs, its settings, its source."""
+    console = console or Console(highlight=False)
+    for attack in attacks_json():
+        needs = ", ".join(attack["needs"]) or "nothing but the candidates"
+        console.print(f"[bold]{attack['name']}[/]  (needs {needs})")
+        console.print(f"  {escape(attack['what'])}")
+        if attack["settings"]:
+            console.print(f"  [dim]settings: {escape(', '.join(f'{k}={v}' for k, v in attack['settings'].items()))}[/]")
+        console.print(f"  [dim]source: {escape(attack['source'])}[/]\n")
