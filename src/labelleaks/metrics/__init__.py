@@ -1,0 +1,35 @@
+"""How well scores, or decisions, tell members from non-members: pure functions with intervals that hold.
+
+Everything hangs on the order of the scores alone, so that scores may be huge, tiny or mostly equal. A tie group moves
+as a whole. Intervals are two-sided, 95 % unless ``level`` says otherwise, and speak about this target and the
+population that the candidates were drawn from. How each is made, and its measured coverage: ``docs/statistics.md``.
+
+Throughout: ``scores`` (n,) real, finite, higher = more likely a member; ``member`` (n,) bool; ``decided`` (n,) bool,
+True = called a member. Every function raises :class:`~labelleaks.errors.InputError` for NaN or infinite scores, arrays
+that do not match, and an empty group. No result depends on the order of the rows, bit for bit.
+"""
+
+from __future__ import annotations
+
+from labelleaks.metrics.decisions import advantage, balanced_accuracy, precision, rate
+from labelleaks.metrics.estimates import Comparison, Estimate, Roc
+from labelleaks.metrics.operating_point import tpr_at_fpr
+from labelleaks.metrics.ranking import auc, compare_auc, holm, roc
+from labelleaks.metrics.thresholds import best_threshold, conformal_threshold
+
+__all__ = [
+    "Comparison",
+    "Estimate",
+    "Roc",
+    "advantage",
+    "auc",
+    "balanced_accuracy",
+    "best_threshold",
+    "compare_auc",
+    "conformal_threshold",
+    "holm",
+    "precision",
+    "rate",
+    "roc",
+    "tpr_at_fpr",
+]
