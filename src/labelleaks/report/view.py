@@ -1,0 +1,333 @@
+"""From a record to what the page shows: plain rows of texts, charts and pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from labelleaks.evaluate import Decision
+from labelleaks.metrics import Estimate
+from labelleaks.record import AttackResult, AuditRecord, RunLog
+from labelleaks.report import charts, pictures
+from labelleaks.report.words import Answer, about, answer, best_by_auc, count, figure, joined, number, percent
+from labelleaks.types import Status
+
+__all__ = ["build", "json_for_script"]
+
+_EXPOSED = 12
+_FPRS = (0.1, 0.01, 0.001)
+_NORMS = {"distance_l2": "L2", "distance_linf": "L∞", "distance_l1": "L1", "distance_l0": "L0"}
+_SEVERITY = {"serious": ("▲", "Serious"), "warning": ("●", "Warning"), "info": ("○", "For information")}
+
+
+def build(record: AuditRecord, run: RunLog | None) -> dict[str, Any]:
+    """Return the template's context."""
+    head = answer(record)
+    notes: list[str] = []
+    chosen = record.attacks.get(head.attack or "") or best_by_auc(record)
+    return {
+        "record": record,
+        "run": run,
+        "answer": head,
+        "members": count(int(record.member.sum())),
+        "nonmembers": count(int((~record.member).sum())),
+        "missing": joined(record.missing),
+        "tiles": _tiles(record, head, chosen),
+        "flags": [_flag(flag) for flag in record.flags],
+        "attacks": [_attack(record, i, r, notes) for i, r in enumerate(record.attacks.values())],
+        "fprs": [percent(fpr) for fpr in _FPRS],
+        "footnotes": notes,
+        "charts": _charts(record, head),
+        "chosen": chosen,
+        "exposed": _exposed(record, chosen) if chosen else [],
+        "exposed_total": _standing_out(record, chosen) if chosen else "",
+        "as_pictures": record.inputs is not None and pictures.is_image(record.inputs.shape[1:]),
+        "ledger": _ledger(record),
+        "thresholds": _thresholds(record),
+        "comparisons": _comparisons(record),
+        "facts": _facts(record, run),
+        "details": {name: _pretty(getattr(record, name)) for name in ("spec", "target", "domain", "shadow")},
+        "candidates": json_for_script(_candidates(record)),
+        "spent": [(r.name, charts.css_of(i)) for i, r in enumerate(record.attacks.values())],
+    }
+
+
+def json_for_script(data: Any) -> Markup:
+    """JSON that can stand inside a ``<script>``: nothing in it can end the element or open a comment."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))  # ASCII: U+2028 and U+2029 are escaped already
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _tiles(record: AuditRecord, head: Answer, chosen: AttackResult | None) -> list[tuple[str, str, str]]:
+    """(name, value, remark)"""
+    if chosen is None:
+        return []
+    best = best_by_auc(record) or chosen
+    tiles = [
+        ("AUC of the best attack", figure(best.auc).split(" ")[0], f"{_ends(best.auc)}; {best.name}; 0.5 is guessing")
+    ]
+    fpr = head.fpr or 0.01
+    tpr = chosen.tpr_at_fpr.get(fpr, Estimate(None, reason="not measured"))
+    remark = (
+        f"{_ends(tpr, share=True)}; {chosen.name}; {percent(fpr)} is guessing" if tpr.value is not None else tpr.reason
+    )
+    value = "–" if tpr.value is None else percent(tpr.value)
+    tiles.append((f"Members found, {percent(fpr)} wrongly accused", value, remark or ""))
+    tiles.append(
+        (
+            "Labels per record",
+            count(int(chosen.queries.max(initial=0))),
+            f"at most, {chosen.name}; {count(record.ledger.rows)} in the whole audit",
+        )
+    )
+    serious = sum(flag.severity == "serious" for flag in record.flags)
+    warnings = sum(flag.severity == "warning" for flag in record.flags)
+    remark = f"{serious} serious, {warnings} {'warning' if warnings == 1 else 'warnings'}; read them before the figures"
+    tiles.append(
+        ("Red flags", str(serious + warnings), remark if serious + warnings else "nothing that spoils the figures")
+    )
+    return tiles
+
+
+def _ends(estimate: Estimate, *, share: bool = False) -> str:
+    if estimate.low is None or estimate.high is None:
+        return "no interval"
+    show = percent if share else (lambda v: f"{v:.3f}")
+    return f"{show(estimate.low)} to {show(estimate.high)}"
+
+
+def _flag(flag: Any) -> dict[str, str]:
+    sign, word = _SEVERITY.get(flag.severity, _SEVERITY["info"])
+    return {
+        "sign": sign,
+        "word": word,
+        "severity": flag.severity if flag.severity in _SEVERITY else "info",
+        "name": flag.name.replace("_", " "),
+        "raised_because": flag.raised_because,
+        "meaning": flag.meaning,
+        "what_to_do": flag.what_to_do,
+    }
+
+
+def _attack(record: AuditRecord, index: int, result: AttackResult, notes: list[str]) -> dict[str, Any]:
+    setup = sum(rows for phase, rows in record.ledger.setup.items() if phase.startswith(f"{result.name}."))
+    statuses = {Status(s).name: int((result.status == s).sum()) for s in np.unique(result.status).tolist()}
+    return {
+        "name": result.name,
+        "css": charts.css_of(index),
+        "swatch": charts.swatch(index),
+        "what": about(result.name).what,
+        "labels": count(int(np.median(result.queries))) if len(result.queries) else "0",
+        "labels_most": count(int(result.queries.max(initial=0))),
+        "setup": count(setup),
+        "auc": _cell(result.auc, notes),
+        "tpr": [_cell(result.tpr_at_fpr.get(fpr), notes, share=True) for fpr in _FPRS],
+        "balanced_accuracy": _cell(result.balanced_accuracy, notes, share=True),
+        "advantage": _cell(result.advantage, notes, share=True),
+        "given_correct": _cell(result.given_correct.auc, notes),
+        "source": result.threshold.source,
+        "upper_bound": result.threshold.upper_bound,
+        "statuses": ", ".join(f"{count(k)} {_STATUS[name]}" for name, k in statuses.items()),
+        "spec": _pretty(result.spec),
+    }
+
+
+_STATUS = {"DONE": "done", "BUDGET": "out of labels", "NO_START": "without a start", "MISCLASSIFIED": "misclassified"}
+
+
+def _cell(estimate: Estimate | None, notes: list[str], *, share: bool = False) -> dict[str, str]:
+    """A figure, or a dash with the number of the footnote that says why."""
+    if estimate is None or estimate.value is None:
+        reason = "not measured" if estimate is None or not estimate.reason else estimate.reason
+        if reason not in notes:
+            notes.append(reason)
+        return {"value": "–", "ends": "", "note": str(notes.index(reason) + 1), "unstable": ""}
+    value, _, ends = figure(estimate, share=share).partition(" [")
+    return {
+        "value": value,
+        "ends": ends.rstrip("]").replace(", ", "–"),
+        "note": "",
+        "unstable": "unstable" if estimate.unstable else "",
+    }
+
+
+def _charts(record: AuditRecord, head: Answer) -> dict[str, Any]:
+    if not record.attacks:
+        return {}
+    fpr = head.fpr or 0.1
+    distributions = [
+        {"name": r.name, "svg": charts.distribution(record, r), "spread": _spread(r)} for r in record.attacks.values()
+    ]
+    return {
+        "roc_log": charts.roc_log(record),
+        "roc_linear": charts.roc_linear(record),
+        "power": charts.power(record),
+        "power_tpr": charts.power(record, fpr),
+        "power_fpr": percent(fpr),
+        "distributions": distributions,
+        "floor": percent(1 / max(int((~record.member).sum()), 10)),
+    }
+
+
+def _spread(result: AttackResult) -> str:
+    return f"AUC {figure(result.auc)}"
+
+
+def _exposed(record: AuditRecord, result: AttackResult) -> list[dict[str, Any]]:
+    """The members that the attack calls members and that fewest non-members outrank."""
+    needed = record.fpr_needed(result.name)
+    found = np.flatnonzero(record.member & result.decided)
+    order = found[np.lexsort((found, -result.scores[found], needed[found]))][:_EXPOSED]
+    others = int((~record.member).sum())
+    return [_one_exposed(record, result, i, round(needed[i] * others), others) for i in order.tolist()]
+
+
+def _one_exposed(record: AuditRecord, result: AttackResult, i: int, above: int, others: int) -> dict[str, Any]:
+    started = result.status[i] != int(Status.NO_START)
+    source = next((r for r in (result, *record.attacks.values()) if "adversarial" in r.details), None)
+    moved = source is not None and source.status[i] in (int(Status.DONE), int(Status.BUDGET))
+    drawn = None
+    if record.inputs is not None and pictures.is_image(record.inputs.shape[1:]):
+        perturbed = source.details["adversarial"][i] if source is not None and moved else None
+        drawn = pictures.triple(record.inputs[i], perturbed, record.domain)
+    norms = {} if source is None or not moved else source.details
+    return {
+        "id": record.ids[i],
+        "label": record.classes[int(record.y[i])],
+        "score": number(float(result.scores[i])),
+        "above": f"{count(above)} of {count(others)}" if above else f"none of {count(others)}",
+        "picture": drawn,
+        "censored": not started,
+        "distances": [(name, number(float(norms[key][i]))) for key, name in _NORMS.items() if key in norms],
+        "labels": count(int(result.queries[i])),
+    }
+
+
+def _standing_out(record: AuditRecord, result: AttackResult) -> str:
+    top = int((record.member & (record.fpr_needed(result.name) == 0)).sum())
+    return f"{count(top)} of {count(int(record.member.sum()))} members"
+
+
+def _ledger(record: AuditRecord) -> dict[str, Any]:
+    ledger = record.ledger
+    most = max([*ledger.setup.values(), *ledger.candidates.values(), 1])
+
+    def rows(phases: Mapping[str, int]) -> list[dict[str, Any]]:
+        return [
+            {"phase": phase, "rows": count(k), "share": percent(k / max(ledger.rows, 1)), "bar": _bar(k / most)}
+            for phase, k in phases.items()
+        ]
+
+    return {
+        "candidates": rows(ledger.candidates),
+        "candidate_rows": count(ledger.rows - ledger.setup_rows),
+        "setup": rows(ledger.setup),
+        "setup_rows": count(ledger.setup_rows),
+        "total": count(ledger.rows),
+        "typical": count(int(np.median(ledger.by_candidate))) if len(ledger.by_candidate) else "0",
+        "most": count(int(ledger.by_candidate.max(initial=0))),
+    }
+
+
+def _bar(share: float) -> Markup:
+    return Markup(
+        '<svg class="meter" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect width="{max(100 * share, 0.5):.1f}" height="8"/></svg>'
+    )
+
+
+def _thresholds(record: AuditRecord) -> list[dict[str, Any]]:
+    return [
+        _threshold(result.name, charts.css_of(i), decision, j == 0)
+        for i, result in enumerate(record.attacks.values())
+        for j, decision in enumerate(result.evaluation.decisions)
+    ]
+
+
+def _threshold(attack: str, css: str, decision: Decision, reported: bool) -> dict[str, Any]:
+    return {
+        "attack": attack,
+        "css": css,
+        "reported": reported,
+        "source": decision.threshold.source,
+        "objective": decision.threshold.objective,
+        "upper_bound": decision.threshold.upper_bound,
+        "tau": number(decision.threshold.tau),
+        "tpr": figure(decision.tpr, share=True),
+        "fpr": figure(decision.fpr, share=True),
+        "balanced_accuracy": figure(decision.balanced_accuracy, share=True),
+        "precision": figure(decision.precision, share=True),
+    }
+
+
+def _comparisons(record: AuditRecord) -> list[dict[str, str]]:
+    found = []
+    for one in record.comparisons:
+        gap = one.difference
+        clear = one.p_holm < 0.05 and gap.value is not None and gap.value != 0
+        better = "" if gap.value is None else one.first if gap.value > 0 else one.second
+        found.append(
+            {
+                "pair": f"{one.first} − {one.second}",
+                "difference": figure(gap),
+                "p": "< 0.001" if one.p_holm < 0.001 else f"{one.p_holm:.3f}",
+                "verdict": f"{better} ranks better" if clear else "no clear difference",
+            }
+        )
+    return found
+
+
+def _facts(record: AuditRecord, run: RunLog | None) -> list[tuple[str, str]]:
+    facts = [
+        ("Target", str(record.target.get("name") or record.target.get("kind") or "not described")),
+        ("Fingerprint", str(record.target.get("fingerprint", "not taken"))),
+        ("Candidates", f"{count(len(record))}, {count(len(record.classes))} classes"),
+        ("Seed", str(record.seed)),
+        *[(name, version) for name, version in record.versions.items()],
+        ("Record schema", str(record.schema_version)),
+    ]
+    if run is not None:
+        facts += [
+            ("Started", run.started),
+            ("Took", f"{run.seconds:.1f} s, {run.target_seconds:.1f} s of them in the target"),
+            (
+                "Calls",
+                f"{count(run.calls)}; {count(run.cached)} rows from the journal, {count(run.retries)} sent again",
+            ),
+            ("Host", f"{run.host} {run.platform}".strip()),
+        ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _pretty(data: Any) -> str:
+    return _shorten(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, default=str)) if data else ""
+
+
+def _shorten(text: str, most: int = 4000) -> str:
+    return text if len(text) <= most else f"{text[:most]}\n… {len(text) - most:,} more characters, in record.json"
+
+
+def _candidates(record: AuditRecord) -> dict[str, Any]:
+    """Columns for the page's table; scores with six digits."""
+    return {
+        "ids": list(record.ids),
+        "member": record.member.astype(int).tolist(),
+        "y": record.y.tolist(),
+        "classes": list(record.classes),
+        "statuses": [_STATUS[status.name] for status in Status],
+        "attacks": [
+            {
+                "name": r.name,
+                "score": [float(f"{v:.6g}") for v in r.scores.tolist()],
+                "fpr": [float(f"{v:.6g}") for v in record.fpr_needed(r.name).tolist()],
+                "decided": r.decided.astype(int).tolist(),
+                "status": r.status.tolist(),
+                "queries": r.queries.tolist(),
+            }
+            for r in record.attacks.values()
+        ],
+    }

@@ -1,0 +1,88 @@
+"""Beside the scores: what the target was sent, and how the run went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelleaks import storage
+from labelleaks.oracle import Ledger
+
+__all__ = ["LedgerSummary", "RunLog"]
+
+
+@dataclass(frozen=True, eq=False)
+class LedgerSummary:
+    """Rows that the target saw, by what they were for."""
+
+    setup: Mapping[str, int]
+    """Rows that belong to no candidate, by phase, in the order of first use."""
+    candidates: Mapping[str, int]
+    """Rows sent for candidates, by phase."""
+    by_candidate: NDArray[np.int64]
+    """(n,): rows sent for each candidate, all attacks together."""
+
+    @classmethod
+    def of(cls, ledger: Ledger, n: int) -> LedgerSummary:
+        """Sum up a run's ledger for its ``n`` candidates."""
+        total = np.zeros(n, dtype=np.int64)
+        for rows in ledger.candidates.values():
+            total[: len(rows)] += rows.numpy()
+        candidates = {phase: int(rows.sum()) for phase, rows in ledger.candidates.items()}
+        return cls(setup=dict(ledger.setup), candidates=candidates, by_candidate=total)
+
+    @property
+    def setup_rows(self) -> int:
+        return sum(self.setup.values())
+
+    @property
+    def rows(self) -> int:
+        """All rows that the target saw."""
+        return self.setup_rows + sum(self.candidates.values())
+
+    @property
+    def by_phase(self) -> dict[str, int]:
+        """Rows by phase, set-up first."""
+        found = dict(self.setup)
+        for phase, rows in self.candidates.items():
+            found[phase] = found.get(phase, 0) + rows
+        return found
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """What differs between two equal runs; never part of a record."""
+
+    started: str = ""
+    """UTC, ISO 8601."""
+    seconds: float = 0.0
+    target_seconds: float = 0.0
+    """Spent inside the target."""
+    calls: int = 0
+    cached: int = 0
+    """Rows answered from the journal."""
+    retries: int = 0
+    host: str = ""
+    platform: str = ""
+    attack_seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``run.json``, readable as widely as the record beside it."""
+        path = Path(folder) / "run.json"
+        record = path.with_name("record.json")
+        private = record.exists() and not record.stat().st_mode & 0o077
+        storage.write_atomic(path, storage.to_json(storage.encode(self, {}, "run")), private=private)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> RunLog | None:
+        """Return the log of a run's folder, or None where there is none."""
+        path = Path(folder) / "run.json"
+        if not path.exists():
+            return None
+        data = storage.parse_json(path.read_text("utf-8"), path)
+        known = {f.name for f in fields(cls)}
+        return cls(**{name: value for name, value in data.items() if name in known})
