@@ -46,9 +46,7 @@ def load(name: str) -> Callable[..., Attack]:
     """
     if name not in _CLASSES:
         raise InputError(f"unknown attack {name!r}{nearest(name, _CLASSES)}")
-    found: Callable[..., Attack] = getattr(
-        importlib.import_module(f"labelleaks.attacks.{name}"), _CLASSES[name]
-    )
+    found: Callable[..., Attack] = getattr(importlib.import_module(f"labelleaks.attacks.{name}"), _CLASSES[name])
     return found
 
 

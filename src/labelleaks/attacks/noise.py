@@ -1,0 +1,186 @@
+"""The noise attack: a member keeps its label under more random noise. No optimisation, no knowledge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from labelleaks.domain import Binary, Domain, Mixed, OneHot
+from labelleaks.errors import InputError
+from labelleaks.oracle import LabelOracle
+from labelleaks.rng import NormalTable
+from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
+
+__all__ = ["Noise"]
+
+_BLOCK = 1 << 22
+"""Noise values held at a time, 16 MB of float32: memory does not grow with candidates x copies."""
+RELATIVE = (0.02, 0.04, 0.06, 0.08, 0.10)
+FLIPS = (1.0, 2.0, 3.0, 5.0, 10.0)
+
+Perturb = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""x (a, width), normals z (a, b, columns), magnitudes m (b,) -> noisy (a, b, width), not yet projected."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Share of noisy copies that keep the true label, the candidate itself counted as one of them.
+
+    With k of n noisy copies still classified as y, a correctly classified candidate scores (k + 1) / (n + 1),
+    in (0, 1]; a misclassified one scores 0 after one label, so it ranks below every correct one.
+
+    Args:
+        magnitudes: how strong the noise is; the copies cycle through them, so that every prefix of the
+            queries has nearly equal parts of each. The unit depends on the domain, None takes its defaults:
+
+            * ``Box``: standard deviation of Gaussian noise ÷ the feature's span; 0.02, 0.04, 0.06, 0.08, 0.10.
+            * ``Binary``: expected number k of flipped features (each flips with p = k / d); 1, 2, 3, 5, 10.
+            * ``Mixed``: one fraction for all columns: Gaussian noise ÷ span on continuous and integer ones
+              (the latter rounded), and the probability that a one-hot group is drawn anew; as for ``Box``.
+        copies: noisy copies per candidate; a smaller budget buys fewer. The number is planned before the
+            first label, so the attack always ends as DONE.
+
+    Raises:
+        InputError: no magnitudes, one that is not finite and positive, or fewer than one copy.
+
+    Source: Choquette-Choo, Tramèr, Carlini, Papernot, "Label-Only Membership Inference Attacks", ICML 2021,
+    noise robustness (Gaussian 0.02 to 0.10 on images, bit flips k / d on binary data, up to 2,500 copies).
+    """
+
+    name: ClassVar[str] = "noise"
+    needs: ClassVar[frozenset[str]] = frozenset()
+    is_distance: ClassVar[bool] = False
+
+    magnitudes: tuple[float, ...] | None = None
+    copies: int = 2500
+
+    def __post_init__(self) -> None:
+        if self.copies < 1:
+            raise InputError(f"Noise: copies must be at least 1, got {self.copies}")
+        if self.magnitudes is not None:
+            magnitudes = tuple(float(m) for m in self.magnitudes)
+            if not magnitudes or not all(math.isfinite(m) and m > 0 for m in magnitudes):
+                raise InputError(f"Noise: magnitudes must be positive and finite, got {self.magnitudes}")
+            object.__setattr__(self, "magnitudes", magnitudes)
+
+    def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
+        """Two labels at least (the candidate and one copy), ``copies + 1`` or the budget at most."""
+        self._magnitudes(candidates)
+        return Cost(least=2, most=min(budget, self.copies + 1))
+
+    def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
+        """Ask once for each candidate, then for the noisy copies of those that are classified correctly."""
+        y, device = candidates.y, candidates.device
+        everyone = torch.arange(len(candidates), device=device)
+        noise = _Noise(self._magnitudes(candidates), candidates, seed)
+        labels = min([self.copies + 1, *oracle.remaining().tolist()])
+        correct = oracle.query(candidates.x, everyone, phase="correct") == y
+
+        checkpoints = checkpoints_up_to(labels)
+        kept = correct.to(torch.int64).repeat(len(checkpoints), 1)  # (checkpoints, n): labels still right
+        for rows, copies in noise.blocks(everyone[correct], labels - 1):
+            owner = rows.repeat_interleave(len(copies))
+            answers = oracle.query(noise.copies(rows, copies), owner, phase="copies")
+            right = (answers.reshape(len(rows), -1) == y[rows, None]).cumsum(1)
+            for c, checkpoint in enumerate(checkpoints):
+                within = min(checkpoint - 1 - copies.start, len(copies))
+                if within > 0:
+                    kept[c, rows] += right[:, within - 1]
+
+        share = kept / torch.tensor(checkpoints, dtype=torch.float64, device=device)[:, None]
+        return Scores(
+            value=share[-1],
+            status=torch.where(correct, int(Status.DONE), int(Status.MISCLASSIFIED)),
+            queries=torch.where(correct, labels, 1),
+            trajectory=Trajectory(checkpoints, share),
+        )
+
+    def _magnitudes(self, candidates: Candidates) -> tuple[float, ...]:
+        domain = candidates.domain
+        if self.magnitudes is None:
+            return FLIPS if isinstance(domain, Binary) else RELATIVE
+        most = candidates.width if isinstance(domain, Binary) else 1 if isinstance(domain, Mixed) else math.inf
+        if max(self.magnitudes) > most:
+            raise InputError(
+                f"Noise: magnitude {max(self.magnitudes):g} is above {most}, the most that {domain!r} with "
+                f"{candidates.width} features allows (Binary: flipped features, Mixed: a fraction)"
+            )
+        return self.magnitudes
+
+
+class _Noise:
+    """Makes the noisy copies, each from its candidate's own stream: any grouping gives the same bits."""
+
+    def __init__(self, magnitudes: tuple[float, ...], candidates: Candidates, seed: int) -> None:
+        self._candidates = candidates
+        self._magnitudes = torch.tensor(_interleaved(magnitudes), device=candidates.device)
+        self._perturb, columns = _perturbation(candidates.domain, candidates)
+        self._streams = candidates.streams(seed, "noise")
+        self._normals = NormalTable(seed, columns, device=candidates.device)
+
+    def blocks(self, rows: Tensor, copies: int) -> Iterator[tuple[Tensor, range]]:
+        """Cut rows x copies into blocks of bounded size: whole candidates where they fit, else parts of one."""
+        most = max(1, _BLOCK // self._normals.width)
+        wide = min(copies, most)
+        if not wide or not len(rows):
+            return
+        for part in torch.split(rows, most // wide):
+            for start in range(0, copies, wide):
+                yield part, range(start, min(start + wide, copies))
+
+    def copies(self, rows: Tensor, copies: range) -> Tensor:
+        """Return the given copies of the given candidates: float32 (rows * copies, *shape), in the domain."""
+        z = self._normals.vectors(self._streams[rows], len(copies), first=copies.start)
+        turn = torch.arange(copies.start, copies.stop, device=rows.device) % len(self._magnitudes)
+        x = self._candidates.x[rows].reshape(len(rows), -1)
+        noisy = self._perturb(x, z, self._magnitudes[turn])
+        return self._candidates.domain.project(noisy.reshape(-1, *self._candidates.shape))
+
+
+def _interleaved(magnitudes: tuple[float, ...]) -> list[float]:
+    """Order the magnitudes from the middle outwards: the first few copies already stand for all of them."""
+    ranked = sorted(magnitudes)
+    middle = (len(ranked) - 1) / 2
+    return [ranked[i] for i in sorted(range(len(ranked)), key=lambda i: abs(i - middle))]
+
+
+def _perturbation(domain: Domain, candidates: Candidates) -> tuple[Perturb, int]:
+    """Return the perturbation that fits the domain, and how many normal numbers one copy takes."""
+    span = domain.span(candidates.shape).reshape(-1).to(candidates.device)
+    if isinstance(domain, Binary):
+        return _flips, candidates.width
+    if isinstance(domain, Mixed):
+        return _mixed(domain, span), candidates.width + len(domain.parts)
+    return lambda x, z, m: z.mul_(m[:, None] * span).add_(x[:, None]), candidates.width
+
+
+def _exceed(probability: Tensor) -> Tensor:
+    """Return t with P(a standard normal > t) = probability: turns normal numbers into coin tosses."""
+    tails = [min(max(p, 1e-12), 1 - 1e-12) for p in probability.tolist()]
+    return torch.tensor([-NormalDist().inv_cdf(p) for p in tails], device=probability.device)
+
+
+def _flips(x: Tensor, z: Tensor, k: Tensor) -> Tensor:
+    flip = z > _exceed(k / x.shape[1])[:, None]
+    return torch.where(flip, 1.0 - x[:, None], x[:, None])
+
+
+def _mixed(domain: Mixed, span: Tensor) -> Perturb:
+    one_hot = [(g, columns) for g, (part, columns) in enumerate(domain.groups()) if isinstance(part, OneHot)]
+
+    def perturb(x: Tensor, z: Tensor, m: Tensor) -> Tensor:
+        z, toss = z[:, :, : x.shape[1]], z[:, :, x.shape[1] :] > _exceed(m)[:, None]
+        noisy = x[:, None] + z * (m[:, None] * span)
+        for g, columns in one_hot:
+            hot = z[:, :, columns].argmax(2, keepdim=True)
+            fresh = torch.zeros_like(z[:, :, columns]).scatter_(2, hot, 1.0)
+            noisy[:, :, columns] = torch.where(toss[:, :, g, None], fresh, x[:, None, columns])
+        return noisy
+
+    return perturb
