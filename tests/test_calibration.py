@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -198,6 +198,7 @@ def test_hold_out_takes_numpy_and_the_users_labels():
     members, nonmembers = _held_out()
     s, _ = setting(Walk())
     expected = HoldOut(members=members, nonmembers=nonmembers).fit(s).tau
+    members[0].numpy().flags.writeable = False
     named = [(x.double().numpy(), np.array(["no", "yes"])[y.numpy()]) for x, y in (members, nonmembers)]
     before = named[0][0].copy()
     encode = lambda y: torch.as_tensor((np.asarray(y) == "yes").astype(np.int64))  # noqa: E731
@@ -356,6 +357,34 @@ def test_the_simulation_refuses_too_little():
 
 
 # --- all of them
+
+
+@dataclass(frozen=True)
+class Fickle(Gap):
+    """Buys the shadow rows' labels again in every run, and 3 more rows."""
+
+    name: ClassVar[str] = "fickle"
+
+    def cost(self, candidates, knowledge, budget):
+        return Cost(least=1, most=1, setup=3 + (0 if knowledge.shadow.labelled else len(knowledge.shadow)))
+
+    def score(self, oracle, candidates, knowledge, *, seed):
+        knowledge.shadow.labels(knowledge.setup)
+        knowledge.setup.query(knowledge.shadow.x[:3], torch.full((3,), -1), phase="again")
+        return super().score(oracle, candidates, knowledge, seed=seed)
+
+
+def test_the_cost_of_a_rule_counts_what_the_attack_buys_again_and_not_what_it_has():
+    s, seen = setting(Fickle(), shadow=ShadowRows(rows(50, 8)), holdout=ShadowRows(rows(20, 9), halves(rows(20, 9))))
+    members, nonmembers = _held_out()
+    # the attack itself runs first and pays the relabelling
+    s.attack.score(s.gate.oracle("fickle", 20, 1), s.candidates, s.knowledge, seed=0)
+    before = ShadowRows(s.knowledge.shadow.x)
+    for rule in (HoldOut(members=members, nonmembers=nonmembers), FixedFPR(fpr=0.1)):
+        planned = rule.cost(s.attack, s.candidates, replace(s.knowledge, shadow=before), s.budget, s.holdout)
+        sent = seen.rows
+        rule.fit(s)
+        assert seen.rows - sent == planned == cost(rule, s)
 
 
 def test_rules_have_names_and_describe_themselves():

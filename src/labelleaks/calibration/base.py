@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from labelleaks.oracle import Gate, LabelOracle
 from labelleaks.types import Attack, Candidates, Knowledge, Scores, ShadowRows
 
-__all__ = ["Held", "Setting", "Threshold", "ThresholdRule", "own_oracle", "own_scores", "values"]
+__all__ = ["Held", "Setting", "Threshold", "ThresholdRule", "own_oracle", "own_scores", "rerun_cost", "values"]
 
 Held = ShadowRows | None
 
@@ -74,6 +75,16 @@ class ThresholdRule(Protocol):
     def describe(self) -> dict[str, Any]:
         """Return name and hyperparameters (JSON types only)."""
         ...
+
+
+def rerun_cost(attack: Attack, candidates: Candidates, knowledge: Knowledge, budget: int, rows: int) -> int:
+    """Rows that one more run of the attack, on ``rows`` rows, sends at most; shadow rows are relabelled by then."""
+    shadow = knowledge.shadow
+    if shadow is not None and not shadow.labelled:
+        bought = torch.zeros(len(shadow), dtype=torch.int64, device=shadow.x.device)
+        knowledge = replace(knowledge, shadow=ShadowRows(shadow.x, shadow.y, bought))
+    cost = attack.cost(candidates, knowledge, budget)
+    return rows * cost.most + cost.setup
 
 
 def own_oracle(setting: Setting, rule: str, rows: int) -> LabelOracle:

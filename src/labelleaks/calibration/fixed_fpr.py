@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from labelleaks import metrics, rng
-from labelleaks.calibration.base import Held, Setting, Threshold, own_oracle, own_scores, values
+from labelleaks.calibration.base import Held, Setting, Threshold, own_oracle, own_scores, rerun_cost, values
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.types import Attack, Candidates, Knowledge
 
@@ -57,7 +57,7 @@ class FixedFPR:
         rows = self._count(holdout)
         assert holdout is not None
         relabelled = len(holdout) if holdout.y is None and not holdout.labelled else 0
-        return relabelled + rows * attack.cost(candidates, knowledge, budget).most
+        return relabelled + rerun_cost(attack, candidates, knowledge, budget, rows)
 
     def fit(self, setting: Setting) -> Threshold:
         held, rows = setting.holdout, self._count(setting.holdout)

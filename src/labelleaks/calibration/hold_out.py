@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from labelleaks import metrics, rng
-from labelleaks.calibration.base import Held, Setting, Threshold, own_oracle, own_scores, values
+from labelleaks.calibration.base import Held, Setting, Threshold, own_oracle, own_scores, rerun_cost, values
 from labelleaks.errors import InputError
 from labelleaks.types import Attack, Candidates, Knowledge
 
@@ -46,8 +46,7 @@ class HoldOut:
     def cost(
         self, attack: Attack, candidates: Candidates, knowledge: Knowledge, budget: int, holdout: Held = None
     ) -> int:
-        x = self._rows(candidates)
-        return len(x) * attack.cost(candidates, knowledge, budget).most
+        return rerun_cost(attack, candidates, knowledge, budget, len(self._rows(candidates)))
 
     def fit(self, setting: Setting) -> Threshold:
         x = self._rows(setting.candidates)
@@ -69,7 +68,7 @@ class HoldOut:
     def _rows(self, like: Candidates) -> Tensor:
         parts = []
         for side, (x, _) in (("members", self.members), ("nonmembers", self.nonmembers)):
-            rows = torch.as_tensor(x, dtype=torch.float32, device=like.device)
+            rows = _tensor(x, like).to(torch.float32)
             if tuple(rows.shape[1:]) != like.shape:
                 raise InputError(
                     f"HoldOut: {side} have rows of shape {tuple(rows.shape[1:])}, the candidates {like.shape}"
@@ -81,11 +80,17 @@ class HoldOut:
         return torch.cat(parts)
 
 
+def _tensor(array: Any, like: Candidates) -> Tensor:
+    found = (
+        array.detach() if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
+    )  # a copy: may be read-only
+    return found.to(like.device)
+
+
 def _labels(y: Any, setting: Setting) -> Tensor:
-    device = setting.candidates.device
     if setting.encode is not None:
-        return setting.encode(y).to(device)
-    labels = torch.as_tensor(y, device=device)
+        return setting.encode(y).to(setting.candidates.device)
+    labels = _tensor(y, setting.candidates)
     classes = setting.candidates.classes
     if labels.dtype.is_floating_point or labels.dim() != 1 or bool(((labels < 0) | (labels >= classes)).any()):
         raise InputError(f"HoldOut: labels must be whole numbers 0 to {classes - 1}, one a row")

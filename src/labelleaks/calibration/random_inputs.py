@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from labelleaks import rng
-from labelleaks.calibration.base import Held, Setting, Threshold, own_oracle, own_scores, values
+from labelleaks.calibration.base import Held, Setting, Threshold, own_oracle, own_scores, rerun_cost, values
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.types import Attack, Candidates, Knowledge, Status
 
@@ -53,7 +53,7 @@ class RandomInputs:
                 f"score of {attack.name!r} is not: use ShadowCalibrated(), HoldOut(members=..., nonmembers=...) or "
                 "FixedFPR(fpr=...)"
             )
-        return self.n * (1 + attack.cost(candidates, knowledge, budget).most)
+        return self.n + rerun_cost(attack, candidates, knowledge, budget, self.n)
 
     def fit(self, setting: Setting) -> Threshold:
         self.cost(setting.attack, setting.candidates, setting.knowledge, setting.budget)
