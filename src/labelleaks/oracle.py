@@ -134,10 +134,13 @@ class Gate:
         """Open a view whose rows are all billed to set-up, whoever owns them; accounts are still held to ``budget``."""
         return LabelOracle(self, name, accounts, budget, setup=True)
 
-    def ask(self, x: Tensor, owner: Tensor, phase: str, accounts: int) -> Tensor:
-        """Bill, send and check; int64 (m,) labels. Rows that the journal knows are neither billed nor sent."""
+    def ask(self, x: Tensor, owner: Tensor, phase: str, accounts: int, *, fresh: bool = False) -> Tensor:
+        """Bill, send and check; int64 (m,) labels. Rows that the journal knows are neither billed nor sent.
+
+        ``fresh`` asks the target whatever the journal knows: a probe that sends an input twice must see both answers.
+        """
         labels = torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
-        if self._journal is not None:
+        if self._journal is not None and not fresh:
             labels = self._journal.lookup(x).to(x.device)
             self.ledger.cached += int((labels >= 0).sum())
         missing = (labels < 0).nonzero().reshape(-1)
@@ -208,13 +211,14 @@ class LabelOracle:
             return torch.full_like(self._spent, torch.iinfo(torch.int64).max)
         return self._budget - self._spent
 
-    def query(self, x: Tensor, owner: Tensor, *, phase: str) -> Tensor:
+    def query(self, x: Tensor, owner: Tensor, *, phase: str, fresh: bool = False) -> Tensor:
         """Ask for the labels of ``x``; row i is billed to candidate ``owner[i]``.
 
         Args:
             x: float32 (m, *shape), inside the domain. m = 0 sends nothing.
             owner: int64 (m,), 0 … n - 1, or -1 for set-up.
             phase: what the rows are for; the ledger shows it behind the attack's name.
+            fresh: ask the target even where a journal knows the answer (for the probe of a target).
 
         Returns:
             int64 (m,) labels on ``x``'s device.
@@ -236,6 +240,6 @@ class LabelOracle:
                 f"{self._budget} labels left and {int(counts[worst])} were asked for"
             )
         billed = torch.full_like(owner, SETUP) if self._setup else owner
-        labels = self._gate.ask(x, billed, f"{self._name}.{phase}", len(self._spent))
+        labels = self._gate.ask(x, billed, f"{self._name}.{phase}", len(self._spent), fresh=fresh)
         self._spent += counts
         return labels
