@@ -14,51 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from labelleaks import attacks as registry
 from labelleaks import calibration, shadows
 from labelleaks.calibration import Setting, Threshold, ThresholdRule
 from labelleaks.domain import Box, Domain
 from labelleaks.errors import InputError, NeedsError, nearest
-from labelleaks.inputs import Inputs, gather
 from labelleaks.journal import Journal
 from labelleaks.oracle import Gate
-from labelleaks.targets import ProbeResult, Target, probe, wrap
+from labelleaks.request import Request, Rows, check_numbers, describe, gather, name_of
+from labelleaks.targets import Target, wrap
+from labelleaks.targets.probe import PROBE_ROWS, ProbeResult, probe
 from labelleaks.types import Attack, Candidates, Cost, Knowledge, Scores, ShadowRows
 
-__all__ = ["Case", "Forecast", "ForecastLine", "Planned", "Request", "describe", "open_case"]
+__all__ = ["Case", "Forecast", "ForecastLine", "Planned", "open_case"]
 
-PROBE_ROWS = 16
-"""Rows that a run asks before its first attack, at most."""
 HOLDOUT_SHARE = 0.25
 """Part of the shadow rows that no model trains on, put aside where a threshold rule needs it."""
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Request:
-    """What a user asked for, as given. The arguments are those of :func:`labelleaks.audit`."""
-
-    target: Any
-    groups: Mapping[str, Any]
-    """Name of the group -> (x, y), Dataset or DataLoader; the candidates are these rows in this order."""
-    attacks: Sequence[str | Attack] | None = None
-    thresholds: Sequence[str | ThresholdRule] | None = None
-    shadow: Any = None
-    starts: Any = None
-    domain: Domain | None = None
-    budget: int = 500
-    budget_total: int | None = None
-    seed: int = 0
-    family: Any = None
-    references: int = 1
-    classes: int | Sequence[Any] | None = None
-    preprocess: Callable[[Any], Any] | None = None
-    device: str | torch.device | None = None
-    batch_rows: int | None = None
-    ids: Sequence[Any] | None = None
-    journal: str | Path | None = None
-    allow_noisy: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,18 +67,13 @@ class Forecast:
     """Labels per candidate and attack; lower than asked where ``budget_total`` demands it."""
     probe_rows: int
     """Rows that were spent on probing (0: nothing was sent)."""
-    rows_per_second: float | None = None
-    """Measured on the probe, None where nothing was sent. A small batch: the run itself is seldom slower."""
+    seconds: tuple[float, float] | None = None
+    """(at least, at most) inside the target for all rows, from the probe's speed; None where nothing was sent."""
 
     @property
     def rows(self) -> int:
         """All rows, set-up and the run's own probe included."""
         return PROBE_ROWS + sum(line.rows + line.setup_rows for line in self.lines)
-
-    @property
-    def seconds(self) -> float | None:
-        """Time inside the target for all rows, or None where nothing was measured."""
-        return None if self.rows_per_second is None else self.rows / self.rows_per_second
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +82,7 @@ class Case:
 
     target: Target
     gate: Gate
-    inputs: Inputs
+    rows: Rows
     candidates: Candidates
     knowledge: Knowledge
     holdout: ShadowRows | None
@@ -127,9 +94,8 @@ class Case:
     notes: tuple[str, ...] = field(default=())
 
     def probe(self) -> ProbeResult:
-        """Ask at most 16 billed rows, twice the same; chosen by content, so that their order does not matter."""
-        order = torch.argsort(self.candidates.keys, stable=True)[: PROBE_ROWS // 2]
-        return probe(self.gate.setup_oracle("target"), self.candidates.x[order], allow_noisy=self.request.allow_noisy)
+        """Ask at most 16 billed rows; faults of the target show here."""
+        return probe(self.gate.setup_oracle("target"), self.candidates, allow_noisy=self.request.allow_noisy)
 
     def score(self, planned: Planned) -> Scores:
         """Run one attack on all candidates."""
@@ -147,7 +113,7 @@ class Case:
             holdout=self.holdout,
             budget=self.budget,
             seed=self.request.seed,
-            encode=self.inputs.encode,
+            encode=lambda y: self.rows.classes.encode(y, "hold-out rows"),
         )
         return tuple(rule.fit(setting) for rule, _ in planned.rules)
 
@@ -158,12 +124,10 @@ class Case:
             ForecastLine(p.name, p.cost.most, n * p.cost.most, p.cost.setup + sum(rows for _, rows in p.rules))
             for p in self.planned
         ]
-        return Forecast(
-            tuple(lines),
-            self.budget,
-            probe_rows=0 if probed is None else probed.rows,
-            rows_per_second=None if probed is None else probed.rows_per_second,
-        )
+        found = Forecast(tuple(lines), self.budget, probe_rows=0 if probed is None else probed.rows)
+        if probed is None:
+            return found
+        return replace(found, seconds=probed.seconds(found.rows, self.target.batch_rows))
 
     def spec(self) -> dict[str, Any]:
         """Return what was asked for, as JSON types: equal for equal runs."""
@@ -175,10 +139,10 @@ class Case:
             "budget_asked": request.budget,
             "budget_total": request.budget_total,
             "references": request.references,
-            "family": _name_of(request.family),
-            "preprocess": _name_of(request.preprocess),
+            "family": name_of(request.family),
+            "preprocess": name_of(request.preprocess),
             "starts": 0 if self.knowledge.starts is None else len(self.knowledge.starts),
-            "groups": dict(zip(request.groups, self.inputs.sizes, strict=True)),
+            "groups": dict(zip(request.groups, self.rows.sizes, strict=True)),
             "candidates": self.digest,
         }
 
@@ -197,33 +161,28 @@ def open_case(
     Raises:
         InputError: and its kinds, for whatever is wrong with what was given. Nothing was sent.
     """
-    _check_numbers(request)
+    check_numbers(request)
     domain = request.domain if request.domain is not None else Box(0, 1)
     if not isinstance(domain, Domain):
         raise InputError(f"domain={domain!r} is not a domain: give Box(0, 1), Binary() or Mixed(...)")
-    inputs = gather(
-        request.groups, shadow=request.shadow, starts=request.starts, domain=domain, classes=request.classes,
-        target=request.target, ids=request.ids, device=request.device,
-    )  # fmt: skip
-    with wrap(
-        request.target,
-        numpy=inputs.numpy,
-        classes=inputs.classes,
-        preprocess=request.preprocess,
-        device=request.device,
-        batch_rows=request.batch_rows,
-        width=inputs.x[0].numel(),
-    ) as target:
-        candidates = Candidates(inputs.x, inputs.y, domain, len(inputs.classes), inputs.ids)
-        with _journal(request.journal, target) as journal:
-            gate = Gate(
-                target,
-                batch_rows=target.batch_rows,
-                total=request.budget_total,
-                journal=journal,
-                progress=progress,
-            )
-            yield _plan(request, inputs, candidates, target, gate, default_attacks)
+    rows = gather(request, domain)
+    candidates = Candidates(rows.x, rows.y, domain, len(rows.classes), rows.ids)
+    with (
+        wrap(
+            request.target,
+            numpy=rows.numpy,
+            classes=rows.classes,
+            preprocess=request.preprocess,
+            device=request.device,
+            batch_rows=request.batch_rows,
+            width=candidates.width,
+        ) as target,
+        _journal(request.journal, target) as journal,
+    ):
+        gate = Gate(
+            target, batch_rows=target.batch_rows, total=request.budget_total, journal=journal, progress=progress
+        )
+        yield _plan(request, rows, candidates, target, gate, default_attacks)
 
 
 @contextmanager
@@ -237,13 +196,13 @@ def _journal(path: str | Path | None, target: Target) -> Iterator[Journal | None
 
 def _plan(
     request: Request,
-    inputs: Inputs,
+    rows: Rows,
     candidates: Candidates,
     target: Target,
     gate: Gate,
     default_attacks: Callable[[Candidates, bool], list[str]],
 ) -> Case:
-    shadow, dropped = inputs.shadow, 0
+    shadow, dropped = rows.shadow, 0
     if shadow is not None:
         shadow, dropped = shadows.drop_near_duplicates(shadow, candidates)
     wanted = request.attacks if request.attacks is not None else default_attacks(candidates, shadow is not None)
@@ -257,7 +216,7 @@ def _plan(
     knowledge = Knowledge(
         setup=gate.setup_oracle("setup"),
         shadow=shadow,
-        starts=inputs.starts,
+        starts=rows.starts,
         family=request.family,
         references=request.references,
     )
@@ -284,30 +243,17 @@ def _plan(
     return Case(
         target=target,
         gate=gate,
-        inputs=inputs,
+        rows=rows,
         candidates=candidates,
         knowledge=knowledge,
         holdout=holdout,
         planned=planned,
         budget=budget,
         request=request,
-        shadow_given=0 if inputs.shadow is None else len(inputs.shadow),
+        shadow_given=0 if rows.shadow is None else len(rows.shadow),
         shadow_dropped=dropped,
         notes=notes,
     )
-
-
-def _check_numbers(request: Request) -> None:
-    for name, value, least in (
-        ("budget", request.budget, 1),
-        ("budget_total", request.budget_total, 1),
-        ("references", request.references, 1),
-        ("batch_rows", request.batch_rows, 1),
-    ):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise InputError(f"{name}={value!r}: a whole number of at least {least} is needed")
-    if isinstance(request.seed, bool) or not isinstance(request.seed, int):
-        raise InputError(f"seed={request.seed!r}: a whole number is needed")
 
 
 def _named(chosen: Sequence[Attack]) -> dict[str, Attack]:
@@ -348,7 +294,7 @@ def _rule(rule: str | ThresholdRule) -> ThresholdRule:
             raise InputError(f"unknown threshold {rule!r}{nearest(rule, calibration.RULES)}")
         if rule == calibration.HoldOut.name:
             raise InputError("threshold 'hold_out' needs its rows: HoldOut(members=(x, y), nonmembers=(x, y))")
-        built: ThresholdRule = calibration.RULES[rule]()
+        built: ThresholdRule = calibration.RULES[rule]()  # type: ignore[call-arg]  # HoldOut was refused above
         return built
     if not isinstance(rule, ThresholdRule):
         raise InputError(f"{rule!r} is not a threshold rule; known: {', '.join(sorted(calibration.RULES))}")
@@ -402,28 +348,3 @@ def _affordable(request: Request, plan: Callable[[int], tuple[Planned, ...]], n:
         f"budget_total={request.budget_total} lowers the budget from {request.budget} to {low} labels per candidate "
         "and attack, so that the worst case fits",
     )
-
-
-def describe(settings: Any) -> dict[str, Any]:
-    """Return a dataclass' fields as JSON types (nested dataclasses too)."""
-    return {f.name: _plain(getattr(settings, f.name)) for f in fields(settings)} if is_dataclass(settings) else {}
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, Sequence):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, Tensor):
-        return {"tensor": list(value.shape)}
-    return {"type": type(value).__name__, **describe(value)} if is_dataclass(value) else _name_of(value)
-
-
-def _name_of(value: Any) -> str | None:
-    """A name without a memory address."""
-    if value is None or isinstance(value, str):
-        return value
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"

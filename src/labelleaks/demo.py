@@ -3,7 +3,7 @@
 Clean digits are too easy to leak much (a network trained on 200 of them reaches 93 % on unseen ones, gap AUC 0.53).
 So every picture gets fixed Gaussian pixel noise (standard deviation 0.5 of the range, clipped to it) and the network
 trains on 200 of them until it knows them by heart: 100 % on its members, about 57 % on others. That is the regime of a
-model with too much capacity for too little data, chosen so that the effect is large; it says nothing about other models.
+model with too much capacity for too little data, chosen so that the effect is large; it says nothing of others.
 """
 
 from __future__ import annotations

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from labelleaks import evaluate, flags, progress, record
 from labelleaks.calibration import Threshold, ThresholdRule
-from labelleaks.case import Case, Forecast, Planned, Request, describe, open_case
+from labelleaks.case import Case, Forecast, Planned, open_case
 from labelleaks.decisions import Decisions
 from labelleaks.domain import Domain
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.record import AttackResult, AuditRecord, LedgerSummary, RunLog
-from labelleaks.targets import ProbeResult
+from labelleaks.request import Request, describe
+from labelleaks.targets.probe import ProbeResult
 from labelleaks.types import Attack, Candidates, Scores
 
 __all__ = ["audit", "forecast", "infer"]
@@ -240,7 +241,7 @@ def _threshold_for(
             raise InputError(f"threshold={threshold}: a finite number is needed")
         return None, Threshold(float(threshold), objective="given", source="a number given by the user")
     if threshold is not None:
-        return threshold, None
+        return threshold, None  # type: ignore[return-value]  # a bool is refused as a rule
     resolved = registry.resolve(attack)
     if resolved.name == "gap":
         return None, Threshold(0.5, objective="correct or not", source="the attack's definition")
@@ -316,21 +317,21 @@ class _Run:
         return evaluate.evaluate(scores, self._member(), keys=keys, thresholds=thresholds)
 
     def _member(self) -> NDArray[np.bool_]:
-        return np.arange(len(self.case.candidates)) < self.case.inputs.sizes[0]
+        return np.arange(len(self.case.candidates)) < self.case.rows.sizes[0]
 
     def _record(self, *, complete: bool, note: str | None = None) -> AuditRecord:
         case, member = self.case, self._member()
         comparisons = evaluate.compare({name: r.scores for name, r in self.results.items()}, member)
-        names = tuple(str(label) for label in case.inputs.classes)
+        names = tuple(str(label) for label in case.rows.classes.names)
         evidence = flags.Evidence(
             candidates=case.candidates,
             member=member,
             attacks=self.results,
             comparisons=comparisons,
             class_names=names,
-            probed=0 if self.probed is None else self.probed.repeated,
+            probed=0 if self.probed is None else len(self.probed.labels),
             changed=0 if self.probed is None else self.probed.changed,
-            one_label=self.probed is not None and self.probed.one_label,
+            one_label=self.probed is not None and self.probed.constant,
             seed=case.request.seed,
         )
         made = AuditRecord(

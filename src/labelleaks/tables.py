@@ -103,7 +103,7 @@ def _interval(estimate: Estimate) -> str:
 
 def forecast_json(forecast: Forecast) -> dict[str, Any]:
     """A forecast as JSON types."""
-    return {**asdict(forecast), "rows": forecast.rows, "seconds": forecast.seconds}
+    return {**asdict(forecast), "rows": forecast.rows}
 
 
 def print_forecast(forecast: Forecast, console: Console | None = None) -> None:
@@ -117,11 +117,9 @@ def print_forecast(forecast: Forecast, console: Console | None = None) -> None:
         table.add_row(escape(line.name), f"{line.labels:,}", f"{line.rows:,}", f"{line.setup_rows:,}")
     console.print(table)
     console.print(f"\nat most {forecast.rows:,} rows in all, at {forecast.budget:,} labels per candidate and attack")
-    if forecast.rows_per_second is not None and forecast.seconds is not None:
-        console.print(
-            f"about {_duration(forecast.seconds)} inside the target, at {forecast.rows_per_second:,.0f} rows/s "
-            f"(measured on {forecast.probe_rows} billed rows)"
-        )
+    if forecast.seconds is not None:
+        least, most = map(_duration, forecast.seconds)
+        console.print(f"{least} to {most} inside the target (measured on {forecast.probe_rows} billed rows)")
 
 
 def _duration(seconds: float) -> str:
