@@ -30,30 +30,28 @@ def auc(scores: Any, member: Any, *, level: float = 0.95) -> Estimate:
     """Return P(score of a member > score of a non-member) + P(equal) / 2.
 
     Interval: DeLong's variance (DeLong, DeLong & Clarke-Pearson 1988) by midranks in O(n log n), on the logit scale,
-    with Student's t for the degrees of freedom of Welch and Satterthwaite. Where that variance is 0 (all pairs in
-    order, all out of order, all scores equal) a bound that is exact for any distribution: min(members, non-members)
-    disjoint pairs are independent, so that they all show what a pair shows with probability q only q^pairs often.
+    with Student's t for the degrees of freedom of Welch and Satterthwaite. Near 0 and 1 that is too narrow, and where
+    all pairs are in order, all out of order or all tied it is nothing, so a bound that is exact for any distribution
+    goes before: min(members, non-members) disjoint pairs are independent, and so all pairs show what a pair shows with
+    probability q at most q^pairs often. No data of this size show an AUC above that bound, and none is claimed.
     """
     alpha = error_of(level)
-    members, nonmembers = (
-        np.sort(group) for group in split(scores, member)
-    )  # sorted look-ups are several times faster
+    members, nonmembers = (np.sort(group) for group in split(scores, member))  # sorted look-ups are faster
     m, n = len(members), len(nonmembers)
     of_members, of_nonmembers = _placements(members, nonmembers)
     twice = int(of_members.sum())  # twice the pairs in order, ties counted once: an exact integer
     value = twice / (2 * m * n)
     all_alike = (alpha / 2) ** (1 / min(m, n))
-    if twice == 2 * m * n:
-        return Estimate(value, all_alike, 1.0)
-    if twice == 0:
-        return Estimate(value, 0.0, 1 - all_alike)
+    if twice in (0, 2 * m * n):
+        return Estimate(value, all_alike if twice else 0.0, 1.0 if twice else 1 - all_alike)
     if of_members.min() == of_members.max() == n and of_nonmembers.min() == of_nonmembers.max() == m:
         return Estimate(value, all_alike / 2, 1 - all_alike / 2)
     if min(m, n) < 2:
         return Estimate(value, 0.0, 1.0, unstable=True)  # one row says nothing about the spread of its group
-    half = _half_width(of_members / (2 * n), of_nonmembers / (2 * m), alpha) / (value * (1 - value))
+    far = max(value, 1 - value)
+    half = _half_width(of_members / (2 * n), of_nonmembers / (2 * m), alpha, far) / (value * (1 - value))
     logit = math.log(value) - math.log1p(-value)
-    return Estimate(value, _expit(logit - half), _expit(logit + half))
+    return Estimate(value, min(_expit(logit - half), all_alike), max(_expit(logit + half), 1 - all_alike))
 
 
 def compare_auc(a: Any, b: Any, member: Any, *, level: float = 0.95) -> Comparison:
@@ -79,9 +77,10 @@ def compare_auc(a: Any, b: Any, member: Any, *, level: float = 0.95) -> Comparis
     d10, d01 = of_members / (2 * n), of_nonmembers / (2 * m)
     if min(m, n) < 2 or (np.ptp(of_members) == 0 and np.ptp(of_nonmembers) == 0):
         return Comparison(Estimate(difference, -1.0, 1.0, unstable=True), 1.0)
-    half = _half_width(d10, d01, alpha)
+    far = 1 + abs(difference)
+    half = _half_width(d10, d01, alpha, far)
     low, high = max(-1.0, difference - half), min(1.0, difference + half)
-    return Comparison(Estimate(difference, low, high), _p_value(difference, d10, d01))
+    return Comparison(Estimate(difference, low, high), _p_value(difference, d10, d01, far))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -130,25 +129,31 @@ def _constant_difference(groups: list[tuple[Floats, Floats]], difference: float)
     return difference != 0 and all(t or e for t, e in zip(tied, extreme, strict=True))
 
 
-def _spread(d10: Floats, d01: Floats) -> tuple[float, float]:
-    """DeLong's variance and its degrees of freedom. Sorted first: sums must not hang on the order of the rows."""
-    parts = [float(np.var(np.sort(d), ddof=1)) / len(d) for d in (d10, d01)]
+def _spread(d10: Floats, d01: Floats, far: float) -> tuple[float, float]:
+    """DeLong's variance and its degrees of freedom.
+
+    A group whose rows all agree would add nothing, however small it is; it adds what one more row, ``far`` from them,
+    would add. Sorted first: sums must not hang on the order of the rows.
+    """
+    parts = [
+        float(np.var(np.sort(d), ddof=1)) / len(d) if np.ptp(d) > 0 else (far / (len(d) + 1)) ** 2 for d in (d10, d01)
+    ]
     total = sum(parts)
     df = total**2 / sum(part**2 / (len(d) - 1) for part, d in zip(parts, (d10, d01), strict=True))
     return total, df
 
 
-def _half_width(d10: Floats, d01: Floats, alpha: float) -> float:
+def _half_width(d10: Floats, d01: Floats, alpha: float, far: float) -> float:
     from scipy.special import stdtrit
 
-    variance, df = _spread(d10, d01)
+    variance, df = _spread(d10, d01, far)
     return float(stdtrit(df, 1 - alpha / 2)) * math.sqrt(variance)
 
 
-def _p_value(difference: float, d10: Floats, d01: Floats) -> float:
+def _p_value(difference: float, d10: Floats, d01: Floats, far: float) -> float:
     from scipy.special import stdtr
 
-    variance, df = _spread(d10, d01)
+    variance, df = _spread(d10, d01, far)
     return float(2 * stdtr(df, -abs(difference) / math.sqrt(variance)))
 
 
