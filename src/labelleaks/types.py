@@ -147,6 +147,11 @@ class ShadowRows:
     def __len__(self) -> int:
         return len(self.x)
 
+    @property
+    def labelled(self) -> bool:
+        """Whether the target's labels of these rows were bought already."""
+        return self._labels is not None
+
     def labels(self, setup: LabelOracle) -> Tensor:
         """Return the target's labels of these rows, int64 (s,). Billed to set-up, the first time only."""
         if self._labels is None:

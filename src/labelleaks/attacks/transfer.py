@@ -1,0 +1,145 @@
+"""The transfer attack: train a shadow model on the target's labels and ask it how well it knows a candidate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from labelleaks import shadows
+from labelleaks.errors import InputError, NeedsError, nearest
+from labelleaks.models import image_layout
+from labelleaks.oracle import LabelOracle
+from labelleaks.randaugment import RandAugment
+from labelleaks.training import Recipe
+from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory
+
+__all__ = ["Transfer"]
+
+Statistic = Literal["loss", "maximum", "entropy"]
+_STATISTICS = ("loss", "maximum", "entropy")
+_WRONG_LOSS = 100.0
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Label-only attack with one label per candidate: the shadow's confidence stands in for the target's.
+
+    1. Relabel the shadow rows u by the target M: label(u) = M(u), the true labels are not used. Billed to set-up, once.
+    2. Train the shadow model S on (u, label(u)); ``knowledge.references`` of them, if more than one.
+    3. Ask M for the label of each candidate x. M(x) != y: ranked below every other candidate.
+    4. Score the others by S(x). Higher = more likely a member:
+
+       ========= ================================== ============================== =====================
+       statistic value                              range                          where M(x) != y
+       ========= ================================== ============================== =====================
+       loss      minus cross-entropy of S(x) and y  [-99, 0]                       -100
+       maximum   largest posterior of S(x)          [1 / K, 1]                     0
+       entropy   minus entropy of S(x), in nats     [-log K, 0]                    -log K - 1
+       ========= ================================== ============================== =====================
+
+    With several reference models a statistic is its mean over them. ``details`` has all three, float64 (n,), as the
+    paper writes them: ``shadow_loss`` (misclassified: 100), ``shadow_maximum`` (0), ``shadow_entropy`` (log K + 1).
+
+    Args:
+        statistic: which one is the score.
+        recipe: how a torch shadow is trained; None: ``Recipe()``. scikit-learn families have their own settings.
+        relabel_each_epoch: as in the authors' code: shadow images pass through random augmentation in every epoch and
+            the target labels what came out. Costs len(shadow) x epochs x references set-up labels. Images only.
+
+    Raises:
+        InputError: an unknown statistic.
+
+    Source: Li & Zhang, "Membership Leakage in Label-Only Exposures" (2007.15528; v1: "Label-Leaks", transfer-based
+    attack), section on the transfer attack, and the authors' code: a loss of 100 where M(x) != y. They apply that rule
+    to the loss alone; here all three statistics have it. They keep the epoch that agrees most with M on its training
+    rows; here it is the last one.
+    """
+
+    name: ClassVar[str] = "transfer"
+    needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
+    is_distance: ClassVar[bool] = False
+
+    statistic: Statistic = "loss"
+    recipe: Recipe | None = None
+    relabel_each_epoch: bool = False
+
+    def __post_init__(self) -> None:
+        if self.statistic not in _STATISTICS:
+            raise InputError(
+                f"Transfer: unknown statistic {self.statistic!r}{nearest(str(self.statistic), _STATISTICS)}"
+            )
+
+    def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
+        """One label per candidate. Set-up: a label per shadow row, unless they were bought before.
+
+        Raises:
+            NeedsError: there are no shadow rows. InputError: relabelling each epoch, and rows that are not images.
+        """
+        shadow = knowledge.shadow
+        if shadow is None or len(shadow) == 0:
+            raise NeedsError("transfer needs shadow rows: give shadow=(x,), rows like the target's training data")
+        if self.relabel_each_epoch:
+            self._augment(candidates)
+            epochs = (self.recipe or Recipe()).epochs
+            return Cost(least=1, most=1, setup=len(shadow) * epochs * knowledge.references)
+        return Cost(least=1, most=1, setup=0 if shadow.labelled else len(shadow))
+
+    def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
+        """Relabel, train (or reuse), ask once for each candidate."""
+        everyone = torch.arange(len(candidates), device=candidates.device)
+        models = self._shadows(candidates, knowledge, seed)
+        correct = oracle.query(candidates.x, everyone, phase="correct") == candidates.y
+
+        zero = torch.zeros(len(candidates), dtype=torch.float64, device=candidates.device)
+        found = dict.fromkeys(_STATISTICS, zero)
+        rows = correct.nonzero().reshape(-1)  # the others' posteriors do not matter
+        for model in models:
+            for statistic, value in _statistics(model, candidates, rows).items():
+                found[statistic] = found[statistic] + value / len(models)
+        wrong = {"loss": _WRONG_LOSS, "maximum": 0.0, "entropy": math.log(candidates.classes) + 1}
+        details = {f"shadow_{s}": torch.where(correct, found[s], wrong[s]) for s in _STATISTICS}
+        value = details[f"shadow_{self.statistic}"] * (1 if self.statistic == "maximum" else -1)
+        return Scores(
+            value=value,
+            status=torch.where(correct, int(Status.DONE), int(Status.MISCLASSIFIED)),
+            queries=torch.ones_like(everyone),
+            trajectory=Trajectory((1,), value[None]),
+            details=details,
+        )
+
+    def _shadows(self, candidates: Candidates, knowledge: Knowledge, seed: int) -> tuple[shadows.ShadowModel, ...]:
+        if not self.relabel_each_epoch:
+            return shadows.reference_models(knowledge, candidates.classes, self.recipe, seed=seed)
+        return shadows.relabelled_models(
+            knowledge,
+            candidates.classes,
+            self.recipe,
+            seed=seed,
+            augment=self._augment(candidates),
+            project=candidates.domain.project,
+        )
+
+    def _augment(self, candidates: Candidates) -> RandAugment:
+        if image_layout(candidates.shape) is None:
+            raise InputError(
+                f"Transfer: relabel_each_epoch augments images, rows of shape {candidates.shape} are none: "
+                "leave it False"
+            )
+        return RandAugment.of(candidates.domain, candidates.shape)
+
+
+def _statistics(model: shadows.ShadowModel, candidates: Candidates, rows: Tensor) -> dict[str, Tensor]:
+    """The three statistics of the given candidates under one shadow model: float64 (n,), 0 for the others."""
+    log_p = model.log_posteriors(candidates.x[rows])
+    p = log_p.exp()
+    of_rows = {
+        "loss": -log_p.gather(1, candidates.y[rows, None])[:, 0],
+        "maximum": p.amax(1),
+        "entropy": -(p * log_p).sum(1),
+    }
+    zero = torch.zeros(len(candidates), dtype=torch.float64, device=candidates.device)
+    return {name: zero.index_copy(0, rows, value) for name, value in of_rows.items()}

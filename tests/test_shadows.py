@@ -1,0 +1,385 @@
+"""Shadow rows and models: what is dropped, what is held out, what is reused, and odd sets of labels."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC
+from torch import nn
+
+from labelleaks import near, shadows
+from labelleaks.domain import Binary, Box, Continuous, Mixed, OneHot
+from labelleaks.errors import BudgetExceeded, InputError, NeedsError
+from labelleaks.oracle import Gate
+from labelleaks.training import Recipe
+from labelleaks.types import Candidates, Knowledge, ShadowRows
+
+QUICK = Recipe(epochs=2, batch=32)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def digits():
+    data = load_digits()
+    x = torch.tensor(data.images / 16, dtype=torch.float32)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    return x[order], torch.tensor(data.target)[order]
+
+
+def candidates(x, domain=None, classes=10):
+    return Candidates(x=x, y=torch.zeros(len(x), dtype=torch.int64), domain=domain or Box(0, 1), classes=classes)
+
+
+def knowing(x, target, **more):
+    gate = Gate(target)
+    return gate, Knowledge(setup=gate.setup_oracle("transfer"), shadow=ShadowRows(x), **more)
+
+
+# -- near duplicates -------------------------------------------------------------------------------------------------
+
+
+def obvious(x, others, span):
+    """The rule of near.nearly_equal, written out: every pair, every distance."""
+    x = x.flatten(1).double().numpy() / span
+    others = others.flatten(1).double().numpy() / span
+    among = np.sqrt(((x[:, None] - x[None]) ** 2).sum(2))
+    among[among == 0] = np.inf
+    distinct = np.unique(x, axis=0, return_index=True)[1]
+    typical = np.median(np.sort(among[distinct][:, distinct].min(1)))
+    apart = np.sqrt(((x[:, None] - others[None]) ** 2).sum(2))
+    return (apart <= near.NEAR * typical).any(1) | (apart == 0).any(1)
+
+
+@pytest.mark.parametrize("shape", [(3,), (8, 8), (3, 8, 8)])
+def test_near_duplicates_against_every_pair(shape, monkeypatch):
+    monkeypatch.setattr(near, "_VALUES", 5000)  # many chunks
+    generator = torch.Generator().manual_seed(len(shape))
+    x = torch.rand(301, *shape, generator=generator) * 7
+    others = torch.rand(83, *shape, generator=generator) * 7
+    radius = torch.rand(60, generator=generator).reshape(60, *[1] * len(shape)) * 0.6
+    x[100:160] = others[:60] + radius * (torch.rand(60, *shape, generator=generator) - 0.5)
+    x[7] = others[70]
+    found = near.nearly_equal(x, others, Box(0, 7))
+    expected = obvious(x, others, 7.0)
+    assert found.tolist() == expected.tolist()
+    assert 5 < expected.sum() < 200 and found[7]
+
+
+def test_real_images_rounded_noisy_and_brighter_copies_are_found_and_no_others():
+    x, _ = digits()
+    audited, own = x[:200], x[200:]
+    generator = torch.Generator().manual_seed(0)
+    copies = torch.cat(
+        [
+            (audited * 255).round() / 255,
+            (audited + 0.02 * torch.randn(audited.shape, generator=generator)).clamp(0, 1),
+            audited * 0.98,
+        ]
+    )
+    kept, dropped = shadows.drop_near_duplicates(ShadowRows(torch.cat([own, copies])), candidates(audited))
+    assert dropped == len(copies)
+    assert torch.equal(kept.x, own)
+
+
+def test_nothing_to_drop_returns_the_rows_as_they_are():
+    x, _ = digits()
+    shadow = ShadowRows(x[200:])
+    assert shadows.drop_near_duplicates(shadow, candidates(x[:200])) == (shadow, 0)
+
+
+def test_binary_rows_are_dropped_only_when_equal():
+    rows = (torch.rand(300, 40, generator=torch.Generator().manual_seed(0)) < 0.5).float()
+    flipped = rows[:50].clone()
+    flipped[:, 3] = 1 - flipped[:, 3]
+    shadow = ShadowRows(torch.cat([rows[100:], flipped, -0.0 + rows[:7]]), y=torch.arange(257))
+    kept, dropped = shadows.drop_near_duplicates(shadow, candidates(rows[:100], Binary()))
+    assert dropped == 7
+    assert torch.equal(kept.x, torch.cat([rows[100:], flipped])) and kept.y.tolist() == list(range(250))
+
+
+def test_mixed_rows_of_another_category_are_other_rows():
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.rand(400, 2, generator=generator) * 1000
+    category = nn.functional.one_hot(torch.randint(4, (400,), generator=generator), 4).float()
+    x = torch.cat([numbers, category], 1)
+    domain = Mixed(Continuous(0, 1000, 2), OneHot(4))
+    other_category = torch.cat([numbers[:20], category[:20].roll(1, 1)], 1)
+    rounded = torch.cat([numbers[:20] + 0.01, category[:20]], 1)
+    shadow = ShadowRows(torch.cat([x[100:], other_category, rounded]))
+    _, dropped = shadows.drop_near_duplicates(shadow, candidates(x[:20], domain))
+    assert dropped == 20
+
+
+def test_minus_zero_is_zero():
+    shadow = ShadowRows(torch.tensor([[-0.0, 1.0], [0.5, 0.5]]))
+    assert shadows.drop_near_duplicates(shadow, candidates(torch.tensor([[0.0, 1.0]])))[1] == 1
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2])
+def test_very_few_shadow_rows(rows):
+    x, _ = digits()
+    for domain in (Box(0, 1), Binary()):
+        kept, dropped = shadows.drop_near_duplicates(ShadowRows(x[:rows]), candidates(x[:5], domain))
+        assert (len(kept), dropped) == (0, rows)
+        assert shadows.drop_near_duplicates(ShadowRows(x[:rows]), candidates(x[:0], domain))[1] == 0
+    equal = ShadowRows(x[:1].repeat(4, 1, 1))
+    assert shadows.drop_near_duplicates(equal, candidates(x[5:9]))[1] == 0
+
+
+def test_many_near_copies_do_not_take_all_pairs_of_memory():
+    x = torch.rand(1, 500, generator=torch.Generator().manual_seed(0)).repeat(3000, 1)
+    x += 1e-4 * torch.rand(3000, 500, generator=torch.Generator().manual_seed(1))
+    x[1500:] = torch.rand(1500, 500, generator=torch.Generator().manual_seed(2))
+    found = near.nearly_equal(x, x[:300], Box(0, 2))
+    assert found[:300].all() and not found[1500:].any()
+
+
+def test_order_of_rows_does_not_matter():
+    x, _ = digits()
+    rows = torch.cat([x[200:], x[:50] + 0.01])
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(3))
+    a = near.nearly_equal(rows, x[:200], Box(0, 2))
+    b = near.nearly_equal(rows[order], x[:200].flip(0), Box(0, 2))
+    assert torch.equal(a[order], b)
+
+
+# -- split -----------------------------------------------------------------------------------------------------------
+
+
+def test_split_is_by_content():
+    x, y = digits()
+    shadow = ShadowRows(x, y)
+    train, held = shadows.split_shadow(shadow, 0.3, 5)
+    assert len(train) + len(held) == len(x) and 0.25 < len(held) / len(x) < 0.35
+    assert not torch.isin(shadows.rng.content_keys(train.x), shadows.rng.content_keys(held.x)).any()
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
+    again = shadows.split_shadow(ShadowRows(x[order], y[order]), 0.3, 5)[1]
+    assert set(shadows.rng.content_keys(again.x).tolist()) == set(shadows.rng.content_keys(held.x).tolist())
+    doubled = shadows.split_shadow(ShadowRows(x.repeat(2, 1, 1)), 0.3, 5)
+    assert (len(doubled[0]), len(doubled[1])) == (2 * len(train), 2 * len(held))
+    assert len(shadows.split_shadow(shadow, 0.3, 6)[1].x) > 0
+    assert not torch.equal(shadows.split_shadow(shadow, 0.3, 6)[1].x[:5], held.x[:5])
+
+
+def test_split_keeps_labels_with_their_rows():
+    x, y = digits()
+    gate = Gate(lambda rows: (rows.flatten(1).sum(1) * 10).long() % 10)
+    shadow = ShadowRows(x, y)
+    bought = shadow.labels(gate.setup_oracle("a"))
+    train, held = shadows.split_shadow(shadow, 0.5, 0)
+    position = {key: i for i, key in enumerate(shadows.rng.content_keys(x).tolist())}
+    for part in (train, held):
+        rows = [position[key] for key in shadows.rng.content_keys(part.x).tolist()]
+        assert torch.equal(part.y, y[rows]) and torch.equal(part.labels(gate.setup_oracle("b")), bought[rows])
+    assert gate.ledger.rows == len(x)
+
+
+def test_split_limits():
+    x, _ = digits()
+    train, held = shadows.split_shadow(ShadowRows(x), 0, 0)
+    assert (len(train), len(held)) == (len(x), 0)
+    assert [len(part) for part in shadows.split_shadow(ShadowRows(x[:0]), 0.5, 0)] == [0, 0]
+    for fraction in (-0.1, 1.0):
+        with pytest.raises(InputError, match="fraction must be 0 to below 1"):
+            shadows.split_shadow(ShadowRows(x), fraction, 0)
+
+
+# -- posteriors ------------------------------------------------------------------------------------------------------
+
+
+def test_log_posteriors_against_scipy():
+    from scipy.special import log_softmax
+
+    logits = torch.randn(50, 7, generator=torch.Generator().manual_seed(0)) * 5
+    expected = log_softmax(logits.double().numpy(), axis=1)
+    np.testing.assert_allclose(shadows.log_posteriors(logits).numpy(), expected, rtol=1e-12)
+
+
+def test_log_posteriors_of_a_model_that_is_all_too_sure():
+    sure = shadows.log_posteriors(torch.tensor([[60.0, 0.0], [80.0, 0.0], [1e30, -1e30]]))
+    np.testing.assert_allclose(sure[:2, 0].numpy(), -np.exp([-60.0, -80.0]), rtol=1e-12)
+    assert sure[2].tolist() == [0.0, shadows.LOG_FLOOR]
+
+
+FAMILIES = {
+    "cnn": "cnn",
+    "mlp": "mlp",
+    "cnn7": "cnn7",
+    "factory": lambda shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(64, classes)),
+    "forest": RandomForestClassifier(n_estimators=10, n_jobs=2),
+    "logistic": LogisticRegression(max_iter=1000),
+    "neighbours": KNeighborsClassifier(),
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def trained(request):
+    x, y = digits()
+    return shadows.train_shadow(x[:150], y[:150], 12, FAMILIES[request.param], QUICK, seed=1), x[150:250]
+
+
+def test_a_rows_posteriors_do_not_depend_on_other_rows(trained):
+    model, x = trained
+    whole = model.log_posteriors(x)
+    assert whole.shape == (100, 12) and whole.dtype == torch.float64
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model.log_posteriors(x[order]), whole[order])
+    assert torch.equal(model.log_posteriors(x[:50]), whole[:50])
+    assert torch.equal(model.log_posteriors(x[37:38]), whole[37:38])
+    assert model.log_posteriors(x[:0]).shape == (0, 12)
+
+
+def test_posteriors_are_distributions_and_agree_with_the_labels(trained):
+    model, x = trained
+    log_p = model.log_posteriors(x)
+    assert (log_p >= shadows.LOG_FLOOR).all() and (log_p <= 0).all()
+    torch.testing.assert_close(log_p.exp().sum(1), torch.ones(100, dtype=torch.float64))
+    labels = model.labels(x)
+    assert labels.dtype == torch.int64
+    assert (log_p.gather(1, labels[:, None])[:, 0] >= log_p.amax(1) - 1e-5).all()
+
+
+def test_classes_that_no_shadow_row_has():
+    x, y = digits()
+    y = torch.where(y == 4, 5, y)
+    model = shadows.train_shadow(x[:300], y[:300], 10, LogisticRegression(max_iter=1000), seed=0)
+    log_p = model.log_posteriors(x[:5])
+    np.testing.assert_allclose(log_p[:, 4].numpy(), shadows.LOG_FLOOR)
+    fitted = LogisticRegression(max_iter=1000).fit(x[:300].flatten(1).double().numpy(), y[:300].numpy())
+    np.testing.assert_allclose(
+        log_p.exp().numpy()[:, [0, 1, 2, 3, 5, 6, 7, 8, 9]],
+        fitted.predict_proba(x[:5].flatten(1).double().numpy()),
+        rtol=1e-9,
+        atol=1e-40,
+    )
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "svc"])
+def test_one_label_for_all_shadow_rows(family):
+    x, _ = digits()
+    y = torch.full((40,), 3)
+    family = {**FAMILIES, "svc": SVC(probability=False) if family == "svc" else None}[family]
+    if isinstance(family, SVC):
+        with pytest.raises(InputError, match="without predict_proba"):
+            shadows.train_shadow(x[:40], y, 10, family, QUICK, seed=0)
+        return
+    model = shadows.train_shadow(x[:40], y, 10, family, Recipe(epochs=15, batch=8, lr=1e-2), seed=0)
+    assert torch.isfinite(model.log_posteriors(x[:40])).all()
+    assert (model.labels(x[:40]) == 3).all()
+
+
+@pytest.mark.parametrize("family", ["cnn", "mlp", "logistic"])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_fewer_rows_than_a_batch(family, rows):
+    x, y = digits()
+    model = shadows.train_shadow(x[:rows], y[:rows], 10, FAMILIES[family], QUICK, seed=0)
+    assert torch.isfinite(model.log_posteriors(x[:4])).all()
+
+
+def test_an_estimator_that_cannot_be_fitted_is_named():
+    x, y = digits()
+    with pytest.raises(InputError, match=r"KNeighborsClassifier could not be trained on 30 rows: .*n_neighbors"):
+        shadows.train_shadow(x[:30], y[:30], 10, KNeighborsClassifier(n_neighbors=-1), seed=0)
+    model = shadows.train_shadow(x[:3], y[:3], 10, KNeighborsClassifier(n_neighbors=5), seed=0)
+    with pytest.raises(InputError, match=r"KNeighborsClassifier: predict_proba failed: .*n_neighbors"):
+        model.log_posteriors(x[:1])
+
+
+def test_labels_out_of_range_and_no_rows():
+    x, y = digits()
+    with pytest.raises(InputError, match="one of 0 to 4 for each of 50 rows"):
+        shadows.train_shadow(x[:50], y[:50], 5, "mlp", QUICK, seed=0)
+    with pytest.raises(NeedsError, match="no shadow rows"):
+        shadows.train_shadow(x[:0], y[:0], 10, "mlp", QUICK, seed=0)
+
+
+# -- store, references, stand-in ---------------------------------------------------------------------------------------
+
+
+def test_the_same_training_is_done_once_and_any_other_again():
+    x, y = digits()
+    x, y, store = x[:60], y[:60], {}
+
+    def get(x=x, y=y, classes=10, family="mlp", recipe=QUICK, seed=0):
+        return shadows.train_shadow(x, y, classes, family, recipe, seed=seed, store=store)
+
+    first = get()
+    assert get(x=x.clone(), y=y.clone()) is first and get(family=FAMILIES["factory"]) is not first
+    other_rows, other_labels = x.clone(), y.clone()
+    other_rows[3, 0, 0] += 0.1
+    other_labels[3] = (other_labels[3] + 1) % 10
+    others = [
+        get(x=other_rows),
+        get(y=other_labels),
+        get(classes=11),
+        get(family="cnn"),
+        get(recipe=Recipe(epochs=3, batch=32)),
+        get(seed=1),
+        get(family=RandomForestClassifier(n_estimators=2)),
+        get(family=RandomForestClassifier(n_estimators=3)),
+    ]
+    assert len({id(model) for model in [first, *others]}) == 9
+    assert get(family=RandomForestClassifier(n_estimators=3)) is others[-1]
+
+
+def test_references_have_seeds_of_their_own_and_the_first_is_shared():
+    x, _ = digits()
+    gate, knowledge = knowing(x[:80], lambda rows: rows[:, 4, 4].round().long(), family="mlp", references=3)
+    three = shadows.reference_models(knowledge, 10, QUICK, seed=4)
+    found = [model.log_posteriors(x[80:85]) for model in three]
+    assert len(three) == 3 and not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
+    assert gate.ledger.by_phase() == {"transfer.relabel": 80}
+    fewer = Knowledge(setup=knowledge.setup, shadow=knowledge.shadow, family="mlp", references=1, store=knowledge.store)
+    assert shadows.reference_models(fewer, 10, QUICK, seed=4)[0] is three[0]
+    assert gate.ledger.rows == 80
+
+
+def test_models_learn_the_targets_labels_and_not_the_true_ones():
+    x, y = digits()
+
+    def contrary(rows):
+        return (rows.flatten(1)[:, :32].sum(1) > rows.flatten(1)[:, 32:].sum(1)).long()
+
+    gate = Gate(contrary)
+    knowledge = Knowledge(setup=gate.setup_oracle("transfer"), shadow=ShadowRows(x[:800], y[:800]))
+    (model,) = shadows.reference_models(knowledge, 10, Recipe(epochs=10), seed=0)
+    assert (model.labels(x[800:]) == contrary(x[800:])).float().mean() > 0.9
+
+
+def test_a_budget_that_cannot_pay_for_relabelling_sends_nothing():
+    x, _ = digits()
+    gate = Gate(lambda rows: torch.zeros(len(rows), dtype=torch.int64), total=79)
+    knowledge = Knowledge(setup=gate.setup_oracle("transfer"), shadow=ShadowRows(x[:80]))
+    with pytest.raises(BudgetExceeded):
+        shadows.reference_models(knowledge, 10, QUICK, seed=0)
+    assert gate.ledger.rows == 0
+
+
+def test_no_shadow_rows_and_no_references():
+    x, _ = digits()
+    for shadow in (None, ShadowRows(x[:0])):
+        gate = Gate(lambda rows: torch.zeros(len(rows), dtype=torch.int64))
+        with pytest.raises(NeedsError, match="give shadow="):
+            shadows.reference_models(Knowledge(setup=gate.setup_oracle("t"), shadow=shadow), 10, QUICK, seed=0)
+    _, knowledge = knowing(x[:10], lambda rows: torch.zeros(len(rows), dtype=torch.int64), references=0)
+    with pytest.raises(InputError, match="references must be at least 1"):
+        shadows.reference_models(knowledge, 10, QUICK, seed=0)
+
+
+def test_stand_in_answers_labels_and_is_another_model():
+    x, y = digits()
+    _, knowledge = knowing(x[:200], lambda rows: torch.zeros(len(rows), dtype=torch.int64), family="mlp")
+    predict = shadows.stand_in(x[:200], y[:200], 10, knowledge, seed=0, recipe=Recipe(epochs=20))
+    labels = predict(x[200:])
+    assert labels.dtype == torch.int64 and labels.shape == (len(x) - 200,)
+    assert (labels == y[200:]).float().mean() > 0.8
+    assert Gate(predict).oracle("a", 3, 1).query(x[:3], torch.arange(3), phase="p").shape == (3,)
