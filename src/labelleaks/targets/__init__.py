@@ -1,0 +1,109 @@
+"""Whatever answers labels, made into one thing: rows in, class codes out.
+
+A torch module, a scikit-learn classifier, a function, or recorded answers become a :class:`Target`. Scores are reduced
+to the label here, at the door, and never reach an attack.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from labelleaks.errors import InputError
+from labelleaks.labels import Classes, is_estimator, is_target, resolve_classes
+from labelleaks.targets.base import Preprocess, Target, default_batch_rows
+from labelleaks.targets.estimator import EstimatorTarget
+from labelleaks.targets.function import FunctionTarget
+from labelleaks.targets.module import ModuleTarget
+from labelleaks.targets.probe import ProbeResult, probe
+from labelleaks.targets.recorded import Recorded, RecordedTarget
+
+__all__ = ["Preprocess", "ProbeResult", "Recorded", "Target", "default_batch_rows", "probe", "resolve_classes", "wrap"]
+
+
+def wrap(
+    target: Any,
+    *,
+    numpy: bool,
+    classes: Classes | int | Sequence[Any] | None = None,
+    preprocess: Preprocess | None = None,
+    device: torch.device | str | None = None,
+    batch_rows: int | None = None,
+    width: int | None = None,
+) -> Target:
+    """Make a target of what the user brought. Sends nothing.
+
+    Args:
+        target: ``nn.Module``; fitted classifier or pipeline; function; :class:`Recorded`; or a Target, returned as is.
+        numpy: whether a function gets NumPy arrays (the candidates came as NumPy) or torch tensors.
+        classes: what :func:`labelleaks.labels.resolve_classes` found, or the user's ``classes=``; None: its own.
+        preprocess: applied to each batch just before the target, in the kind of array that the target gets (images of
+            their own shape also where a scikit-learn target gets them flattened afterwards).
+        device: where a torch target works; None: where its parameters are.
+        batch_rows: rows in one call at most; None: by ``width``, the number of features of a row.
+
+    Raises:
+        InputError: not something that answers labels, classes unknown, or an option that does not fit the target.
+    """
+    if is_target(target):
+        ready: Target = target
+        return ready
+    kind = _kind(target)
+    found = classes if isinstance(classes, Classes) else resolve_classes(target, classes, {})
+    place = _device(device, kind, numpy=numpy)
+    if batch_rows is not None and batch_rows < 1:
+        raise InputError(f"batch_rows must be at least 1, got {batch_rows}")
+    if preprocess is not None and not callable(preprocess):
+        raise InputError(f"preprocess must be a function of a batch, got {type(preprocess).__name__}")
+    rows = batch_rows or _batch_rows(target, kind, width, place)
+    if kind == "torch":
+        return ModuleTarget(target, classes=found, batch_rows=rows, preprocess=preprocess, device=place)
+    if kind == "estimator":
+        return EstimatorTarget(target, classes=found, batch_rows=rows, preprocess=preprocess)
+    if kind == "recorded":
+        if preprocess is not None:
+            raise InputError("preprocess does not apply to recorded answers: record the rows as the candidates are")
+        return RecordedTarget(target, classes=found, batch_rows=rows)
+    return FunctionTarget(target, numpy=numpy, classes=found, batch_rows=rows, preprocess=preprocess, device=place)
+
+
+def _kind(target: Any) -> str:
+    if isinstance(target, nn.Module):
+        return "torch"
+    if isinstance(target, Recorded):
+        return "recorded"
+    if inspect.isclass(target):
+        raise InputError(f"target: {target.__name__} is a class; give a fitted or trained instance of it")
+    if is_estimator(target):
+        return "estimator"
+    if callable(target):
+        return "callable"
+    raise InputError(
+        f"target: a {type(target).__name__} does not answer labels; give a torch nn.Module, a fitted scikit-learn "
+        "classifier, a function of rows, or Recorded(x, labels)"
+    )
+
+
+def _device(device: torch.device | str | None, kind: str, *, numpy: bool) -> torch.device | None:
+    if device is None:
+        return None
+    if kind in ("estimator", "recorded") or (kind == "callable" and numpy):
+        raise InputError(f"device={str(device)!r} applies to torch targets only, not to this {kind} target")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device={str(device)!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return place
+
+
+def _batch_rows(target: Any, kind: str, width: int | None, device: torch.device | None) -> int:
+    if kind == "estimator":
+        return 1 << 12  # a call of a forest or a pipeline costs milliseconds before its first row
+    if kind == "torch" and device is None:
+        device = next((p.device for p in target.parameters()), None)
+    return 1024 if width is None else default_batch_rows(width, device=device)

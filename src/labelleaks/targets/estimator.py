@@ -1,0 +1,92 @@
+"""A fitted scikit-learn classifier or pipeline (or anything with ``fit``, ``predict`` and ``classes_``) as a target."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from torch import Tensor
+
+from labelleaks.errors import MissingExtra
+from labelleaks.labels import Classes, own_classes
+from labelleaks.targets.answers import read_answer
+from labelleaks.targets.base import Preprocess, plain_copy, qualified_name, scope
+
+__all__ = ["EstimatorTarget"]
+
+
+class EstimatorTarget:
+    """An estimator that is asked through ``predict`` alone.
+
+    It gets flat float32 rows (m, width), images flattened row by row; as a DataFrame with its own column names where it
+    was fitted on one.
+    """
+
+    kind = "estimator"
+
+    def __init__(
+        self, estimator: Any, *, classes: Classes, batch_rows: int, preprocess: Preprocess | None = None
+    ) -> None:
+        own_classes(estimator)  # refuses what is not a fitted classifier
+        self.classes = classes
+        self.batch_rows = batch_rows
+        self.name = qualified_name(estimator)
+        self._estimator = estimator
+        self._preprocess = preprocess
+        columns = getattr(estimator, "feature_names_in_", None)
+        self._columns: list[str] | None = None if columns is None else [str(column) for column in columns]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows: Any = plain_copy(x.cpu()).numpy()
+        if self._preprocess is not None:
+            rows = self._preprocess(rows)
+        rows = np.asarray(rows).reshape(len(rows), -1)
+        if self._columns is not None and len(self._columns) == rows.shape[1]:
+            rows = _frame(rows, self._columns)
+        answer = self._estimator.predict(rows)
+        return read_answer(answer, len(x), self.classes, float_labels=True).to(x.device)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the fitted estimator where it can be hashed, else its class name."""
+        return scope(f"estimator:{self._hash or self.name}", self.classes, self._preprocess)
+
+    @cached_property
+    def _hash(self) -> str | None:
+        import joblib
+
+        try:
+            return str(joblib.hash(self._estimator, hash_name="sha1"))
+        except Exception:  # whatever pickling somebody's steps may raise: the name is the fingerprint then
+            return None
+
+    def describe(self) -> dict[str, Any]:
+        steps = getattr(self._estimator, "steps", None)
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "steps": [qualified_name(step) for _, step in steps] if isinstance(steps, list) else [],
+            "preprocess": None if self._preprocess is None else qualified_name(self._preprocess),
+            "fingerprint": self.fingerprint,
+            "fingerprint_of": "its class name only" if self._hash is None else "the fitted estimator",
+        }
+
+
+def _frame(rows: Any, columns: list[str]) -> Any:
+    try:
+        import pandas as pd
+    except ImportError:
+        raise MissingExtra(
+            "the target was fitted on a DataFrame and needs pandas: pip install 'labelleaks[tables]'"
+        ) from None
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,82 @@
+"""Any Python callable as a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from labelleaks.labels import Classes
+from labelleaks.targets.answers import read_answer
+from labelleaks.targets.base import Preprocess, plain_copy, qualified_name, scope
+
+__all__ = ["FunctionTarget"]
+
+
+class FunctionTarget:
+    """A function from (m, *shape) float32 rows to labels (m,) or scores (m, K).
+
+    It gets a copy of the rows: a NumPy array where ``numpy`` says so, else a tensor on the candidates' device (or on
+    ``device``). Its fingerprint is its qualified name, or its own ``fingerprint`` attribute (a string, for example a
+    model's version): a journal cannot see that a function of the same name now answers differently.
+    """
+
+    kind = "callable"
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        *,
+        numpy: bool,
+        classes: Classes,
+        batch_rows: int,
+        preprocess: Preprocess | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.classes = classes
+        self.batch_rows = batch_rows
+        self.name = qualified_name(function)
+        self._function = function
+        self._numpy = numpy
+        self._preprocess = preprocess
+        self._device = device
+        own = getattr(function, "fingerprint", None)
+        self._own = own if isinstance(own, str) else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows: Any
+        if self._numpy:
+            rows = plain_copy(x.cpu()).numpy()
+        else:
+            rows = plain_copy(x if self._device is None else x.to(self._device))
+        with torch.no_grad():
+            if self._preprocess is not None:
+                rows = self._preprocess(rows)
+            return read_answer(self._function(rows), len(x), self.classes).to(x.device)
+
+    @property
+    def fingerprint(self) -> str:
+        return scope(
+            f"callable:{self.name}{'' if self._own is None else ':' + self._own}", self.classes, self._preprocess
+        )
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "gets": "numpy" if self._numpy else "torch",
+            "preprocess": None if self._preprocess is None else qualified_name(self._preprocess),
+            "fingerprint": self.fingerprint,
+            "fingerprint_of": "its name only" if self._own is None else "its name and what it says of itself",
+        }

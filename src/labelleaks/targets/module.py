@@ -1,0 +1,125 @@
+"""A torch ``nn.Module`` as a target."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from labelleaks.errors import InputError, TargetError
+from labelleaks.labels import Classes
+from labelleaks.targets.answers import read_answer
+from labelleaks.targets.base import Preprocess, qualified_name, scope
+
+__all__ = ["ModuleTarget"]
+
+
+class ModuleTarget:
+    """A module that answers scores (m, K) or labels (m,).
+
+    While open (``with target:``) every submodule is in evaluation mode; closing gives each its own mode back, whatever
+    happened. A call outside does so for that call. With ``device`` the module lives there while open and is moved back.
+    No gradient is recorded. Rows come to the module as a copy, on its device and in its floating dtype.
+
+    Raises:
+        InputError: the module has parameters that were never initialised.
+    """
+
+    kind = "torch"
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        classes: Classes,
+        batch_rows: int,
+        preprocess: Preprocess | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        tensors = list(itertools.chain(module.parameters(), module.buffers()))
+        if any(is_lazy(tensor) for tensor in tensors):
+            raise InputError(
+                f"{qualified_name(module)} has lazy parameters that no input has shaped yet: train it first"
+            )
+        self.classes = classes
+        self.batch_rows = batch_rows
+        self.name = qualified_name(module)
+        self._module = module
+        self._preprocess = preprocess
+        self._home = tensors[0].device if tensors else None
+        self._device = device
+        self._dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+        self._modes: list[tuple[nn.Module, bool]] = []
+        self._opened = 0
+
+    def __enter__(self) -> Self:
+        self._opened += 1
+        if self._opened > 1:
+            return self
+        parts = [self._module, self._preprocess] if isinstance(self._preprocess, nn.Module) else [self._module]
+        self._modes = [(m, m.training) for part in parts for m in part.modules()]
+        try:
+            for part in parts:
+                part.eval()
+            if self._device is not None:
+                self._module.to(self._device)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened -= 1
+        if self._opened:
+            return
+        for module, training in self._modes:
+            module.training = training
+        self._modes = []
+        if self._device is not None and self._home is not None:
+            self._module.to(self._home)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not self._opened:
+            with self:
+                return self(x)
+        device = self._device or self._home or x.device
+        with torch.no_grad():
+            batch = x.detach().to(device=device, dtype=self._dtype, copy=True, memory_format=torch.contiguous_format)
+            answer = self._module(batch if self._preprocess is None else self._preprocess(batch))
+            if isinstance(answer, (tuple, dict)) and not hasattr(answer, "logits"):
+                raise TargetError(
+                    f"the module answered a {type(answer).__name__}, not a tensor: give a function that returns the "
+                    "labels, for example lambda x: model(x)[0].argmax(1)"
+                )
+            return read_answer(answer, len(x), self.classes).to(x.device)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the module's printed structure and of every parameter and buffer."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(self._module)).encode())
+        for name, tensor in itertools.chain(self._module.named_parameters(), self._module.named_buffers()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(raw.numpy().data)
+        return scope(f"torch:{digest.hexdigest()}", self.classes, self._preprocess)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "parameters": sum(p.numel() for p in self._module.parameters()),
+            "dtype": str(self._dtype).removeprefix("torch."),
+            "preprocess": None if self._preprocess is None else qualified_name(self._preprocess),
+            "fingerprint": self.fingerprint,
+            "fingerprint_of": "structure and weights",
+        }

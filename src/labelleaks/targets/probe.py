@@ -1,0 +1,130 @@
+"""Ask a target a handful of billed questions before a run: faults of the target show here, not an hour later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from labelleaks.errors import InputError, TargetError
+from labelleaks.types import Candidates
+
+if TYPE_CHECKING:
+    from labelleaks.oracle import LabelOracle
+
+__all__ = ["PROBE_ROWS", "ProbeResult", "probe"]
+
+PROBE_ROWS = 16
+"""Rows that a probe sends at most."""
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What the probe saw."""
+
+    rows: int
+    """Labels that it asked for, at most :data:`PROBE_ROWS`; all billed to set-up."""
+    labels: tuple[int, ...]
+    """The codes answered first, one for each distinct row that was asked about."""
+    changed: int
+    """How many of these rows got another label when they were sent again in another batch."""
+    call_seconds: float | None
+    """Time of the target for one row alone; None where a journal answered."""
+    batch_seconds: float | None
+    """Time of the target for a batch of ``batch`` rows; None where a journal answered."""
+    batch: int
+
+    @property
+    def constant(self) -> bool:
+        """Whether several rows all got the same label."""
+        return len(self.labels) > 1 and len(set(self.labels)) == 1
+
+    def seconds(self, rows: int, batch_rows: int) -> tuple[float, float] | None:
+        """Forecast the target's time for ``rows`` rows, (at least, at most) in seconds; None where it is not known.
+
+        At most: every row at the speed of the small batch. At least: a fixed cost for each call of ``batch_rows`` rows
+        and the cost of a further row, both from the row alone and the small batch.
+        """
+        if self.call_seconds is None or self.batch_seconds is None:
+            return None
+        most = rows * self.batch_seconds / self.batch
+        if self.batch == 1:
+            return most, most
+        further = max((self.batch_seconds - self.call_seconds) / (self.batch - 1), 0.0)
+        fixed = max(self.call_seconds - further, 0.0)
+        calls = -(-rows // max(batch_rows, 1))
+        return min(calls * fixed + rows * further, most), most
+
+
+def probe(setup: LabelOracle, candidates: Candidates, *, allow_noisy: bool = False) -> ProbeResult:
+    """Ask about up to 8 candidates, then about them again: one of them alone, the others in reverse order.
+
+    Catches a target that raises, answers the wrong number of labels, floats or unknown labels, or changes its label for
+    the same input (dropout, batch normalisation in training mode, randomised answers). The candidates asked about are
+    chosen by class and content, never by position.
+
+    Args:
+        setup: a view of the gate that bills to set-up (``gate.setup_oracle("target")``).
+        candidates: the rows to choose from, n >= 1.
+        allow_noisy: accept a target that changes its label; the result still counts the changes.
+
+    Raises:
+        InputError: a fault of the target, with what it answered and the mend.
+        BudgetExceeded: the total budget cannot pay for the probe.
+    """
+    x = candidates.domain.project(candidates.x[_choose(candidates)])
+    k = len(x)
+    sent = setup.ledger.rows
+    first, _ = _ask(setup, x, fresh=False)
+    replayed = setup.ledger.rows == sent
+    alone = torch.tensor([k - 1], device=x.device)
+    others = torch.arange(k - 2, -1, -1, device=x.device) if k > 1 else alone.repeat(2)
+    # Past the journal, which would hand back the first answers and hide a change; unless all of this is a replay.
+    again_alone, call_seconds = _ask(setup, x[alone], fresh=not replayed)
+    again_others, batch_seconds = _ask(setup, x[others], fresh=not replayed)
+    order = torch.cat([alone, others])
+    again = torch.cat([again_alone, again_others])
+    differs = again != first[order]
+    changed = len(set(order[differs].tolist()))
+    if changed and not allow_noisy:
+        at = int(differs.nonzero()[0])
+        raise InputError(
+            f"the target changed its label for {changed} of {k} inputs when they were sent again in another batch "
+            f"(class {int(first[order[at]])}, then {int(again[at])}): put the model into evaluation mode "
+            "(model.eval()) or fix its randomness; allow_noisy=True accepts randomised answers"
+        )
+    return ProbeResult(
+        rows=k + len(order),
+        labels=tuple(first.tolist()),
+        changed=changed,
+        call_seconds=None if replayed else call_seconds,
+        batch_seconds=None if replayed else batch_seconds,
+        batch=len(others),
+    )
+
+
+def _choose(candidates: Candidates) -> Tensor:
+    """Up to 8 distinct rows of as many classes as there are: by their rank within the class, then by content."""
+    keys, labels = candidates.keys.tolist(), candidates.y.tolist()
+    place = {key: i for i, key in enumerate(keys)}
+    seen: dict[int, int] = {}
+    ranked = []
+    for key in sorted(place):
+        label = labels[place[key]]
+        ranked.append((seen.setdefault(label, 0), key))
+        seen[label] += 1
+    chosen = [place[key] for _, key in sorted(ranked)[: PROBE_ROWS // 2]]
+    return torch.tensor(chosen, dtype=torch.int64, device=candidates.device)
+
+
+def _ask(setup: LabelOracle, x: Tensor, *, fresh: bool) -> tuple[Tensor, float]:
+    """Labels of the rows, and the seconds that the target took."""
+    owner = torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
+    before = setup.ledger.seconds
+    try:
+        labels = setup.query(x, owner, phase="probe", fresh=fresh)
+    except TargetError as error:
+        raise InputError(f"the target failed its probe of {len(x)} rows: {error}") from error
+    return labels, setup.ledger.seconds - before

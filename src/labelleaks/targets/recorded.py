@@ -1,0 +1,110 @@
+"""Answers that were recorded before: a target that knows the rows it was asked once, and no others."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from labelleaks.content import digests
+from labelleaks.errors import InputError, TargetError
+from labelleaks.labels import Classes, label_array, to_numpy
+from labelleaks.targets.base import scope
+
+__all__ = ["Recorded", "RecordedTarget"]
+
+
+class Recorded:
+    """Labels that a target gave for rows, for audits without access to it.
+
+    Serves attacks that ask about the candidates themselves (gap) and the shadow rows (transfer), and others only where
+    every row that they send was recorded. A row matches by its exact float32 values and shape.
+
+    Args:
+        x: (n, *shape) rows: array, tensor or list; converted to float32.
+        labels: (n,) what the target answered: whole numbers, booleans or strings; scores (n, K) are not kept.
+
+    Raises:
+        InputError: counts differ, or one row has two labels.
+    """
+
+    def __init__(self, x: Any, labels: Any) -> None:
+        try:
+            rows = torch.as_tensor(to_numpy(x).astype(np.float32))
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise InputError(f"Recorded: rows cannot be read as numbers ({str(error).splitlines()[0]})") from None
+        if rows.dim() < 2 or len(rows) == 0:
+            raise InputError(f"Recorded: rows of shape (n, *shape) are needed, n >= 1; got {tuple(rows.shape)}")
+        self.recorded_labels: NDArray[Any] = label_array(labels, "Recorded")
+        if len(self.recorded_labels) != len(rows):
+            raise InputError(f"Recorded: {len(rows)} rows but {len(self.recorded_labels)} labels")
+        self.width = rows[0].numel()
+        self.place: dict[bytes, int] = {}
+        for i, key in enumerate(_keys(rows)):
+            first = self.place.setdefault(key, i)
+            if self.recorded_labels[first] != self.recorded_labels[i]:
+                raise InputError(
+                    f"Recorded: rows {first} and {i} are equal but have the labels {self.recorded_labels[first]!r} and "
+                    f"{self.recorded_labels[i]!r}; keep one"
+                )
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+
+def _keys(x: Tensor) -> list[bytes]:
+    return digests(x + 0.0)  # -0.0 and 0.0 are the same value and must be the same row
+
+
+class RecordedTarget:
+    """The target that :class:`Recorded` stands for."""
+
+    kind = "recorded"
+
+    def __init__(self, recorded: Recorded, *, classes: Classes, batch_rows: int) -> None:
+        self.classes = classes
+        self.batch_rows = batch_rows
+        self.name = "labelleaks.Recorded"
+        self._recorded = recorded
+        self._codes = classes.encode(recorded.recorded_labels, "Recorded")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        places = [self._recorded.place.get(key, -1) for key in _keys(x)]
+        unknown = places.count(-1)
+        if unknown:
+            raise TargetError(
+                f"{unknown} of {len(x)} rows were never recorded (the first is row {places.index(-1)} of its batch; "
+                f"{len(self._recorded)} rows are known): recorded answers serve attacks that ask about given rows "
+                "only, such as gap and transfer; for others record their queries too or give the target itself"
+            )
+        return self._codes[places].to(x.device)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for key, code in sorted((key, int(self._codes[i])) for key, i in self._recorded.place.items()):
+            digest.update(key + code.to_bytes(8, "little"))
+        return scope(f"recorded:{digest.hexdigest()}", self.classes, None)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "rows": len(self._recorded),
+            "fingerprint": self.fingerprint,
+            "fingerprint_of": "rows and labels",
+        }
