@@ -19,6 +19,7 @@ from labelleaks.calibration import (
     RandomInputs,
     Setting,
     ShadowCalibrated,
+    Threshold,
     ThresholdRule,
 )
 from labelleaks.domain import Box
@@ -198,9 +199,9 @@ def test_hold_out_takes_numpy_and_the_users_labels():
     members, nonmembers = _held_out()
     s, _ = setting(Walk())
     expected = HoldOut(members=members, nonmembers=nonmembers).fit(s).tau
-    members[0].numpy().flags.writeable = False
     named = [(x.double().numpy(), np.array(["no", "yes"])[y.numpy()]) for x, y in (members, nonmembers)]
     before = named[0][0].copy()
+    named[0][0].flags.writeable = False
     encode = lambda y: torch.as_tensor((np.asarray(y) == "yes").astype(np.int64))  # noqa: E731
     with_names = Setting(s.attack, s.gate, s.candidates, s.knowledge, None, 64, 0, encode)
     assert HoldOut(members=named[0], nonmembers=named[1]).fit(with_names).tau == expected
@@ -222,6 +223,7 @@ def test_bad_hold_outs_are_refused_before_a_query():
         ((x.where(x > 0.1, torch.nan), y), "NaN"),
         ((x, y + 7), "0 to 1"),
         ((x, y.float() + 0.5), "whole numbers"),
+        ((x, ["no"] * 30), "must be numbers"),
     ):
         with pytest.raises(InputError, match=text):
             HoldOut(members=members, nonmembers=good).fit(s)
@@ -406,6 +408,7 @@ def test_rules_have_names_and_describe_themselves():
         lambda: FixedFPR(fpr=1),
         lambda: FixedFPR(fpr=0.01, n=98),
         lambda: ShadowCalibrated(most=0),
+        lambda: Threshold(float("inf"), "balanced accuracy", "nothing"),
     ],
 )
 def test_impossible_settings_are_refused(build):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from labelleaks.errors import InputError
 from labelleaks.oracle import Gate, LabelOracle
 from labelleaks.types import Attack, Candidates, Knowledge, Scores, ShadowRows
 
@@ -30,6 +32,11 @@ class Threshold:
     """What tau was fitted on, for people."""
     upper_bound: bool = False
     """Fitted on the audited candidates: an attacker without their membership cannot do it."""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.tau):
+            raise InputError(f"a threshold must be finite, got {self.tau} from {self.source}")
+        object.__setattr__(self, "tau", float(self.tau) + 0.0)  # never -0.0, which prints as "-0"
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,10 +81,12 @@ class HoldOut:
 
 
 def _tensor(array: Any, like: Candidates) -> Tensor:
-    found = (
-        array.detach() if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
-    )  # a copy: may be read-only
-    return found.to(like.device)
+    if isinstance(array, Tensor):
+        return array.detach().to(like.device)
+    copied = np.array(array)  # it may be read-only
+    if copied.dtype.kind not in "biuf":
+        raise InputError(f"HoldOut: rows and labels must be numbers, got {copied.dtype}")
+    return torch.from_numpy(copied).to(like.device)
 
 
 def _labels(y: Any, setting: Setting) -> Tensor:
