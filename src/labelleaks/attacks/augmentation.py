@@ -32,8 +32,8 @@ class Augmentation:
     The transforms are the same for every candidate and go from small to large, so that a prefix of them is a smaller
     attack of the same kind: translations by all (i, j) with |i| + |j| = d pixels (4 d of them), rotations by -r and
     +r degrees. With k of n transforms still classified as y, a correctly classified candidate scores
-    (k + 1) / (n + 1), in (0, 1]; a misclassified one scores 0 after one label, so that this score never falls behind
-    the gap attack, as a plain count of all copies does (accuracy 0.685 against the gap's 0.720 on CIFAR-10).
+    (k + 1) / (n + 1), in (0, 1]; a misclassified one scores 0 after one label. So the best threshold on this score
+    never falls behind the gap attack, as one on a plain count of all copies can.
 
     Args:
         rotations: angles r in degrees, each used in both directions.
@@ -47,15 +47,17 @@ class Augmentation:
 
     Source: Choquette-Choo, Tramèr, Carlini, Papernot, "Label-Only Membership Inference Attacks", ICML 2021, rotation
     and translation attacks (there 1 <= r <= 8 and 1 <= d <= 2 beat the gap attack). Their classifier is a net for each
-    class, trained on a source model; this one needs no source model.
+    class, trained on a source model; this one needs no source model. The defaults (11 labels) had the best mean AUC
+    of seven sets on development splits of CIFAR-10, MNIST and digits; shifts by 2 or 3 pixels and rotations above 8
+    degrees lowered it, and weights by size changed it by less than 0.01.
     """
 
     name: ClassVar[str] = "augmentation"
     needs: ClassVar[frozenset[str]] = frozenset()
     is_distance: ClassVar[bool] = False
 
-    rotations: tuple[float, ...] = (2.0, 4.0, 8.0)
-    translations: tuple[int, ...] = (1, 2)
+    rotations: tuple[float, ...] = (2.0, 4.0, 6.0)
+    translations: tuple[int, ...] = (1,)
 
     def __post_init__(self) -> None:
         rotations = tuple(sorted({float(r) for r in self.rotations}))

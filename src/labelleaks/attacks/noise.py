@@ -21,7 +21,9 @@ __all__ = ["Noise"]
 
 _BLOCK = 1 << 22
 """Noise values held at a time, 16 MB of float32: memory does not grow with candidates x copies."""
-RELATIVE = (0.02, 0.04, 0.06, 0.08, 0.10)
+_UNIT = 1 << 20
+"""Weight of a copy at the smallest magnitude: weights are whole numbers, so sums are exact in any grouping."""
+RELATIVE = (0.02, 0.04, 0.10, 0.20)
 FLIPS = (1.0, 2.0, 3.0, 5.0, 10.0)
 
 Perturb = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -30,27 +32,33 @@ Perturb = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Noise:
-    """Share of noisy copies that keep the true label, the candidate itself counted as one of them.
+    """Weighted share of noisy copies that keep the true label, the candidate itself counted as one of them.
 
-    With k of n noisy copies still classified as y, a correctly classified candidate scores (k + 1) / (n + 1),
-    in (0, 1]; a misclassified one scores 0 after one label, so it ranks below every correct one.
+    A copy with noise of magnitude m weighs (smallest magnitude / m) ** emphasis: a label lost under little noise says
+    more. A correctly classified candidate scores (1 + weight of the copies kept) / (1 + weight of all copies), in
+    (0, 1]; a misclassified one scores 0 after one label, so it ranks below every correct one.
 
     Args:
-        magnitudes: how strong the noise is; the copies cycle through them, so that every prefix of the
-            queries has nearly equal parts of each. The unit depends on the domain, None takes its defaults:
+        magnitudes: how strong the noise is; the copies cycle through them, so that every prefix of the queries has
+            nearly equal parts of each. The unit depends on the domain, None takes its defaults:
 
-            * ``Box``: standard deviation of Gaussian noise ÷ the feature's span; 0.02, 0.04, 0.06, 0.08, 0.10.
+            * ``Box``: standard deviation of Gaussian noise ÷ the feature's span; 0.02, 0.04, 0.1, 0.2.
             * ``Binary``: expected number k of flipped features (each flips with p = k / d); 1, 2, 3, 5, 10.
-            * ``Mixed``: one fraction for all columns: Gaussian noise ÷ span on continuous and integer ones
-              (the latter rounded), and the probability that a one-hot group is drawn anew; as for ``Box``.
-        copies: noisy copies per candidate; a smaller budget buys fewer. The number is planned before the
-            first label, so the attack always ends as DONE.
+            * ``Mixed``: one fraction for all columns: Gaussian noise ÷ span on continuous and integer ones (the
+              latter rounded), and the probability that a one-hot group is drawn anew; defaults as for ``Box``.
+        copies: noisy copies per candidate; a smaller budget buys fewer. The number is planned before the first
+            label, so the attack always ends as DONE.
+        emphasis: 0 is the paper's plain share; 2 by default.
 
     Raises:
-        InputError: no magnitudes, one that is not finite and positive, or fewer than one copy.
+        InputError: no magnitudes, one that is not finite and positive, fewer than one copy, a negative emphasis.
 
-    Source: Choquette-Choo, Tramèr, Carlini, Papernot, "Label-Only Membership Inference Attacks", ICML 2021,
-    noise robustness (Gaussian 0.02 to 0.10 on images, bit flips k / d on binary data, up to 2,500 copies).
+    Source: Choquette-Choo, Tramèr, Carlini, Papernot, "Label-Only Membership Inference Attacks", ICML 2021, noise
+    robustness (Gaussian 0.02 to 0.10 on images, bit flips k / d on binary data, up to 2,500 copies). The best single
+    magnitude differs by target: 0.04 for CNNs on 2,000 CIFAR-10 images, 0.2 on MNIST and digits, 5 flips for an MLP
+    on Location-30 (development splits, 20 copies). The defaults span that range, and the emphasis keeps the large
+    ones from drowning the small ones: mean AUC over six image targets 0.651, where 0.02, 0.04, 0.06, 0.08, 0.1 with
+    equal weights reach 0.612.
     """
 
     name: ClassVar[str] = "noise"
@@ -59,10 +67,13 @@ class Noise:
 
     magnitudes: tuple[float, ...] | None = None
     copies: int = 2500
+    emphasis: float = 2.0
 
     def __post_init__(self) -> None:
         if self.copies < 1:
             raise InputError(f"Noise: copies must be at least 1, got {self.copies}")
+        if not 0 <= self.emphasis <= 20:
+            raise InputError(f"Noise: emphasis must be between 0 (plain share) and 20, got {self.emphasis}")
         if self.magnitudes is not None:
             magnitudes = tuple(float(m) for m in self.magnitudes)
             if not magnitudes or not all(math.isfinite(m) and m > 0 for m in magnitudes):
@@ -83,17 +94,21 @@ class Noise:
         correct = oracle.query(candidates.x, everyone, phase="correct") == y
 
         checkpoints = checkpoints_up_to(labels)
-        kept = correct.to(torch.int64).repeat(len(checkpoints), 1)  # (checkpoints, n): labels still right
+        weights = noise.weights(self.emphasis, labels - 1)
+        kept = _UNIT * correct.to(torch.int64).repeat(len(checkpoints), 1)  # (checkpoints, n): weight kept so far
         for rows, copies in noise.blocks(everyone[correct], labels - 1):
             owner = rows.repeat_interleave(len(copies))
             answers = oracle.query(noise.copies(rows, copies), owner, phase="copies")
-            right = (answers.reshape(len(rows), -1) == y[rows, None]).cumsum(1)
+            right = answers.reshape(len(rows), -1) == y[rows, None]
+            so_far = (right * weights[copies.start : copies.stop]).cumsum(1)
             for c, checkpoint in enumerate(checkpoints):
                 within = min(checkpoint - 1 - copies.start, len(copies))
                 if within > 0:
-                    kept[c, rows] += right[:, within - 1]
+                    kept[c, rows] += so_far[:, within - 1]
 
-        share = kept / torch.tensor(checkpoints, dtype=torch.float64, device=device)[:, None]
+        asked = torch.cat([weights.new_full((1,), _UNIT), weights]).cumsum(0)
+        at = torch.tensor(checkpoints, device=device) - 1
+        share = kept.to(torch.float64) / asked[at, None]
         return Scores(
             value=share[-1],
             status=torch.where(correct, int(Status.DONE), int(Status.MISCLASSIFIED)),
@@ -134,12 +149,21 @@ class _Noise:
             for start in range(0, copies, wide):
                 yield part, range(start, min(start + wide, copies))
 
+    def _turns(self, copies: range) -> Tensor:
+        """Return the magnitude of each copy: float32 (copies,)."""
+        turn = torch.arange(copies.start, copies.stop, device=self._magnitudes.device)
+        return self._magnitudes[turn % len(self._magnitudes)]
+
+    def weights(self, emphasis: float, copies: int) -> Tensor:
+        """Return what each copy counts: int64 (copies,), 1 to _UNIT."""
+        relative = self._magnitudes.min() / self._turns(range(copies)).to(torch.float64)
+        return (_UNIT * relative**emphasis).round().clamp(min=1).to(torch.int64)
+
     def copies(self, rows: Tensor, copies: range) -> Tensor:
         """Return the given copies of the given candidates: float32 (rows * copies, *shape), in the domain."""
         z = self._normals.vectors(self._streams[rows], len(copies), first=copies.start)
-        turn = torch.arange(copies.start, copies.stop, device=rows.device) % len(self._magnitudes)
         x = self._candidates.x[rows].reshape(len(rows), -1)
-        noisy = self._perturb(x, z, self._magnitudes[turn])
+        noisy = self._perturb(x, z, self._turns(copies))
         return self._candidates.domain.project(noisy.reshape(-1, *self._candidates.shape))
 
 
