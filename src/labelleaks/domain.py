@@ -272,12 +272,13 @@ class Mixed:
         return found
 
     def project(self, x: Tensor) -> Tensor:
+        given = x
         x = torch.minimum(torch.maximum(x, self._low.to(x.device)), self._high.to(x.device))
         for part, columns in self.groups():
             if isinstance(part, Integer):
                 x[:, columns] = torch.round(x[:, columns])
             elif isinstance(part, OneHot):
-                hot = x[:, columns].argmax(1, keepdim=True)
+                hot = given[:, columns].argmax(1, keepdim=True)  # before clipping, which would tie what exceeds 1
                 x[:, columns] = torch.zeros_like(x[:, columns]).scatter_(1, hot, 1.0)
         return x
 

@@ -1,0 +1,176 @@
+"""The door: rows sent = rows billed, nothing over budget is sent, and what a target does wrong is said."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from labelleaks.errors import BudgetExceeded, InputError, TargetError
+from labelleaks.oracle import SETUP, Gate
+
+
+class _Target:
+    def __init__(self) -> None:
+        self.calls: list[Tensor] = []
+
+    @property
+    def rows(self) -> int:
+        return sum(len(x) for x in self.calls)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.calls.append(x.clone())
+        return x[:, 0].to(torch.int64)
+
+
+class _Journal:
+    """Answers by the first feature."""
+
+    def __init__(self, known: dict[int, int]) -> None:
+        self.known = known
+
+    def lookup(self, x: Tensor) -> Tensor:
+        return torch.tensor([self.known.get(int(v), -1) for v in x[:, 0]])
+
+    def record(self, x: Tensor, labels: Tensor) -> None:
+        self.known.update({int(v): int(label) for v, label in zip(x[:, 0], labels, strict=True)})
+
+
+def _rows(*values: int) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32)[:, None]
+
+
+def test_answers_come_back_in_order_and_in_bounded_batches() -> None:
+    target = _Target()
+    oracle = Gate(target, batch_rows=3).oracle("noise", 2, None)
+    labels = oracle.query(_rows(5, 4, 3, 2, 1, 0, 9), torch.tensor([0, 1, 0, 1, 0, 1, 0]), phase="copies")
+    assert labels.tolist() == [5, 4, 3, 2, 1, 0, 9]
+    assert [len(x) for x in target.calls] == [3, 3, 1]
+    assert oracle.ledger.calls == 3
+
+
+def test_every_row_is_billed_to_its_owner_and_phase() -> None:
+    target = _Target()
+    gate = Gate(target)
+    oracle = gate.oracle("noise", 3, 10)
+    oracle.query(_rows(1, 1, 1), torch.tensor([0, 1, 2]), phase="correct")
+    oracle.query(_rows(1, 1), torch.tensor([2, 2]), phase="copies")
+    gate.setup_oracle("transfer").query(_rows(1, 1, 1, 1), torch.full((4,), SETUP), phase="relabel")
+    ledger = gate.ledger
+    assert ledger.candidates["noise.correct"].tolist() == [1, 1, 1]
+    assert ledger.candidates["noise.copies"].tolist() == [0, 0, 2]
+    assert ledger.setup == {"transfer.relabel": 4}
+    assert ledger.rows == target.rows == 9
+    assert ledger.setup_rows == 4
+    assert oracle.spent.tolist() == [1, 1, 3]
+    assert oracle.remaining().tolist() == [9, 9, 7]
+    assert ledger.by_phase() == {"transfer.relabel": 4, "noise.correct": 3, "noise.copies": 2}
+
+
+def test_nothing_is_sent_over_an_account() -> None:
+    target = _Target()
+    oracle = Gate(target).oracle("boundary", 2, 3)
+    oracle.query(_rows(1, 1, 1), torch.tensor([0, 0, 1]), phase="a")
+    with pytest.raises(BudgetExceeded, match="candidate 0 has 1 of 3 labels left and 2 were asked for"):
+        oracle.query(_rows(1, 1, 1), torch.tensor([1, 0, 0]), phase="b")
+    assert target.rows == 3
+    assert oracle.spent.tolist() == [2, 1]
+    oracle.query(_rows(1, 1, 1), torch.tensor([1, 0, 1]), phase="b")
+    assert oracle.remaining().tolist() == [0, 0]
+
+
+def test_nothing_is_sent_over_the_total() -> None:
+    target = _Target()
+    gate = Gate(target, total=5, batch_rows=2)
+    gate.setup_oracle("setup").query(_rows(1, 1), torch.full((2,), SETUP), phase="probe")
+    oracle = gate.oracle("gap", 4, None)
+    with pytest.raises(BudgetExceeded, match="4 more rows would pass the total budget of 5"):
+        oracle.query(_rows(1, 2, 3, 4), torch.arange(4), phase="correct")
+    assert target.rows == gate.ledger.rows == 2
+    assert oracle.spent.tolist() == [0] * 4
+
+
+def test_two_attacks_have_accounts_of_their_own() -> None:
+    gate = Gate(_Target())
+    first, second = gate.oracle("a", 1, 2), gate.oracle("b", 1, 2)
+    first.query(_rows(1, 1), torch.tensor([0, 0]), phase="p")
+    second.query(_rows(1, 1), torch.tensor([0, 0]), phase="p")
+    assert gate.ledger.rows == 4
+    with pytest.raises(BudgetExceeded):
+        first.query(_rows(1), torch.tensor([0]), phase="p")
+
+
+def test_an_empty_query_sends_nothing() -> None:
+    target = _Target()
+    oracle = Gate(target).oracle("gap", 1, 1)
+    assert oracle.query(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), phase="p").shape == (0,)
+    assert not target.calls
+
+
+def test_setup_oracle_bills_set_up_and_still_holds_its_accounts() -> None:
+    gate = Gate(_Target())
+    oracle = gate.setup_oracle("random inputs", 2, 1)
+    oracle.query(_rows(1, 1), torch.tensor([0, 1]), phase="boundary")
+    assert gate.ledger.setup == {"random inputs.boundary": 2}
+    assert not gate.ledger.candidates
+    with pytest.raises(BudgetExceeded):
+        oracle.query(_rows(1), torch.tensor([0]), phase="boundary")
+
+
+def test_journal_answers_are_not_sent_but_count_for_the_attack() -> None:
+    target = _Target()
+    gate = Gate(target, journal=_Journal({1: 7}), batch_rows=2)
+    oracle = gate.oracle("gap", 4, 3)
+    assert oracle.query(_rows(0, 1, 2, 1), torch.arange(4), phase="p").tolist() == [0, 7, 2, 7]
+    assert target.rows == gate.ledger.rows == 2
+    assert gate.ledger.cached == 2
+    assert gate.ledger.candidates["gap.p"].tolist() == [1, 0, 1, 0]
+    assert oracle.spent.tolist() == [1, 1, 1, 1]
+    assert oracle.query(_rows(2), torch.tensor([0]), phase="p").tolist() == [2]  # recorded the first time
+    assert target.rows == 2
+
+
+def test_a_failing_target_is_named_and_its_rows_stay_billed() -> None:
+    seen = []
+
+    def fails(x: Tensor) -> Tensor:
+        seen.append(len(x))
+        raise OSError("connection lost")
+
+    gate = Gate(fails)
+    with pytest.raises(TargetError, match=r"the target raised OSError on 2 rows \(gap\.correct\): connection lost"):
+        gate.oracle("gap", 2, None).query(_rows(1, 2), torch.arange(2), phase="correct")
+    assert gate.ledger.rows == sum(seen) == 2
+
+
+def test_our_own_errors_pass_through_as_they_are() -> None:
+    def refuses(x: Tensor) -> Tensor:
+        raise InputError("not this")
+
+    with pytest.raises(InputError, match=r"^not this$"):
+        Gate(refuses).oracle("gap", 1, None).query(_rows(1), torch.arange(1), phase="p")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda x: torch.zeros(len(x) + 1, dtype=torch.int64),
+        lambda x: torch.zeros(len(x), 1, dtype=torch.int64),
+        lambda x: torch.zeros(len(x)),
+    ],
+)
+def test_an_answer_that_is_not_one_label_a_row_is_refused(answer) -> None:
+    with pytest.raises(TargetError, match="one int64 label a row is needed"):
+        Gate(answer).oracle("gap", 2, None).query(_rows(1, 2), torch.arange(2), phase="p")
+
+
+def test_owner_must_match_the_rows() -> None:
+    with pytest.raises(ValueError, match="owner must name one candidate a row"):
+        Gate(_Target()).oracle("gap", 2, None).query(_rows(1, 2), torch.arange(1), phase="p")
+
+
+def test_progress_is_told_what_was_answered() -> None:
+    told: list[tuple[str, int]] = []
+    gate = Gate(_Target(), batch_rows=2, progress=lambda phase, rows: told.append((phase, rows)))
+    gate.oracle("gap", 3, None).query(_rows(1, 2, 3), torch.arange(3), phase="correct")
+    assert told == [("gap.correct", 2), ("gap.correct", 1)]
