@@ -14,8 +14,7 @@ from labelleaks.calibration import ThresholdRule
 from labelleaks.domain import Domain
 from labelleaks.errors import InputError
 from labelleaks.inputs import Given, check, take
-from labelleaks.labels import Classes
-from labelleaks.targets import resolve_classes
+from labelleaks.labels import Classes, resolve_classes
 from labelleaks.types import Attack, ShadowRows
 
 __all__ = ["Request", "Rows", "check_numbers", "describe", "gather", "name_of"]

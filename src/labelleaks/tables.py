@@ -62,18 +62,18 @@ def _attack_json(result: AttackResult) -> dict[str, Any]:
 def print_record(record: AuditRecord, console: Console | None = None) -> None:
     """Print the answer, a row for each attack, the thresholds, the ledger and the flags."""
     console = console or Console(highlight=False)
-    table = Table(title=None, box=None, pad_edge=False, header_style="bold", collapse_padding=True)
-    table.add_column("attack")
-    for heading in ("labels", "AUC", "given correct", "TPR@10%FPR", "TPR@1%FPR", "TPR@0.1%FPR", "balanced acc."):
-        table.add_column(heading, justify="right")
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    table.add_column("attack", overflow="fold")
+    for heading in ("labels", "AUC (95 %)", "correct*", "TPR@10%", "TPR@1%", "TPR@0.1%", "bal. acc."):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, result in record.attacks.items():
         table.add_row(
             escape(name),
             f"{result.queries.mean():,.0f}",
             _interval(result.auc),
-            _interval(result.given_correct.auc),
-            *[_interval(result.tpr_at_fpr[fpr]) for fpr in (0.1, 0.01, 0.001)],
-            _interval(result.balanced_accuracy),
+            _value(result.given_correct.auc),
+            *[_value(result.tpr_at_fpr[fpr]) for fpr in (0.1, 0.01, 0.001)],
+            _value(result.balanced_accuracy),
         )
     members = int(record.member.sum())
     state = "" if record.complete else "  [bold red](incomplete)[/]"
@@ -82,8 +82,9 @@ def print_record(record: AuditRecord, console: Console | None = None) -> None:
     )
     console.print(table)
     console.print(
-        f"\n[dim]95 % intervals, for this target. Labels are means per candidate. {record.ledger.rows:,} rows were "
-        f"sent, {record.ledger.setup_rows:,} of them set-up.[/]"
+        "[dim]* AUC among correctly classified candidates: what the attack knows beyond the accuracy gap.\n"
+        "TPR at 10, 1 and 0.1 % FPR: ~ unstable with so few non-members, – not measurable. labels: mean a candidate.\n"
+        f"{record.ledger.rows:,} rows were sent to the target, {record.ledger.setup_rows:,} of them set-up.[/]"
     )
     for note in record.notes:
         console.print(f"note: {escape(note)}")
@@ -93,12 +94,16 @@ def print_record(record: AuditRecord, console: Console | None = None) -> None:
         )
 
 
-def _interval(estimate: Estimate) -> str:
+def _value(estimate: Estimate) -> str:
     if estimate.value is None:
         return "–"
+    return f"{'~' if estimate.unstable else ''}{estimate.value:.3f}"
+
+
+def _interval(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3f}"
-    return f"{estimate.value:.3f} ({estimate.low:.2f}–{estimate.high:.2f}){'*' if estimate.unstable else ''}"
+        return _value(estimate)
+    return f"{_value(estimate)} ({estimate.low:.2f}–{estimate.high:.2f})"
 
 
 def forecast_json(forecast: Forecast) -> dict[str, Any]:
