@@ -62,9 +62,9 @@ def _attack_json(result: AttackResult) -> dict[str, Any]:
 def print_record(record: AuditRecord, console: Console | None = None) -> None:
     """Print the answer, a row for each attack, the thresholds, the ledger and the flags."""
     console = console or Console(highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-    table.add_column("attack", overflow="fold")
-    for heading in ("labels", "AUC (95 %)", "correct*", "TPR@10%", "TPR@1%", "TPR@0.1%", "bal. acc."):
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("attack", overflow="fold", min_width=12)
+    for heading in ("labels", "AUC (95 %)", "correct*", "TPR@10%", "TPR@1%", "TPR@0.1%", "acc.†"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, result in record.attacks.items():
         table.add_row(
@@ -82,8 +82,8 @@ def print_record(record: AuditRecord, console: Console | None = None) -> None:
     )
     console.print(table)
     console.print(
-        "[dim]* AUC among correctly classified candidates: what the attack knows beyond the accuracy gap.\n"
-        "TPR at 10, 1 and 0.1 % FPR: ~ unstable with so few non-members, – not measurable. labels: mean a candidate.\n"
+        "[dim]* AUC among correctly classified candidates: insight beyond the accuracy gap.\n"
+        "† balanced accuracy, threshold cross-fitted. ~ unstable with so few non-members, – not measurable.\n"
         f"{record.ledger.rows:,} rows were sent to the target, {record.ledger.setup_rows:,} of them set-up.[/]"
     )
     for note in record.notes:
