@@ -23,6 +23,7 @@ from labelleaks.types import Candidates, Knowledge, Predict, ShadowRows
 
 __all__ = [
     "LOG_FLOOR",
+    "SHADOW_RECIPE",
     "ShadowModel",
     "drop_near_duplicates",
     "log_posteriors",
@@ -35,6 +36,10 @@ __all__ = [
 
 LOG_FLOOR = -99.0
 """Lowest log-probability that is reported, so that no loss is infinite; the paper's code clips a loss at 100."""
+
+SHADOW_RECIPE = Recipe(stop_at_interpolation=True)
+"""How a torch shadow is trained unless told otherwise. On 3,000 CIFAR-10 images its agreement with the target rose to
+0.665 until it fitted all of its rows, after 15 epochs, and stood at 0.664 after 20."""
 
 _BATCH = 512
 
@@ -145,7 +150,7 @@ def relabelled_models(
     that the cost is known before. Not kept in the store, since the labels are not known before the training.
     """
     shadow = _rows(knowledge)
-    recipe = replace(recipe or Recipe(), stop_at_interpolation=False)
+    recipe = replace(recipe or SHADOW_RECIPE, stop_at_interpolation=False)
 
     def label(rows: Tensor) -> Tensor:
         owner = torch.full((len(rows),), -1, dtype=torch.int64, device=rows.device)
@@ -184,7 +189,7 @@ def train_shadow(
         x: float32 (s, *shape), s >= 1; y: int64 (s,), 0 … K - 1. Not every class needs to occur; one is enough.
         classes: number of classes K.
         family: as for :func:`labelleaks.models.build`.
-        recipe: for torch families; None: ``Recipe()``. A scikit-learn classifier has its own settings.
+        recipe: for torch families; None: SHADOW_RECIPE. A scikit-learn classifier has its own settings.
         seed: decides initial weights, shuffles and every ``random_state``.
         store: trained models by content key.
 
@@ -195,7 +200,7 @@ def train_shadow(
         raise NeedsError("no shadow rows to train on")
     untrained = models.build(family, x.shape[1:], classes, seed=seed)
     _checked(lambda _: y, classes)(x)
-    recipe = recipe or Recipe()
+    recipe = recipe or SHADOW_RECIPE
     key = _content_key(x, y, classes, untrained, recipe, seed)
     if store is not None and key in store:
         kept: ShadowModel = store[key]

@@ -46,7 +46,8 @@ class Transfer:
 
     Args:
         statistic: which one is the score.
-        recipe: how a torch shadow is trained; None: ``Recipe()``. scikit-learn families have their own settings.
+        recipe: how a torch shadow is trained; None: ``Recipe(stop_at_interpolation=True)``. scikit-learn families have
+            their own settings.
         relabel_each_epoch: as in the authors' code: shadow images pass through random augmentation in every epoch and
             the target labels what came out. Costs len(shadow) x epochs x references set-up labels. Images only.
 
@@ -84,7 +85,7 @@ class Transfer:
             raise NeedsError("transfer needs shadow rows: give shadow=(x,), rows like the target's training data")
         if self.relabel_each_epoch:
             self._augment(candidates)
-            epochs = (self.recipe or Recipe()).epochs
+            epochs = (self.recipe or shadows.SHADOW_RECIPE).epochs
             return Cost(least=1, most=1, setup=len(shadow) * epochs * knowledge.references)
         return Cost(least=1, most=1, setup=0 if shadow.labelled else len(shadow))
 
