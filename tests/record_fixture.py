@@ -207,7 +207,7 @@ def _boundary(rng: Any, depth: Any, wrong: Any, member: Any, keys: Any, x: Any, 
             ),
         ),
         details={
-            "adversarial": moved.reshape(x.shape).astype(np.float32),
+            "adversarial": moved.clip(0, 1).reshape(x.shape).astype(np.float32),
             "distance_l2": final,
             "distance_linf": change.max(1),
             "distance_l1": change.sum(1),

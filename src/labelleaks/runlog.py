@@ -20,7 +20,7 @@ class LedgerSummary:
     """Rows that the target saw, by what they were for."""
 
     setup: Mapping[str, int]
-    """Rows that belong to no candidate, by phase, in the order of first use."""
+    """Rows that belong to no candidate, by phase."""
     candidates: Mapping[str, int]
     """Rows sent for candidates, by phase."""
     by_candidate: NDArray[np.int64]
@@ -28,12 +28,22 @@ class LedgerSummary:
 
     @classmethod
     def of(cls, ledger: Ledger, n: int) -> LedgerSummary:
-        """Sum up a run's ledger for its ``n`` candidates."""
+        """Sum up a run's ledger for its ``n`` candidates.
+
+        Rows that a journal answered count as what they are, rows that an earlier sitting of the same run paid for: so
+        a run that was resumed leaves the same record as one that was not.
+        """
         total = np.zeros(n, dtype=np.int64)
-        for rows in ledger.candidates.values():
-            total[: len(rows)] += rows.numpy()
-        candidates = {phase: int(rows.sum()) for phase, rows in ledger.candidates.items()}
-        return cls(setup=dict(ledger.setup), candidates=candidates, by_candidate=total)
+        setup: dict[str, int] = {}
+        candidates: dict[str, int] = {}
+        for book in (ledger.setup, ledger.replayed_setup):
+            for phase, count in book.items():
+                setup[phase] = setup.get(phase, 0) + count
+        for accounts in (ledger.candidates, ledger.replayed_candidates):
+            for phase, rows in accounts.items():
+                candidates[phase] = candidates.get(phase, 0) + int(rows.sum())
+                total[: len(rows)] += rows.numpy()
+        return cls(setup=dict(sorted(setup.items())), candidates=dict(sorted(candidates.items())), by_candidate=total)
 
     @property
     def setup_rows(self) -> int:

@@ -133,7 +133,7 @@ def read_npz(path: Path) -> tuple[Arrays, str]:
         InputError: not there, or not such a file.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files if name != _DOCUMENT}
             return arrays, stored[_DOCUMENT].decode()
     except FileNotFoundError:

@@ -31,7 +31,8 @@ def css_of(index: int) -> str:
 def swatch(index: int) -> Markup:
     """A short stretch of an attack's line, for legends."""
     return Markup(
-        f'<svg class="swatch" viewBox="0 0 28 10" aria-hidden="true"><path class="line {css_of(index)}" d="M1 5H27"/></svg>'
+        '<svg class="swatch" viewBox="0 0 28 10" aria-hidden="true">'
+        f'<path class="line {css_of(index)}" d="M1 5H27"/></svg>'
     )
 
 
@@ -100,14 +101,15 @@ def _points(result: AttackResult) -> list[tuple[float, float]]:
 
 def _log_share(rows: int, label: str) -> Axis:
     low = 1.0 / max(rows, 10)
-    decades = range(0, math.floor(math.log10(1 / low)) + 1)
+    decades = range(math.floor(math.log10(1 / low)) + 1)
     ticks = [(10.0**-d, percent(10.0**-d)) for d in reversed(decades)]
     minor = [m * 10.0**-d for d in range(1, len(ticks) + 1) for m in range(2, 10) if m * 10.0**-d > low]
     return Axis(low, 1.0, label, ticks, log=True, minor=minor)
 
 
 def _decades(most: int) -> list[tuple[float, str]]:
-    return [(10.0**d, f"{10**d:,}") for d in range(int(math.log10(most)) + 1)]
+    ticks = [(10.0**d, f"{10**d:,}") for d in range(int(math.log10(most)) + 1)]
+    return ticks if most < 2.5 * ticks[-1][0] else [*ticks, (float(most), f"{most:,}")]
 
 
 def _curve(result: AttackResult, fpr: float | None) -> list[tuple[int, Estimate]]:
@@ -138,7 +140,8 @@ def _slots(
     result: AttackResult, member: NDArray[np.bool_], ranked: NDArray[np.bool_], named: dict[int, str]
 ) -> tuple[list[Slot], list[Slot]]:
     """Bars with names, left and right of the histogram: by status, or by score where there are few scores."""
-    left, right = [], []
+    left: list[Slot] = []
+    right: list[Slot] = []
     if ranked.any():
         for status, name in named.items():
             chosen = result.status == status
@@ -178,7 +181,7 @@ def _draw_distribution(
 ) -> Markup:
     """x in bins: a named slot is some bins wide, the histogram ``_BINS``."""
     left, right = slots
-    wide = 5.0 if middle is not None else 1.0
+    wide = 7.0 if middle is not None else 1.0
     start = len(left) * wide + (1.5 if left and middle is not None else 0.0)
     stop = start + (_BINS if middle is not None else 0)
     total = stop + (len(right) * wide + 1.5 if right else 0.0)
@@ -187,14 +190,15 @@ def _draw_distribution(
     ticks = [((i + 0.5) * wide, name) for i, (name, _, _) in enumerate(left)]
     ticks += [(stop + 1.5 + (i + 0.5) * wide, name) for i, (name, _, _) in enumerate(right)]
     if middle is not None:
-        edges = middle[0]
-        ticks += [(start + s * _BINS, number(float(edges[0] + s * (edges[-1] - edges[0])))) for s in (0.1, 0.5, 0.9)]
+        low, span = float(middle[0][0]), float(middle[0][-1] - middle[0][0])
+        ticks += [(start + _BINS * (v - low) / span, number(v)) for v in _round_values(low, low + span)]
     high = max([*tops, 0.01]) * 1.08
     chart = Chart(
         Axis(0.0, max(total, 1.0), about(result.name).axis, ticks),
-        Axis(0.0, high, "share of the group", _share_ticks(high)),
+        Axis(0.0, high, "", _share_ticks(high)),
         f"Scores of members and non-members, {result.name}",
         height=250,
+        left=54,
     )
     _draw_slots(chart, left, 0.0, wide)
     _draw_slots(chart, right, stop + 1.5, wide)
@@ -216,7 +220,8 @@ def _draw_histogram(
     edges, members, others = middle
     outline = [(start, 0.0)]
     for i, (a, b) in enumerate(zip(members.tolist(), others.tolist(), strict=True)):
-        tip = f"{number(edges[i])} to {number(edges[i + 1])}: {percent(a)} of the members, {percent(b)} of the non-members"
+        where = f"{number(float(edges[i]))} to {number(float(edges[i + 1]))}"
+        tip = f"{where}: {percent(a)} of the members, {percent(b)} of the non-members"
         chart.bar(start + i, start + i + 1, a, "member", tip)
         outline += [(start + i, b), (start + i + 1, b)]
     chart.line([*outline, (start + _BINS, 0.0)], "other")
@@ -228,3 +233,15 @@ def _draw_histogram(
 def _share_ticks(high: float) -> list[tuple[float, str]]:
     step = next(s for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0) if high / s <= 5)
     return [(i * step, percent(i * step)) for i in range(int(high / step) + 1)]
+
+
+def _round_values(low: float, high: float) -> list[float]:
+    """At most four round values inside, clear of the ends."""
+    low, high = low + 0.08 * (high - low), high - 0.04 * (high - low)
+    magnitude = 10.0 ** math.floor(math.log10(high - low))
+    for step in (m * magnitude for m in (0.2, 0.25, 0.5, 1.0, 2.0, 5.0)):
+        first = math.ceil(low / step)
+        found = [k * step for k in range(first, math.floor(high / step) + 1)]
+        if len(found) <= 4:
+            return found or [(low + high) / 2]
+    return [(low + high) / 2]

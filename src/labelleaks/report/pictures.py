@@ -82,7 +82,7 @@ def _range(x: NDArray[Any], domain: Mapping[str, Any]) -> tuple[NDArray[Any], ND
 def _unit(x: NDArray[Any], low: NDArray[Any], span: NDArray[Any]) -> NDArray[np.float64]:
     """Return (H, W) or (H, W, 3) in [0, 1] units of the domain."""
     layout = _layout(x.shape)
-    image = (x.astype(np.float64) - low) / span
+    image: NDArray[np.float64] = (x.astype(np.float64) - low) / span
     if layout == "chw":
         image = image.transpose(1, 2, 0)
     return image[..., 0] if layout in ("chw", "hwc") and image.shape[-1] == 1 else image

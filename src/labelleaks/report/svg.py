@@ -42,10 +42,10 @@ class Chart:
     title: str
     width: int = 440
     height: int = 330
-    left: int = 52
+    left: int = 62
     bottom: int = 46
     top: int = 10
-    right: int = 14
+    right: int = 24
     _marks: list[str] = field(default_factory=list)
 
     def at(self, point: Point) -> Point:
@@ -86,8 +86,9 @@ class Chart:
         if foot - top < 0.05:
             return
         self._marks.append(
-            f'<rect class="bar {css}" x="{_n(left + inset)}" y="{_n(top)}" width="{_n(max(right - left - 2 * inset, 0.6))}" '
-            f'height="{_n(foot - top)}"><title>{escape(tip)}</title></rect>'
+            f'<rect class="bar {css}" x="{_n(left + inset)}" y="{_n(top)}" '
+            f'width="{_n(max(right - left - 2 * inset, 0.6))}" height="{_n(foot - top)}">'
+            f"<title>{escape(tip)}</title></rect>"
         )
 
     def rule(self, *, x: float | None = None, y: float | None = None, css: str = "guide", text: str = "") -> None:
@@ -137,12 +138,13 @@ class Chart:
         parts.append(f'<path class="axis" d="M{self.left} {foot}H{right}"/>')
         middle = (self.left + right) / 2
         parts.append(
-            f'<text class="label" x="{_n(middle)}" y="{self.height - 6}" text-anchor="middle">{escape(self.x.label)}</text>'
+            f'<text class="label" x="{_n(middle)}" y="{self.height - 6}" text-anchor="middle">'
+            f"{escape(self.x.label)}</text>"
         )
         if self.y.label:
             up = (self.top + foot) / 2
             parts.append(
-                f'<text class="label" transform="translate(12 {_n(up)}) rotate(-90)" text-anchor="middle">'
+                f'<text class="label" transform="translate(14 {_n(up)}) rotate(-90)" text-anchor="middle">'
                 f"{escape(self.y.label)}</text>"
             )
         return "".join(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ def build(record: AuditRecord, run: RunLog | None) -> dict[str, Any]:
         "chosen": chosen,
         "exposed": _exposed(record, chosen) if chosen else [],
         "exposed_total": _standing_out(record, chosen) if chosen else "",
+        "startless": int((record.member & (chosen.status == int(Status.NO_START))).sum()) if chosen else 0,
         "as_pictures": record.inputs is not None and pictures.is_image(record.inputs.shape[1:]),
         "ledger": _ledger(record),
         "thresholds": _thresholds(record),
@@ -122,7 +124,7 @@ def _attack(record: AuditRecord, index: int, result: AttackResult, notes: list[s
         "swatch": charts.swatch(index),
         "what": about(result.name).what,
         "labels": count(int(np.median(result.queries))) if len(result.queries) else "0",
-        "labels_most": count(int(result.queries.max(initial=0))),
+        "labels_most": _most(result.queries),
         "setup": count(setup),
         "auc": _cell(result.auc, notes),
         "tpr": [_cell(result.tpr_at_fpr.get(fpr), notes, share=True) for fpr in _FPRS],
@@ -178,16 +180,16 @@ def _spread(result: AttackResult) -> str:
 
 
 def _exposed(record: AuditRecord, result: AttackResult) -> list[dict[str, Any]]:
-    """The members that the attack calls members and that fewest non-members outrank."""
+    """The members that the attack calls members and that fewest non-members outrank; those without a start are told,
+    not shown: their score is a bound, not a finding."""
     needed = record.fpr_needed(result.name)
-    found = np.flatnonzero(record.member & result.decided)
+    found = np.flatnonzero(record.member & result.decided & (result.status != int(Status.NO_START)))
     order = found[np.lexsort((found, -result.scores[found], needed[found]))][:_EXPOSED]
     others = int((~record.member).sum())
     return [_one_exposed(record, result, i, round(needed[i] * others), others) for i in order.tolist()]
 
 
 def _one_exposed(record: AuditRecord, result: AttackResult, i: int, above: int, others: int) -> dict[str, Any]:
-    started = result.status[i] != int(Status.NO_START)
     source = next((r for r in (result, *record.attacks.values()) if "adversarial" in r.details), None)
     moved = source is not None and source.status[i] in (int(Status.DONE), int(Status.BUDGET))
     drawn = None
@@ -200,16 +202,30 @@ def _one_exposed(record: AuditRecord, result: AttackResult, i: int, above: int, 
         "label": record.classes[int(record.y[i])],
         "score": number(float(result.scores[i])),
         "above": f"{count(above)} of {count(others)}" if above else f"none of {count(others)}",
+        "exposure": f"{count(above) if above else 'no'} non-member{'' if above == 1 else 's'} of {count(others)} "
+        f"{'scores' if above == 1 else 'score'} as high",
         "picture": drawn,
-        "censored": not started,
         "distances": [(name, number(float(norms[key][i]))) for key, name in _NORMS.items() if key in norms],
         "labels": count(int(result.queries[i])),
     }
 
 
 def _standing_out(record: AuditRecord, result: AttackResult) -> str:
+    """How many members nothing hides."""
     top = int((record.member & (record.fpr_needed(result.name) == 0)).sum())
-    return f"{count(top)} of {count(int(record.member.sum()))} members"
+    if top == 0:
+        return f"By the {result.name} attack, no member scores above every non-member."
+    return (
+        f"By the {result.name} attack, {count(top)} of {count(int(record.member.sum()))} members "
+        f"{'scores' if top == 1 else 'score'} above every non-member: of {'this one' if top == 1 else 'these'} an "
+        "attacker can be all but sure."
+    )
+
+
+def _most(queries: Any) -> str:
+    """The most labels that any candidate took, where that is not the typical number."""
+    most = int(queries.max(initial=0))
+    return "" if not len(queries) or most == int(np.median(queries)) else count(most)
 
 
 def _ledger(record: AuditRecord) -> dict[str, Any]:
@@ -267,17 +283,15 @@ def _threshold(attack: str, css: str, decision: Decision, reported: bool) -> dic
 def _comparisons(record: AuditRecord) -> list[dict[str, str]]:
     found = []
     for one in record.comparisons:
-        gap = one.difference
-        clear = one.p_holm < 0.05 and gap.value is not None and gap.value != 0
-        better = "" if gap.value is None else one.first if gap.value > 0 else one.second
-        found.append(
-            {
-                "pair": f"{one.first} − {one.second}",
-                "difference": figure(gap),
-                "p": "< 0.001" if one.p_holm < 0.001 else f"{one.p_holm:.3f}",
-                "verdict": f"{better} ranks better" if clear else "no clear difference",
-            }
-        )
+        gap, first, second = one.difference, one.first, one.second
+        if gap.value is not None and gap.value < 0:  # the better one first
+            low, high = (None if end is None else -end for end in (gap.high, gap.low))
+            gap, first, second = replace(gap, value=-gap.value, low=low, high=high), second, first
+        clear = one.p_holm < 0.05 and bool(gap.value)
+        row = {"pair": f"{first} over {second}", "difference": figure(gap)}
+        row["p"] = "< 0.001" if one.p_holm < 0.001 else f"{one.p_holm:.3f}"
+        row["verdict"] = f"{first} ranks better" if clear else "no clear difference"
+        found.append(row)
     return found
 
 

@@ -12,8 +12,8 @@ from labelleaks.record import AttackResult, AuditRecord
 
 __all__ = [
     "ABOUT",
-    "Answer",
     "About",
+    "Answer",
     "about",
     "answer",
     "best_by_auc",
@@ -53,8 +53,8 @@ ABOUT = {
         "distance to the decision boundary",
     ),
     "transfer": About(
-        "Trains a copy of the model on its labels, then reads members off the copy's confidence.",
-        "score on the attacker's copy",
+        "Trains a copy of the model on its labels, then reads members off the copy’s confidence.",
+        "score on the attacker’s copy",
     ),
 }
 
@@ -186,7 +186,7 @@ def _sharpest(record: AuditRecord) -> tuple[float | None, AttackResult | None]:
 def _found(record: AuditRecord, sharpest: AttackResult, best: AttackResult, fpr: float) -> Answer:
     level = _level(best, sharpest.tpr_at_fpr[fpr].low, fpr)
     sentence = (
-        f"{_outsider(sharpest)} can pick out {plain(sharpest.tpr_at_fpr[fpr])} of this model's training records while "
+        f"{_outsider(sharpest)} can pick out {plain(sharpest.tpr_at_fpr[fpr])} of this model’s training records while "
         f"wrongly accusing {percent(fpr)} of other records. Guessing would find {percent(fpr)}."
     )
     return Answer(level, _LABEL[level], sentence, _more(record, best, sharpest), sharpest.name, fpr)
@@ -211,8 +211,8 @@ def _more(record: AuditRecord, best: AttackResult, named: AttackResult) -> tuple
         )
     elif best.auc.value is not None:
         lines.append(
-            f"That is the {named.name} attack. The best overall is {best.name}: shown a training record and another one, "
-            f"it names the right one in {plain(best.auc)} of cases; guessing is right in 50\u00a0%."
+            f"That is the {named.name} attack. The best overall is {best.name}: shown a training record and another "
+            f"one, it names the right one in {plain(best.auc)} of cases; guessing is right in 50\u00a0%."
         )
     lines.append(_cost(record, named))
     lines.append(_beyond_gap(record, named))
@@ -223,7 +223,8 @@ def _cost(record: AuditRecord, result: AttackResult) -> str:
     spent = result.queries
     middle, total = int(np.median(spent)), int(spent.sum())
     setup = record.ledger.setup_rows
-    line = f"Its price: {count(middle)} {_labels(middle)} for a typical record and {count(total)} for all {count(len(record))}"
+    rows = count(len(record))
+    line = f"Its price: {count(middle)} {_labels(middle)} for a typical record and {count(total)} for all {rows}"
     also = f", after {count(setup)} set-up labels for the whole run" if setup else ""
     early = next((p.labels for p in result.curve if _low(p.ranking.auc) > 0.5), None)
     beats = f" It beats guessing from {count(early)} {_labels(early)} per record on." if early is not None else ""
@@ -236,12 +237,12 @@ def _beyond_gap(record: AuditRecord, result: AttackResult) -> str:
         return ""
     if _low(inner) > 0.5:
         return (
-            "It is more than the model's accuracy gap: among records that the model classifies correctly, the attack "
+            "It is more than the model’s accuracy gap: among records that the model classifies correctly, the attack "
             f"still names the right one of two in {plain(inner)} of cases."
         )
     return (
-        "It may be no more than the model's accuracy gap: among records that the model classifies correctly, the attack "
-        f"names the right one of two in {plain(inner)} of cases, which chance can explain."
+        "It may be no more than the model’s accuracy gap: among records that the model classifies correctly, the "
+        f"attack names the right one of two in {plain(inner)} of cases, which chance can explain."
     )
 
 

@@ -6,6 +6,7 @@
   const $ = (id) => document.getElementById(id);
   const PAGE = 50;
   const show = (v) => (Number.isInteger(v) ? String(v) : String(Number(v.toPrecision(4)))).replace("-", "\u2212");
+  const percent = (v) => `${Number((100 * v).toPrecision(3))}\u00a0%`;
   const group = (m) => (m ? "member" : "non-member");
   const label = (i) => data.classes[data.y[i]];
   const byText = new Intl.Collator("en", { numeric: true }).compare;
@@ -14,7 +15,7 @@
     { name: "Group", value: (i) => group(data.member[i]), css: (i) => (data.member[i] ? "is-member" : "") },
     { name: "Label", value: label },
     { name: "Score", number: true, value: (i, a) => a.score[i] },
-    { name: "FPR needed", number: true, value: (i, a) => a.fpr[i] },
+    { name: "FPR needed", number: true, percent: true, value: (i, a) => a.fpr[i] },
     { name: "Called", value: (i, a) => group(a.decided[i]) },
     { name: "Status", value: (i, a) => data.statuses[a.status[i]] },
     { name: "Labels", number: true, value: (i, a) => a.queries[i] },
@@ -74,7 +75,7 @@
       for (const column of columns) {
         const td = document.createElement("td");
         const value = column.value(i, a);
-        td.textContent = column.number ? show(value) : value;
+        td.textContent = column.percent ? percent(value) : column.number ? show(value) : value;
         if (column.number) td.className = "num";
         else td.title = value;
         if (column.css && column.css(i)) td.className = column.css(i);
