@@ -51,8 +51,10 @@ class Ledger:
     """Calls of the target."""
     seconds: float = 0.0
     """Time spent inside the target."""
-    cached: int = 0
-    """Rows answered from the journal instead of the target; not in any other count."""
+    replayed_setup: dict[str, int] = field(default_factory=dict)
+    """Rows of owner -1 that the journal answered, by phase: paid for by an earlier run; not in any other count."""
+    replayed_candidates: dict[str, Tensor] = field(default_factory=dict)
+    """The same for candidates: int64 (n,) each."""
     retries: int = 0
     """Rows sent again after a failure (remote targets)."""
 
@@ -66,6 +68,12 @@ class Ledger:
         """Rows billed to set-up."""
         return sum(self.setup.values())
 
+    @property
+    def cached(self) -> int:
+        """Rows answered from the journal instead of the target."""
+        replayed = sum(int(rows.sum()) for rows in self.replayed_candidates.values())
+        return sum(self.replayed_setup.values()) + replayed
+
     def by_phase(self) -> dict[str, int]:
         """Rows by phase, set-up phases included, in the order of first use."""
         found = dict(self.setup)
@@ -73,14 +81,16 @@ class Ledger:
             found[phase] = found.get(phase, 0) + int(rows.sum())
         return found
 
-    def bill(self, owner: Tensor, phase: str, accounts: int) -> None:
-        """Enter one row for each entry of ``owner`` (int64, -1 = set-up)."""
+    def bill(self, owner: Tensor, phase: str, accounts: int, *, replayed: bool = False) -> None:
+        """Enter one row for each entry of ``owner`` (int64, -1 = set-up): sent, or answered by the journal."""
+        setup_rows = self.replayed_setup if replayed else self.setup
+        candidate_rows = self.replayed_candidates if replayed else self.candidates
         setup = int((owner < 0).sum())
         if setup:
-            self.setup[phase] = self.setup.get(phase, 0) + setup
+            setup_rows[phase] = setup_rows.get(phase, 0) + setup
         if setup < len(owner):
             counts = torch.bincount(owner[owner >= 0], minlength=accounts).cpu()
-            self.candidates[phase] = self.candidates.get(phase, torch.zeros_like(counts)) + counts
+            candidate_rows[phase] = candidate_rows.get(phase, torch.zeros_like(counts)) + counts
 
     def describe(self) -> dict[str, Any]:
         """Return what a record says: counts only, nothing that differs between two equal runs."""
@@ -142,17 +152,21 @@ class Gate:
         labels = torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
         if self._journal is not None and not fresh:
             labels = self._journal.lookup(x).to(x.device)
-            self.ledger.cached += int((labels >= 0).sum())
-        missing = (labels < 0).nonzero().reshape(-1)
+        known = labels >= 0
+        missing = (~known).nonzero().reshape(-1)
         if self._total is not None and self.ledger.rows + len(missing) > self._total:
             raise BudgetExceeded(
                 f"{phase}: {len(missing)} more rows would pass the total budget of {self._total} "
                 f"({self.ledger.rows} sent so far); raise budget_total or ask for less"
             )
+        if len(missing) < len(x):
+            self.ledger.bill(owner[known.cpu()], phase, accounts, replayed=True)
+        if len(missing) == 0:  # splitting nothing gives one empty part, and a target is never sent that
+            return labels
         for part in missing.split(self._batch_rows):
             everything = len(part) == len(x)
             rows = x if everything else x[part]
-            answers = self._send(rows, owner if everything else owner[part], phase, accounts)
+            answers = self._send(rows, owner if everything else owner[part.cpu()], phase, accounts)
             if self._journal is not None:
                 self._journal.record(rows, answers)
             labels[part] = answers
