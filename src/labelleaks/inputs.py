@@ -161,8 +161,8 @@ def _numbers(x: Any, what: str) -> NDArray[np.float32]:
         reason = str(error).splitlines()[0]
         raise InputError(f"{what}: x is not rows of one shape ({reason}); for labels give a tuple (x, y)") from None
     if array.dtype.kind not in "biufO" or (array.dtype.kind == "O" and array.ndim == 0):
-        kind = type(x).__name__ if array.ndim == 0 else f"array of {array.dtype}"
-        raise InputError(f"{what}: x is a {kind}; an array, tensor, DataFrame, Dataset or DataLoader is needed")
+        kind = f"a {type(x).__name__}" if array.ndim == 0 else f"an array of {array.dtype}"
+        raise InputError(f"{what}: x is {kind}; an array, tensor, DataFrame, Dataset or DataLoader is needed")
     try:
         with np.errstate(over="ignore"):  # too large for float32: becomes infinite, and is reported as that
             return np.array(array, dtype=np.float32, order="C", copy=True)

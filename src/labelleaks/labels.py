@@ -28,7 +28,10 @@ def to_numpy(values: Any) -> NDArray[Any]:
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-    return np.asarray(values)
+    array = np.asarray(values)
+    if array.dtype.kind in "US" and isinstance(values, (list, tuple)) and not all(isinstance(v, str) for v in values):
+        return np.array(values, dtype=object)  # NumPy would spell a number among strings as a string
+    return array
 
 
 def named(array: NDArray[Any]) -> NDArray[Any] | None:
@@ -79,7 +82,7 @@ def label_array(values: Any, what: str) -> NDArray[Any]:
         return found
     row = _first_bad(array)
     raise InputError(
-        f"{what}: label {array[row]!r} at row {row} is neither a whole number nor a string; class labels are needed"
+        f"{what}: label {array.tolist()[row]!r} at row {row} is neither a whole number nor a string; class labels are needed"
     )
 
 

@@ -107,5 +107,7 @@ def _from_labels(array: NDArray[Any], rows: int, classes: Classes, float_labels:
 
 
 def _told(array: NDArray[Any]) -> str:
-    example = f", for example {array.reshape(-1)[0]!r}" if array.size else ""
+    if array.ndim == 0:
+        return f"one {type(array.item()).__name__}, {array.item()!r},"
+    example = f", for example {array.reshape(-1)[0].item()!r}" if array.size and array.dtype.kind != "O" else ""
     return f"{array.dtype} of shape {array.shape}{example}"

@@ -49,9 +49,9 @@ class Recorded:
         for i, key in enumerate(_keys(rows)):
             first = self.place.setdefault(key, i)
             if self.recorded_labels[first] != self.recorded_labels[i]:
+                one, other = self.recorded_labels[[first, i]].tolist()
                 raise InputError(
-                    f"Recorded: rows {first} and {i} are equal but have the labels {self.recorded_labels[first]!r} and "
-                    f"{self.recorded_labels[i]!r}; keep one"
+                    f"Recorded: rows {first} and {i} are equal but have the labels {one!r} and {other!r}; keep one"
                 )
 
     def __len__(self) -> int:
