@@ -51,7 +51,7 @@ def checked_truth(values: Any, name: str) -> Bools:
     array = np.asarray(values)
     if array.ndim != 1:
         raise InputError(f"{name} must be one value a row, shape (n,), got {array.shape}")
-    if array.dtype.kind not in "biu" or not np.all((array == 0) | (array == 1)):
+    if (len(array) and array.dtype.kind not in "biu") or not np.all((array == 0) | (array == 1)):
         raise InputError(f"{name} must be True or False for each row, got {array.dtype} values")
     return array.astype(np.bool_)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from labelleaks.errors import InputError
-from labelleaks.metrics.binomial import clopper_pearson
+from labelleaks.metrics.binomial import clopper_pearson, difference_limits
 from labelleaks.metrics.checks import count_decisions, error_of
 from labelleaks.metrics.estimates import Estimate
 
@@ -33,14 +32,8 @@ def advantage(decided: Any, member: Any, *, level: float = 0.95) -> Estimate:
     """
     alpha = error_of(level)
     tp, m, fp, n = count_decisions(decided, member)
-    tpr, fpr = tp / m, fp / n
-    (tpr_low, tpr_high), (fpr_low, fpr_high) = clopper_pearson(tp, m, alpha), clopper_pearson(fp, n, alpha)
-    value = (tp * n - fp * m) / (m * n)
-    return Estimate(
-        value,
-        max(-1.0, value - math.hypot(tpr - tpr_low, fpr_high - fpr)),
-        min(1.0, value + math.hypot(tpr_high - tpr, fpr - fpr_low)),
-    )
+    low, high = difference_limits(tp, m, fp, n, alpha)
+    return Estimate((tp * n - fp * m) / (m * n), low, high)
 
 
 def balanced_accuracy(decided: Any, member: Any, *, level: float = 0.95) -> Estimate:

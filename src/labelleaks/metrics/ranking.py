@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from labelleaks.errors import InputError
+from labelleaks.metrics.binomial import difference_limits
 from labelleaks.metrics.checks import error_of, split
 from labelleaks.metrics.estimates import Comparison, Estimate, Floats, Ints, Roc
 
@@ -34,6 +35,7 @@ def auc(scores: Any, member: Any, *, level: float = 0.95) -> Estimate:
     all pairs are in order, all out of order or all tied it is nothing, so a bound that is exact for any distribution
     goes before: min(members, non-members) disjoint pairs are independent, and so all pairs show what a pair shows with
     probability q at most q^pairs often. No data of this size show an AUC above that bound, and none is claimed.
+    Scores of two values (the gap attack) have the interval of the balanced accuracy, which their AUC is.
     """
     alpha = error_of(level)
     members, nonmembers = (np.sort(group) for group in split(scores, member))  # sorted look-ups are faster
@@ -42,10 +44,15 @@ def auc(scores: Any, member: Any, *, level: float = 0.95) -> Estimate:
     twice = int(of_members.sum())  # twice the pairs in order, ties counted once: an exact integer
     value = twice / (2 * m * n)
     all_alike = (alpha / 2) ** (1 / min(m, n))
+    lowest, highest = min(members[0], nonmembers[0]), max(members[-1], nonmembers[-1])
+    if lowest == highest:
+        return Estimate(value, all_alike / 2, 1 - all_alike / 2)
+    tp, fp = int((members == highest).sum()), int((nonmembers == highest).sum())
+    if tp + fp + int((members == lowest).sum()) + int((nonmembers == lowest).sum()) == m + n:
+        low, high = difference_limits(tp, m, fp, n, alpha)
+        return Estimate(value, (1 + low) / 2, (1 + high) / 2)
     if twice in (0, 2 * m * n):
         return Estimate(value, all_alike if twice else 0.0, 1.0 if twice else 1 - all_alike)
-    if of_members.min() == of_members.max() == n and of_nonmembers.min() == of_nonmembers.max() == m:
-        return Estimate(value, all_alike / 2, 1 - all_alike / 2)
     if min(m, n) < 2:
         return Estimate(value, 0.0, 1.0, unstable=True)  # one row says nothing about the spread of its group
     far = max(value, 1 - value)
