@@ -1,0 +1,44 @@
+"""Gate expressions."""
+
+from __future__ import annotations
+
+import pytest
+
+from labelleaks.errors import SpecError
+from labelleaks.failif import first_that_holds, parse
+from tests.record_fixture import make_record
+
+
+def test_a_condition_reads_the_record() -> None:
+    record = make_record()
+    auc = record["boundary"].auc.value
+    assert auc is not None
+    assert parse(f"boundary.auc>{auc - 0.01}").holds(record)
+    assert parse(f"boundary.auc>{auc + 0.01}").holds(record) is None
+    assert parse("boundary.auc.low>0.99").holds(record) is None
+    assert parse("any.auc>=0.5").holds(record)
+    assert parse("boundary.tpr@10% > 0.1%").holds(record)
+    assert first_that_holds([parse("gap.auc<0.1"), parse("gap.auc>0.1")], record)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("boundary", "not of the form"),
+        ("boundary.auc=0.5", "not of the form"),
+        ("boundary.auk>0.5", "did you mean 'auc'"),
+        ("boundary.tpr@2%>0.5", "unknown metric"),
+        ("boundary.auc>1.2.3", "is not a number"),
+    ],
+)
+def test_a_bad_expression_is_refused(text: str, says: str) -> None:
+    with pytest.raises(SpecError, match=says):
+        parse(text)
+
+
+def test_a_gate_that_cannot_be_decided_does_not_pass() -> None:
+    record = make_record()
+    with pytest.raises(SpecError, match="did you mean 'boundary'"):
+        parse("bondary.auc>0.5").holds(record)
+    with pytest.raises(SpecError, match="cannot be decided"):
+        parse("boundary.tpr@0.1%>0.5").holds(record)  # 300 non-members cannot tell 0.1 %
