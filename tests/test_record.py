@@ -22,7 +22,7 @@ from labelleaks.metrics import Estimate
 from labelleaks.oracle import Ledger
 from labelleaks.record import SCHEMA_VERSION, AuditRecord, load
 from labelleaks.runlog import LedgerSummary, RunLog
-from record_fixture import make_record
+from tests.record_fixture import make_record
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_foreign_objects_are_named_without_addresses() -> None:
     given = {"a": Family(), "b": make_record, "c": {3, 1}, "d": np.int32(4), "e": np.bool_(True)}
     found = storage.encode(given, {}, "x")
     assert "0x" not in json.dumps(found)
-    assert found["b"] == "record_fixture:make_record"
+    assert found["b"] == f"{make_record.__module__}:make_record"
     assert found["c"] == [1, 3] and found["d"] == 4 and found["e"] is True
 
 

@@ -19,12 +19,12 @@ from PIL import Image
 
 from labelleaks.metrics import Estimate
 from labelleaks.record import AuditRecord, RunLog, load
-from labelleaks.report import pictures, render, write_report
+from labelleaks.report import charts, pictures, render, write_report
 from labelleaks.report.svg import Axis, Chart
 from labelleaks.report.view import json_for_script
 from labelleaks.report.words import answer, figure, number, percent
 from labelleaks.types import Status
-from record_fixture import make_record
+from tests.record_fixture import make_record
 
 HOSTILE = '</script><script>alert("x")</script><img src=x onerror=alert(1)> & <!-- \u2028 \'"'
 
@@ -331,3 +331,30 @@ def test_figures() -> None:
     assert figure(Estimate(0.712, 0.67, 0.75)) == "0.712 [0.670, 0.750]"
     assert figure(Estimate(0.31, 0.25, 0.37), share=True).replace("\u00a0", " ") == "31 % [25, 37]"
     assert figure(Estimate(None, reason="no")) == "–" and number(-0.00123456) == "−0.00123"
+
+
+def test_the_headline_is_not_said_twice(record: AuditRecord) -> None:
+    found = answer(_with(record, auc=(0.58, 0.54, 0.62), tpr={0.1: Estimate(0.12, 0.07, 0.18)}))
+    assert not any("58\u00a0%" in line for line in found.more)
+
+
+def test_ties_among_the_most_exposed_are_said(record: AuditRecord) -> None:
+    gap = replace(record, attacks={"gap": record["gap"]})
+    tied = int((record.member & (record["gap"].scores == 1)).sum())
+    assert f"({tied} share the last score shown" in Page(render(gap)).words()
+    assert "share the last score" not in Page(render(record)).words()
+
+
+def _bars(html: str, css: str) -> list[float]:
+    return [float(v) for v in re.findall(rf'class="bar {css}"[^>]*height="([\d.]+)"', html)]
+
+
+def test_a_heap_and_a_tail_do_not_flatten_the_distribution(record: AuditRecord) -> None:
+    rng = np.random.default_rng(1)
+    n = len(record)
+    scores = -np.abs(rng.standard_cauchy(n)) * 0.01
+    scores[: n // 3] = 0.5  # a heap at the top, among members
+    r = replace(record["transfer"], scores=scores, status=np.zeros(n, dtype=np.int64))
+    drawn = str(charts.distribution(record, r))
+    assert "= 0.5: 67" in drawn.replace("\u00a0", " ")
+    assert len(_bars(drawn, "member")) >= 10  # without a bound on the tail the rest shares three bars

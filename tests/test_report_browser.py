@@ -14,7 +14,7 @@ import pytest
 
 from labelleaks.record import AuditRecord
 from labelleaks.report import write_report
-from record_fixture import make_record
+from tests.record_fixture import make_record
 
 pytestmark = pytest.mark.browser
 

@@ -19,6 +19,7 @@ from labelleaks.types import Status
 __all__ = ["css_of", "distribution", "power", "roc_linear", "roc_log", "swatch"]
 
 _BINS = 28
+_MANY = 0.2  # share of candidates at the highest score from which that score gets a pair of bars
 _FEW = 14  # distinct scores up to which each gets its own pair of bars
 _SHARES = [(0.0, "0"), (0.25, "25 %"), (0.5, "50 %"), (0.75, "75 %"), (1.0, "100 %")]
 
@@ -139,18 +140,22 @@ Slot = tuple[str, float, float]  # name, share of members, share of non-members
 def _slots(
     result: AttackResult, member: NDArray[np.bool_], ranked: NDArray[np.bool_], named: dict[int, str]
 ) -> tuple[list[Slot], list[Slot]]:
-    """Bars with names, left and right of the histogram: by status, or by score where there are few scores."""
+    """Bars with names, left and right of the histogram: by status, or by score where there are few scores. What gets a
+    bar here leaves ``ranked``."""
     left: list[Slot] = []
     right: list[Slot] = []
-    if ranked.any():
-        for status, name in named.items():
-            chosen = result.status == status
-            if chosen.any():
-                (left if status == int(Status.MISCLASSIFIED) else right).append((name, *_shares(chosen, member)))
-        return left, right
-    for score in np.unique(result.scores).tolist():
-        left.append((number(score), *_shares(result.scores == score, member)))
-    return left, []
+    if not ranked.any():
+        return [(number(v), *_shares(result.scores == v, member)) for v in np.unique(result.scores).tolist()], right
+    for status, name in named.items():
+        chosen = result.status == status
+        if chosen.any():
+            (left if status == int(Status.MISCLASSIFIED) else right).append((name, *_shares(chosen, member)))
+    top = float(result.scores[ranked].max())
+    tied = ranked & (result.scores == top)
+    if tied.sum() >= _MANY * len(member) and not tied[ranked].all():  # a heap at one score would flatten all the rest
+        right.insert(0, (f"= {number(top)}", *_shares(tied, member)))
+        ranked &= ~tied
+    return left, right
 
 
 def _shares(chosen: NDArray[np.bool_], member: NDArray[np.bool_]) -> tuple[float, float]:
@@ -163,7 +168,9 @@ def _histogram(
     scores: NDArray[np.float64], member: NDArray[np.bool_], everyone: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Edges, and the share of each group in each bin; the outermost bins hold what lies beyond."""
-    low, high = np.quantile(scores, [0.005, 0.995]).tolist()
+    least, lower, upper, most = np.quantile(scores, [0.005, 0.25, 0.75, 0.995]).tolist()
+    reach = 4 * (upper - lower)  # a long tail must not squeeze the bulk into one bin
+    low, high = (max(least, lower - reach), min(most, upper + reach)) if reach > 0 else (least, most)
     if not high > low:
         low, high = float(scores.min()) - 0.5, float(scores.max()) + 0.5
     edges = np.linspace(low, high, _BINS + 1)

@@ -9,12 +9,25 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from labelleaks.evaluate import Decision
 from labelleaks.metrics import Estimate
 from labelleaks.record import AttackResult, AuditRecord, RunLog
 from labelleaks.report import charts, pictures
-from labelleaks.report.words import Answer, about, answer, best_by_auc, count, figure, joined, number, percent
+from labelleaks.report.words import (
+    Answer,
+    about,
+    answer,
+    best_by_auc,
+    count,
+    figure,
+    joined,
+    number,
+    percent,
+    readable_fpr,
+    sentence,
+)
 from labelleaks.types import Status
 
 __all__ = ["build", "json_for_script"]
@@ -42,10 +55,11 @@ def build(record: AuditRecord, run: RunLog | None) -> dict[str, Any]:
         "attacks": [_attack(record, i, r, notes) for i, r in enumerate(record.attacks.values())],
         "fprs": [percent(fpr) for fpr in _FPRS],
         "footnotes": notes,
-        "charts": _charts(record, head),
+        "charts": _charts(record, head, chosen),
         "chosen": chosen,
         "exposed": _exposed(record, chosen) if chosen else [],
         "exposed_total": _standing_out(record, chosen) if chosen else "",
+        "tied": _tied(record, chosen) if chosen else 0,
         "startless": int((record.member & (chosen.status == int(Status.NO_START))).sum()) if chosen else 0,
         "as_pictures": record.inputs is not None and pictures.is_image(record.inputs.shape[1:]),
         "ledger": _ledger(record),
@@ -72,7 +86,7 @@ def _tiles(record: AuditRecord, head: Answer, chosen: AttackResult | None) -> li
     tiles = [
         ("AUC of the best attack", figure(best.auc).split(" ")[0], f"{_ends(best.auc)}; {best.name}; 0.5 is guessing")
     ]
-    fpr = head.fpr or 0.01
+    fpr = head.fpr or readable_fpr(chosen)
     tpr = chosen.tpr_at_fpr.get(fpr, Estimate(None, reason="not measured"))
     remark = (
         f"{_ends(tpr, share=True)}; {chosen.name}; {percent(fpr)} is guessing" if tpr.value is not None else tpr.reason
@@ -109,9 +123,9 @@ def _flag(flag: Any) -> dict[str, str]:
         "word": word,
         "severity": flag.severity if flag.severity in _SEVERITY else "info",
         "name": flag.name.replace("_", " "),
-        "raised_because": flag.raised_because,
-        "meaning": flag.meaning,
-        "what_to_do": flag.what_to_do,
+        "raised_because": sentence(flag.raised_because),
+        "meaning": sentence(flag.meaning),
+        "what_to_do": sentence(flag.what_to_do),
     }
 
 
@@ -157,10 +171,10 @@ def _cell(estimate: Estimate | None, notes: list[str], *, share: bool = False) -
     }
 
 
-def _charts(record: AuditRecord, head: Answer) -> dict[str, Any]:
+def _charts(record: AuditRecord, head: Answer, chosen: AttackResult | None) -> dict[str, Any]:
     if not record.attacks:
         return {}
-    fpr = head.fpr or 0.1
+    fpr = head.fpr or (readable_fpr(chosen) if chosen else 0.1)
     distributions = [
         {"name": r.name, "svg": charts.distribution(record, r), "spread": _spread(r)} for r in record.attacks.values()
     ]
@@ -183,10 +197,23 @@ def _exposed(record: AuditRecord, result: AttackResult) -> list[dict[str, Any]]:
     """The members that the attack calls members and that fewest non-members outrank; those without a start are told,
     not shown: their score is a bound, not a finding."""
     needed = record.fpr_needed(result.name)
-    found = np.flatnonzero(record.member & result.decided & (result.status != int(Status.NO_START)))
-    order = found[np.lexsort((found, -result.scores[found], needed[found]))][:_EXPOSED]
+    order = _exposed_order(record, result)[:_EXPOSED]
     others = int((~record.member).sum())
     return [_one_exposed(record, result, i, round(needed[i] * others), others) for i in order.tolist()]
+
+
+def _exposed_order(record: AuditRecord, result: AttackResult) -> NDArray[np.int64]:
+    needed = record.fpr_needed(result.name)
+    found = np.flatnonzero(record.member & result.decided & (result.status != int(Status.NO_START)))
+    return found[np.lexsort((found, -result.scores[found], needed[found]))]
+
+
+def _tied(record: AuditRecord, result: AttackResult) -> int:
+    """How many members share the score of the last one shown, where some of them are left out."""
+    order = _exposed_order(record, result)
+    if len(order) <= _EXPOSED or result.scores[order[_EXPOSED]] != result.scores[order[_EXPOSED - 1]]:
+        return 0
+    return int((result.scores[order] == result.scores[order[_EXPOSED]]).sum())
 
 
 def _one_exposed(record: AuditRecord, result: AttackResult, i: int, above: int, others: int) -> dict[str, Any]:

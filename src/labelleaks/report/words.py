@@ -157,7 +157,8 @@ def answer(record: AuditRecord) -> Answer:
             f"{_outsider(best)} tells a training record of this model from another record in {plain(best.auc)} of such "
             "pairs; guessing is right in 50\u00a0% of them."
         )
-        return Answer(_level(best, None), _LABEL[_level(best, None)], sentence, _more(record, best, best), best.name)
+        more = tuple(line for line in (_cost(record, best), _beyond_gap(record, best)) if line)
+        return Answer(_level(best, None), _LABEL[_level(best, None)], sentence, more, best.name)
     high = max(r.auc.high for r in record.attacks.values() if r.auc.high is not None)
     tried = len(record.attacks)
     sentence = (
@@ -248,6 +249,17 @@ def _beyond_gap(record: AuditRecord, result: AttackResult) -> str:
 
 def _labels(k: int) -> str:
     return "label" if k == 1 else "labels"
+
+
+def readable_fpr(result: AttackResult) -> float:
+    """The lowest of 1 % and 10 % that is well measured for this attack; 10 % where neither is."""
+    return next((fpr for fpr in (0.01, 0.1) if _solid(result.tpr_at_fpr.get(fpr))), 0.1)
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop, as the page prints it."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) or not text else ".")
 
 
 def _solid(estimate: Estimate | None) -> bool:
