@@ -1,0 +1,5 @@
+"""``python -m labelleaks``."""
+
+from labelleaks.cli import main
+
+main()
