@@ -136,6 +136,11 @@ class Gate:
         self._journal = journal
         self._progress = progress
 
+    @property
+    def batch_rows(self) -> int:
+        """Rows per call of the target at most."""
+        return self._batch_rows
+
     def oracle(self, name: str, accounts: int, budget: int | None) -> LabelOracle:
         """Open a view with one account of ``budget`` labels for each of ``accounts`` candidates."""
         return LabelOracle(self, name, accounts, budget, setup=False)
@@ -213,6 +218,11 @@ class LabelOracle:
     @property
     def ledger(self) -> Ledger:
         return self._gate.ledger
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows that the target is sent in one call at most: what an attack should build at a time."""
+        return self._gate.batch_rows
 
     @property
     def spent(self) -> Tensor:

@@ -33,7 +33,7 @@ def row_max(terms: Tensor) -> Tensor:
 
 
 def distances(a: Tensor, b: Tensor, norm: Norm) -> Tensor:
-    """Distance of each row of ``a`` (n, d) to the same row of ``b``: float64 (n,), see :func:`labelleaks.domain.distance`."""
+    """As :func:`labelleaks.domain.distance`, for flat rows (n, d): float64 (n,), bits independent of n."""
     difference = a.to(torch.float64) - b.to(torch.float64)
     if norm == "l0":
         return row_sums((difference != 0).to(torch.float64))

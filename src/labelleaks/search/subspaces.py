@@ -118,8 +118,8 @@ def space(shape: Sequence[int], subspace: Subspace | None, factor: int) -> Space
         return Whole(math.prod(shape))
     if len(shape) not in (2, 3) or min(shape[-2:]) < factor:
         raise InputError(
-            f"boundary: subspace={subspace!r} needs images of shape (H, W) or (C, H, W) with sides of at least {factor}, "
-            f"got rows of shape {tuple(shape)}: leave subspace out"
+            f"boundary: subspace={subspace!r} needs images of shape (H, W) or (C, H, W) with sides of at least "
+            f"{factor}, got rows of shape {tuple(shape)}: leave subspace out"
         )
     make = _bilinear if subspace == "resize" else _cosines
     return Smooth(shape, make(shape[-2], factor), make(shape[-1], factor))

@@ -1,0 +1,164 @@
+"""The perturbation-based attack: how far a candidate is from the decision boundary, found with labels alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from labelleaks.domain import Box, Norm
+from labelleaks.errors import InputError
+from labelleaks.oracle import SETUP, LabelOracle
+from labelleaks.search.drive import Search, Track, run
+from labelleaks.search.exact import distances
+from labelleaks.search.hopskipjump import HopSkipJump
+from labelleaks.search.pointwise import Pointwise
+from labelleaks.search.start import TRIES, from_pool, from_trials
+from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
+
+__all__ = ["Boundary"]
+
+NORMS: tuple[Norm, ...] = ("l0", "l1", "l2", "linf")
+_GROUP = 1 << 22
+"""Numbers in the candidates that are searched in lockstep (16 MB); the search keeps some twenty arrays of that size."""
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Members lie farther from the decision boundary: the score is the distance to the nearest input that was found to
+    get another label, in the domain's units.
+
+    Misclassified candidates take one label and score 0. A candidate for which no input with another label is found
+    (NO_START) scores the domain's diameter, the censored largest distance. All others score an upper bound of their
+    distance, which falls with every label (``trajectory``).
+
+    Args:
+        norm: the distance that is made small, and scored. ``"l2"`` or ``"linf"`` for Box; any of ``"l0"``, ``"l1"``,
+            ``"l2"`` and ``"linf"`` for Binary and Mixed, where features are moved one by one.
+        subspace: ``"resize"`` or ``"dct"``: probe along smooth images only (QEBA); images in a Box, as (H, W) or
+            (C, H, W).
+        factor: how much smaller the subspace's images are, along each side.
+        max_iterations: steps of the search at most.
+
+    ``details``: ``distance_l0``, ``distance_l1``, ``distance_l2``, ``distance_linf``, float64 (n,), of the same point
+    (0 where misclassified, the diameter where there was no start), and ``adversarial``, float32 (n, *shape), that
+    point (the candidate itself where misclassified or without a start).
+
+    Needs no knowledge. Given starts or shadow rows, their labels are bought once, as set-up, and each candidate begins
+    at the nearest with another label; otherwise at random, constant, inverted or blurred inputs, at one label each.
+
+    Source: Li & Zhang, "Membership Leakage in Label-Only Exposures", CCS 2021, boundary attack (arXiv 2007.15528v1:
+    perturbation-based attack); searches: :mod:`labelleaks.search.hopskipjump`, :mod:`labelleaks.search.pointwise`.
+
+    Raises:
+        InputError: an unknown norm or subspace, or numbers below 1.
+    """
+
+    norm: Norm = "l2"
+    subspace: Literal["resize", "dct"] | None = None
+    factor: int = 2
+    max_iterations: int = 50
+
+    name: ClassVar[str] = "boundary"
+    needs: ClassVar[frozenset[str]] = frozenset()
+    is_distance: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise InputError(f"boundary: norm must be one of {', '.join(NORMS)}, got {self.norm!r}")
+        if self.subspace not in (None, "resize", "dct"):
+            raise InputError(f"boundary: subspace must be 'resize', 'dct' or None, got {self.subspace!r}")
+        for name in ("factor", "max_iterations"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise InputError(f"boundary: {name} must be a whole number of at least 1, got {getattr(self, name)!r}")
+
+    def _search(self, candidates: Candidates) -> Search[Any]:
+        if isinstance(candidates.domain, Box):
+            if self.norm not in ("l2", "linf"):
+                raise InputError(
+                    f"boundary: norm={self.norm!r} is searched in Binary and Mixed domains only; for a Box use 'l2' or "
+                    f"'linf', and read details['distance_{self.norm}']"
+                )
+            return HopSkipJump(
+                self.norm,
+                candidates.shape,
+                iterations=self.max_iterations,
+                subspace=self.subspace,
+                factor=self.factor,
+            )
+        if self.subspace is not None:
+            raise InputError(f"boundary: subspace={self.subspace!r} needs images in a Box domain: leave subspace out")
+        return Pointwise(candidates.domain, candidates.width, iterations=self.max_iterations)
+
+    def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
+        search = self._search(candidates)
+        least = 2 + search.cost(1)
+        setup = 0
+        if knowledge.starts is not None:
+            setup = len(knowledge.starts)
+        elif knowledge.shadow is not None and not knowledge.shadow.labelled:
+            setup = len(knowledge.shadow)
+        return Cost(least=least, most=max(least, min(budget, 1 + TRIES + search.most)), setup=setup)
+
+    def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
+        n = len(candidates)
+        search = self._search(candidates)
+        pool = _pool(candidates, knowledge)
+        most = 1 + TRIES + search.most
+        if n:
+            most = max(1, min(most, int(oracle.remaining().max())))
+        checkpoints = checkpoints_up_to(most)
+
+        def start(track: Track, who: Tensor) -> None:
+            if pool is not None:
+                from_pool(track, who, *pool)
+            from_trials(track, who)
+
+        tracks = []
+        everyone = torch.arange(n, device=candidates.device)
+        for owner in everyone.split(max(1, _GROUP // max(1, candidates.width))):
+            track = Track(oracle, candidates, owner, seed=seed, norm=self.norm, checkpoints=checkpoints)
+            run(search, track, start)
+            tracks.append(_Found(track))
+        return _scores(tracks, candidates, checkpoints)
+
+
+class _Found:
+    """What is kept of a track when its candidates are done."""
+
+    def __init__(self, track: Track) -> None:
+        self.value, self.status, self.spent, self.path = track.best, track.status, track.spent, track.path
+        self.adversarial = track.point.reshape(-1, *track.shape)
+        self.distances = {norm: distances(track.point, track.x, norm) for norm in NORMS}
+        for norm, found in self.distances.items():
+            found[self.status == int(Status.NO_START)] = track.domain.diameter(track.shape, norm)
+
+
+def _scores(tracks: list[_Found], candidates: Candidates, checkpoints: tuple[int, ...]) -> Scores:
+    def joined(parts: list[Tensor], dim: int = 0) -> Tensor:
+        return torch.cat(parts, dim)
+
+    return Scores(
+        value=joined([t.value for t in tracks]),
+        status=joined([t.status for t in tracks]),
+        queries=joined([t.spent for t in tracks]),
+        trajectory=Trajectory(checkpoints, joined([t.path for t in tracks], 1)),
+        details={
+            **{f"distance_{norm}": joined([t.distances[norm] for t in tracks]) for norm in NORMS},
+            "adversarial": joined([t.adversarial for t in tracks]),
+        },
+    )
+
+
+def _pool(candidates: Candidates, knowledge: Knowledge) -> tuple[Tensor, Tensor] | None:
+    """Rows to start from and their labels by the target: given starts, else shadow rows, else None."""
+    if knowledge.starts is not None and len(knowledge.starts):
+        rows = candidates.domain.project(knowledge.starts.to(candidates.device))
+        owner = torch.full((len(rows),), SETUP, dtype=torch.int64, device=rows.device)
+        return rows, knowledge.setup.query(rows, owner, phase="starts")
+    if knowledge.shadow is not None and len(knowledge.shadow):
+        labels = knowledge.shadow.labels(knowledge.setup)
+        return knowledge.shadow.x.to(candidates.device), labels.to(candidates.device)
+    return None
