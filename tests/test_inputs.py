@@ -39,6 +39,10 @@ def pairs() -> Rows:
     return Rows([(torch.tensor(x), int(y)) for x, y in zip(X, Y, strict=True)])
 
 
+def collate(batch: list[Any]) -> Any:
+    return torch.stack([x for x, _ in batch]), [y for _, y in batch]
+
+
 @pytest.mark.parametrize(
     ("given", "numpy"),
     [
@@ -60,7 +64,7 @@ def pairs() -> Rows:
         (DataLoader(pairs(), batch_size=4), False),
         (DataLoader(pairs(), batch_size=4, shuffle=True, drop_last=True), False),  # read in the data set's own order
         (DataLoader(pairs(), batch_size=None), False),
-        (DataLoader(pairs(), batch_size=4, collate_fn=lambda b: (torch.stack([x for x, _ in b]), [y for _, y in b])), 0),
+        (DataLoader(pairs(), batch_size=4, collate_fn=collate), False),
     ],
 )  # fmt: skip
 def test_every_form_becomes_the_same_rows(given: Any, numpy: bool) -> None:
@@ -68,7 +72,7 @@ def test_every_form_becomes_the_same_rows(given: Any, numpy: bool) -> None:
     assert found.x.dtype == torch.float32 and found.x.is_contiguous() and not found.x.requires_grad
     assert found.x.equal(torch.tensor(X))
     assert found.y is not None and found.y.dtype == np.int64 and found.y.tolist() == Y.tolist()
-    assert found.numpy == numpy
+    assert found.numpy is numpy
     assert (len(found), found.shape, found.ids) == (6, (4,), None)
 
 

@@ -128,6 +128,11 @@ def test_a_label_that_changes_is_refused_unless_it_is_allowed(function: Callable
     assert 1 <= found.changed <= 8 and found.rows == 16
 
 
+def test_the_second_batch_has_another_order() -> None:
+    found, _, _ = ask(lambda x: torch.arange(len(x)) % 3, rows(30), allow_noisy=True)
+    assert found.changed == 5  # 0 … 6 backwards meet 6 … 0: rows 0, 3 and 6 keep theirs, row 7 alone does not
+
+
 def test_batch_normalisation_in_training_mode_is_caught() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Unflatten(1, (1, 5)), nn.BatchNorm1d(1), nn.Flatten(), nn.Linear(5, 3)).train()

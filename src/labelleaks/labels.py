@@ -82,7 +82,8 @@ def label_array(values: Any, what: str) -> NDArray[Any]:
         return found
     row = _first_bad(array)
     raise InputError(
-        f"{what}: label {array.tolist()[row]!r} at row {row} is neither a whole number nor a string; class labels are needed"
+        f"{what}: label {array.tolist()[row]!r} at row {row} is neither a whole number nor a string; class labels "
+        "are needed"
     )
 
 
