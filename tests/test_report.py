@@ -358,3 +358,22 @@ def test_a_heap_and_a_tail_do_not_flatten_the_distribution(record: AuditRecord) 
     drawn = str(charts.distribution(record, r))
     assert "= 0.5: 67" in drawn.replace("\u00a0", " ")
     assert len(_bars(drawn, "member")) >= 10  # without a bound on the tail the rest shares three bars
+
+
+def test_set_up_of_other_attacks_is_not_this_ones_price(record: AuditRecord) -> None:
+    found = {name: answer(replace(record, attacks={name: record[name]})) for name in ("gap", "transfer")}
+    assert "set up" not in " ".join(found["gap"].more)
+    assert "after 800 labels to set up" in " ".join(found["transfer"].more)
+
+
+def test_exposure_is_read_from_an_attack_that_tells_candidates_apart(record: AuditRecord) -> None:
+    def exposed_by(attacks: dict[str, Any]) -> str:
+        found = re.search(
+            r"By the (\w+) attack", Page(render(replace(record, attacks=attacks, comparisons=()))).words()
+        )
+        assert found is not None
+        return found[1]
+
+    strong = replace(record["gap"], evaluation=record["boundary"].evaluation)
+    assert exposed_by({"gap": strong, "noise": record["noise"]}) == "noise"
+    assert exposed_by({"gap": strong}) == "gap"

@@ -40,8 +40,8 @@ def swatch(index: int) -> Markup:
 def roc_log(record: AuditRecord) -> Markup:
     """ROC on logarithmic axes: what an attack finds while it accuses almost nobody."""
     members, others = int(record.member.sum()), int((~record.member).sum())
-    x = _log_share(others, "wrongly accused (false-positive rate)")
-    y = _log_share(members, "members found (true-positive rate)")
+    x = _log_share(others, "wrongly accused (FPR)")
+    y = _log_share(members, "members found (TPR)")
     chart = Chart(x, y, "ROC of all attacks, logarithmic axes")
     floor = max(x.low, y.low)
     chart.line([(floor, floor), (1.0, 1.0)], "chance")
@@ -52,10 +52,8 @@ def roc_log(record: AuditRecord) -> Markup:
 
 def roc_linear(record: AuditRecord) -> Markup:
     """The whole ROC; the area under it is the AUC, so tie groups are sloped."""
-    axis = Axis(0.0, 1.0, "wrongly accused (false-positive rate)", _SHARES)
-    chart = Chart(
-        axis, Axis(0.0, 1.0, "members found (true-positive rate)", _SHARES), "ROC of all attacks, linear axes"
-    )
+    axis = Axis(0.0, 1.0, "wrongly accused (FPR)", _SHARES)
+    chart = Chart(axis, Axis(0.0, 1.0, "members found (TPR)", _SHARES), "ROC of all attacks, linear axes")
     chart.line([(0.0, 0.0), (1.0, 1.0)], "chance")
     for i, result in enumerate(record.attacks.values()):
         chart.line(_points(result), css_of(i))
@@ -76,7 +74,7 @@ def power(record: AuditRecord, fpr: float | None = None) -> Markup | None:
         y = Axis(low, 1.0, "AUC", [(v / 10, f"{v / 10:.1f}") for v in range(round(low * 10), 11)])
         name, chance = "AUC against labels per candidate", 0.5
     else:
-        y = Axis(0.0, 1.0, f"members found at {percent(fpr)} FPR", _SHARES)
+        y = Axis(0.0, 1.0, f"found at {percent(fpr)} FPR", _SHARES)
         name, chance = f"TPR at {percent(fpr)} FPR against labels per candidate", fpr
     chart = Chart(x, y, name)
     chart.rule(y=chance, css="chance", text="guessing")
@@ -194,7 +192,8 @@ def _draw_distribution(
     total = stop + (len(right) * wide + 1.5 if right else 0.0)
     tops = [max(a, b) for _, a, b in (*left, *right)]
     tops += [] if middle is None else [float(middle[1].max()), float(middle[2].max())]
-    ticks = [((i + 0.5) * wide, name) for i, (name, _, _) in enumerate(left)]
+    every = 1 if middle is not None else -(-len(left) // 6)
+    ticks = [((i + 0.5) * wide, name) for i, (name, _, _) in enumerate(left) if i % every == 0]
     ticks += [(stop + 1.5 + (i + 0.5) * wide, name) for i, (name, _, _) in enumerate(right)]
     if middle is not None:
         low, span = float(middle[0][0]), float(middle[0][-1] - middle[0][0])

@@ -27,12 +27,14 @@ from labelleaks.report.words import (
     percent,
     readable_fpr,
     sentence,
+    setup_rows,
 )
 from labelleaks.types import Status
 
 __all__ = ["build", "json_for_script"]
 
 _EXPOSED = 12
+_COARSE = 14  # distinct scores up to which an attack sorts candidates into classes, not one by one
 _FPRS = (0.1, 0.01, 0.001)
 _NORMS = {"distance_l2": "L2", "distance_linf": "L∞", "distance_l1": "L1", "distance_l0": "L0"}
 _SEVERITY = {"serious": ("▲", "Serious"), "warning": ("●", "Warning"), "info": ("○", "For information")}
@@ -43,6 +45,7 @@ def build(record: AuditRecord, run: RunLog | None) -> dict[str, Any]:
     head = answer(record)
     notes: list[str] = []
     chosen = record.attacks.get(head.attack or "") or best_by_auc(record)
+    shown = _fine(record, chosen)
     return {
         "record": record,
         "run": run,
@@ -57,10 +60,11 @@ def build(record: AuditRecord, run: RunLog | None) -> dict[str, Any]:
         "footnotes": notes,
         "charts": _charts(record, head, chosen),
         "chosen": chosen,
-        "exposed": _exposed(record, chosen) if chosen else [],
-        "exposed_total": _standing_out(record, chosen) if chosen else "",
-        "tied": _tied(record, chosen) if chosen else 0,
-        "startless": int((record.member & (chosen.status == int(Status.NO_START))).sum()) if chosen else 0,
+        "shown": shown,
+        "exposed": _exposed(record, shown) if shown else [],
+        "exposed_total": _standing_out(record, shown) if shown else "",
+        "tied": _tied(record, shown) if shown else 0,
+        "startless": int((record.member & (shown.status == int(Status.NO_START))).sum()) if shown else 0,
         "as_pictures": record.inputs is not None and pictures.is_image(record.inputs.shape[1:]),
         "ledger": _ledger(record),
         "thresholds": _thresholds(record),
@@ -70,6 +74,14 @@ def build(record: AuditRecord, run: RunLog | None) -> dict[str, Any]:
         "candidates": json_for_script(_candidates(record)),
         "spent": [(r.name, charts.css_of(i)) for i, r in enumerate(record.attacks.values())],
     }
+
+
+def _fine(record: AuditRecord, chosen: AttackResult | None) -> AttackResult | None:
+    """The attack that exposes single candidates: the chosen one, unless it knows only a few scores and others more."""
+    if chosen is None or len(np.unique(chosen.scores)) > _COARSE:
+        return chosen
+    finer = {name: r for name, r in record.attacks.items() if len(np.unique(r.scores)) > _COARSE}
+    return best_by_auc(replace(record, attacks=finer)) or chosen
 
 
 def json_for_script(data: Any) -> Markup:
@@ -130,7 +142,6 @@ def _flag(flag: Any) -> dict[str, str]:
 
 
 def _attack(record: AuditRecord, index: int, result: AttackResult, notes: list[str]) -> dict[str, Any]:
-    setup = sum(rows for phase, rows in record.ledger.setup.items() if phase.startswith(f"{result.name}."))
     statuses = {Status(s).name: int((result.status == s).sum()) for s in np.unique(result.status).tolist()}
     return {
         "name": result.name,
@@ -139,7 +150,7 @@ def _attack(record: AuditRecord, index: int, result: AttackResult, notes: list[s
         "what": about(result.name).what,
         "labels": count(int(np.median(result.queries))) if len(result.queries) else "0",
         "labels_most": _most(result.queries),
-        "setup": count(setup),
+        "setup": count(setup_rows(record, result)),
         "auc": _cell(result.auc, notes),
         "tpr": [_cell(result.tpr_at_fpr.get(fpr), notes, share=True) for fpr in _FPRS],
         "balanced_accuracy": _cell(result.balanced_accuracy, notes, share=True),

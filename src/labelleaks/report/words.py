@@ -223,10 +223,10 @@ def _more(record: AuditRecord, best: AttackResult, named: AttackResult) -> tuple
 def _cost(record: AuditRecord, result: AttackResult) -> str:
     spent = result.queries
     middle, total = int(np.median(spent)), int(spent.sum())
-    setup = record.ledger.setup_rows
+    setup = setup_rows(record, result)
     rows = count(len(record))
     line = f"Its price: {count(middle)} {_labels(middle)} for a typical record and {count(total)} for all {rows}"
-    also = f", after {count(setup)} set-up labels for the whole run" if setup else ""
+    also = f", after {count(setup)} {_labels(setup)} to set up" if setup else ""
     early = next((p.labels for p in result.curve if _low(p.ranking.auc) > 0.5), None)
     beats = f" It beats guessing from {count(early)} {_labels(early)} per record on." if early is not None else ""
     return f"{line}{also}.{beats}"
@@ -249,6 +249,11 @@ def _beyond_gap(record: AuditRecord, result: AttackResult) -> str:
 
 def _labels(k: int) -> str:
     return "label" if k == 1 else "labels"
+
+
+def setup_rows(record: AuditRecord, result: AttackResult) -> int:
+    """Rows that were sent to set this attack and its thresholds up; they belong to no candidate."""
+    return sum(rows for phase, rows in record.ledger.setup.items() if phase.startswith(f"{result.name}."))
 
 
 def readable_fpr(result: AttackResult) -> float:
