@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from typing import ClassVar
 
 import pytest
@@ -27,9 +26,8 @@ def _table() -> Iterator[tuple[Attack, str, tuple[str, ...]]]:
     for name in CASES:
         yield attacks.Gap(), name, ()
         yield attacks.Noise(), name, ()
-        if find_spec("labelleaks.attacks.boundary"):
-            yield attacks.Boundary(), name, ()
-            yield attacks.Boundary(), name, ("shadow",)
+        yield attacks.Boundary(), name, ()
+        yield attacks.Boundary(), name, ("shadow",)
     for name in IMAGES:
         yield attacks.Augmentation(), name, ()
     for name in ("vector", "image", "mixed"):

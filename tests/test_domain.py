@@ -172,3 +172,9 @@ def test_groups_cover_the_columns() -> None:
     columns = [(c.start, c.stop) for _, c in MIXED.groups()]
     assert columns == [(0, 1), (1, 2), (2, 5)]
     assert MIXED.width == 5
+
+
+def test_two_one_hot_groups_differ_in_two_features_at_most() -> None:
+    rows = Mixed(OneHot(5), OneHot(3), Continuous(0, 3))
+    found = [rows.diameter((9,), norm) for norm in ("l0", "l1", "l2", "linf")]  # type: ignore[arg-type]
+    assert found == pytest.approx([5, 7, math.sqrt(2 + 2 + 9), 3])
