@@ -61,6 +61,7 @@ def build(record: AuditRecord, run: RunLog | None) -> dict[str, Any]:
         "charts": _charts(record, head, chosen),
         "chosen": chosen,
         "shown": shown,
+        "mover": _mover(record, shown),
         "exposed": _exposed(record, shown) if shown else [],
         "exposed_total": _standing_out(record, shown) if shown else "",
         "tied": _tied(record, shown) if shown else 0,
@@ -227,8 +228,14 @@ def _tied(record: AuditRecord, result: AttackResult) -> int:
     return int((result.scores[order] == result.scores[order[_EXPOSED]]).sum())
 
 
+def _mover(record: AuditRecord, result: AttackResult | None) -> AttackResult | None:
+    """The attack whose perturbed candidates are shown: ``result`` itself where it has them."""
+    able = [r for r in record.attacks.values() if "adversarial" in r.details]
+    return next((r for r in able if r is result), able[0] if able else None)
+
+
 def _one_exposed(record: AuditRecord, result: AttackResult, i: int, above: int, others: int) -> dict[str, Any]:
-    source = next((r for r in (result, *record.attacks.values()) if "adversarial" in r.details), None)
+    source = _mover(record, result)
     moved = source is not None and source.status[i] in (int(Status.DONE), int(Status.BUDGET))
     drawn = None
     if record.inputs is not None and pictures.is_image(record.inputs.shape[1:]):
@@ -238,7 +245,7 @@ def _one_exposed(record: AuditRecord, result: AttackResult, i: int, above: int, 
     return {
         "id": record.ids[i],
         "label": record.classes[int(record.y[i])],
-        "score": number(float(result.scores[i])),
+        "score": number(float(result.scores[i]), 6),
         "above": f"{count(above)} of {count(others)}" if above else f"none of {count(others)}",
         "exposure": f"{count(above) if above else 'no'} non-member{'' if above == 1 else 's'} of {count(others)} "
         f"{'scores' if above == 1 else 'score'} as high",

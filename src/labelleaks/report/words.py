@@ -87,9 +87,9 @@ def bare(value: float) -> str:
     return percent(value).removesuffix("\u00a0%")
 
 
-def number(value: float) -> str:
-    """Three significant digits, with a true minus sign."""
-    return f"{value:.3g}".replace("-", "\u2212")
+def number(value: float, digits: int = 3) -> str:
+    """So many significant digits, with a true minus sign."""
+    return f"{value:.{digits}g}".replace("-", "\u2212")
 
 
 def figure(estimate: Estimate, *, share: bool = False) -> str:

@@ -5,7 +5,7 @@
   const data = JSON.parse(source.textContent);
   const $ = (id) => document.getElementById(id);
   const PAGE = 50;
-  const show = (v) => (Number.isInteger(v) ? String(v) : String(Number(v.toPrecision(4)))).replace("-", "\u2212");
+  const show = (v) => (Number.isInteger(v) ? String(v) : String(Number(v.toPrecision(6)))).replace("-", "\u2212");
   const percent = (v) => `${Number((100 * v).toPrecision(3))}\u00a0%`;
   const group = (m) => (m ? "member" : "non-member");
   const label = (i) => data.classes[data.y[i]];
