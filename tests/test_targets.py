@@ -526,7 +526,7 @@ def test_a_target_is_returned_as_it_is() -> None:
 
 
 def test_rows_per_call_follow_the_width() -> None:
-    assert [default_batch_rows(width) for width in (1, 64, 784, 3072, 150528)] == [2048, 2048, 256, 64, 64]
+    assert [default_batch_rows(width) for width in (1, 64, 784, 3072, 150528)] == [1024, 1024, 256, 64, 64]
     assert default_batch_rows(784, device=torch.device("meta")) == 2048
     assert wrap(net(), numpy=False, classes=3, width=784).batch_rows == 256
     assert wrap(net(), numpy=False, classes=3, width=784, batch_rows=7).batch_rows == 7

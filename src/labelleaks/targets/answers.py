@@ -56,7 +56,7 @@ def _read_tensor(answer: Tensor, rows: int, classes: Classes, float_labels: bool
     whole = not answer.is_floating_point() and not answer.is_complex()
     if whole and answer.shape in ((rows,), (rows, 1)) and classes.plain:  # stays on its device
         labels = answer.detach().reshape(-1).to(torch.int64)
-        if not bool(((labels < 0) | (labels >= len(classes))).any()):
+        if not bool(((labels < 0) | ((labels >= len(classes)) & (not classes.open))).any()):
             return labels
     return torch.from_numpy(_from_labels(to_numpy(answer), rows, classes, float_labels)).to(answer.device)
 
@@ -64,7 +64,7 @@ def _read_tensor(answer: Tensor, rows: int, classes: Classes, float_labels: bool
 def _from_scores(scores: Tensor, rows: int, classes: Classes) -> Tensor:
     if len(scores) != rows:
         raise TargetError(f"the target answered {len(scores)} rows of scores to {rows} rows; one for each is needed")
-    if scores.shape[1] != len(classes):
+    if scores.shape[1] < len(classes) or (scores.shape[1] > len(classes) and not classes.open):
         raise TargetError(
             f"the target answers {scores.shape[1]} scores a row, but there are {len(classes)} classes ({classes}): "
             f"say classes={scores.shape[1]}, or name them in the order of the columns"
