@@ -11,7 +11,7 @@ import torch
 from labelleaks.calibration import Threshold
 from labelleaks.domain import Box
 from labelleaks.evaluate import compare, evaluate
-from labelleaks.flags import FLAGS, Evidence, find_flags
+from labelleaks.flags import FLAGS, Evidence, baseline, find_flags
 from labelleaks.flags.baseline import blind_auc
 from labelleaks.flags.groups import blind_baseline
 from labelleaks.types import Candidates, Scores, Status
@@ -127,10 +127,30 @@ def test_blind_baseline_sees_what_no_mean_shows():
     one(evidence(Candidates(x, c.y, c.domain, c.classes)), "blind_baseline")
 
 
+def test_blind_baseline_sees_a_little_in_every_feature():
+    """No feature alone tells much and the rows' means stay: trees see nothing, the linear half does."""
+    plain = torch.randn(300, 200, generator=torch.Generator().manual_seed(0))
+    member = np.arange(300) < 150
+    shift = 0.1 * (1 - 2 * (torch.arange(200) % 2)) * torch.as_tensor(member)[:, None]
+    args = (np.zeros(300, np.int64), member, np.random.default_rng(0).integers(-(2**62), 2**62, 300))
+    assert blind_auc((plain + shift).numpy(), *args, seed=0).low > 0.5
+    assert blind_auc(plain.numpy(), *args, seed=0).low < 0.5
+
+
+def test_blind_baseline_reads_a_bounded_number_of_rows_chosen_by_content(monkeypatch):
+    monkeypatch.setattr(baseline, "_MOST_ROWS", 30)
+    c = candidates(200)
+    order = np.random.default_rng(1).permutation(200)
+    args = (c.x.numpy(), c.y.numpy(), np.arange(200) < 120, c.keys.numpy())
+    rows = baseline._choose_rows(args[3], args[2], 0)
+    assert len(rows) == 60 and args[2][rows].sum() == 30
+    assert blind_auc(*args, seed=0) == blind_auc(*(part[order] for part in args), seed=0)
+
+
 def test_blind_baseline_is_rarely_wrong_about_groups_drawn_alike():
     low = [
         blind_auc(c.x.numpy(), c.y.numpy(), np.arange(len(c)) < 60, c.keys.numpy(), seed=0).low
-        for c in (candidates(120, seed=seed, width=5) for seed in range(20))
+        for c in (candidates(120, seed=seed, width=5) for seed in range(12))
     ]
     assert sum(bound > 0.5 for bound in low) <= 1
 
@@ -270,6 +290,12 @@ def test_cheap_attack_wins():
     assert "gap beats noise (500 labels) by 0." in flag.raised_because
     assert "cheap_attack_wins" not in names(with_attack(e, "transfer", rng.normal(size=2 * N), queries=1))
     better = with_attack(e, "noise", rng.normal(size=2 * N) + 3 * e.member)
+    assert all(pair.p_holm < 0.05 for pair in better.comparisons if "noise" in (pair.first, pair.second))
+    assert "beats gap" not in " ".join(flag.raised_because for flag in raised(better))
+    twenty = with_attack(e, "boundary", rng.normal(size=2 * N))
+    twenty = with_attack(twenty, "noise", e.attacks["boundary"].value, queries=20)
+    said = one(twenty, "cheap_attack_wins").raised_because  # of the two that beat boundary, one asks once
+    assert "gap beats boundary" in said and "noise beats" not in said
     assert "cheap_attack_wins" not in names(better)
 
 
