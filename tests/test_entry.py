@@ -315,7 +315,7 @@ def test_without_inputs_the_record_holds_none(case: demo.DemoCase, tmp_path: Pat
     assert record.inputs is None and not record.holds_inputs
     held = np.load(tmp_path / "run" / "arrays.npz")
     pixels = case.members[0][0].numpy().tobytes()
-    assert all(pixels[:64] not in held[name].tobytes() for name in held.files)
+    assert all(pixels[:64] not in bytes(held[name]) for name in held.files)
     json.loads((tmp_path / "run" / "record.json").read_text())
 
 

@@ -221,17 +221,18 @@ def _plan(
         references=request.references,
     )
     _check_needs(chosen, knowledge)
+    relabelled = replace(knowledge, shadow=None if shadow is None else shadow.as_labelled())
 
     def plan(budget: int) -> tuple[Planned, ...]:
-        return tuple(
-            Planned(
-                name,
-                attack,
-                attack.cost(candidates, knowledge, budget),
-                tuple((rule, rule.cost(attack, candidates, knowledge, budget, holdout)) for rule in rules[name]),
-            )
-            for name, attack in chosen.items()
-        )
+        found = []
+        have = knowledge
+        for name, attack in chosen.items():
+            cost = attack.cost(candidates, have, budget)
+            if cost.setup > attack.cost(candidates, relabelled, budget).setup:
+                have = relabelled  # who asks first pays for the labels of the shadow rows
+            costs = tuple((rule, rule.cost(attack, candidates, have, budget, holdout)) for rule in rules[name])
+            found.append(Planned(name, attack, cost, costs))
+        return tuple(found)
 
     budget, notes = _affordable(request, plan, len(candidates))
     planned = plan(budget)

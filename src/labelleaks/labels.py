@@ -105,6 +105,8 @@ class Classes:
     """
 
     names: tuple[str | int, ...]
+    open: bool = False
+    """K was only inferred from the labels at hand: a target that knows further whole numbers may answer them."""
 
     def __post_init__(self) -> None:
         if len(self.names) < 2:
@@ -154,7 +156,7 @@ class Classes:
             labels: what :func:`label_array` or :func:`named` returns.
         """
         if self.plain and labels.dtype == np.int64:
-            return np.where((labels >= 0) & (labels < len(self)), labels, -1)
+            return np.where((labels >= 0) & ((labels < len(self)) | self.open), labels, -1)
         if labels.size == 0:
             return np.zeros(0, dtype=np.int64)
         values, place = np.unique(labels, return_inverse=True)
@@ -266,4 +268,4 @@ def _from_labels(labels: Mapping[str, NDArray[Any] | None]) -> Classes:
     seen = np.unique(np.concatenate(list(arrays.values()))).tolist()
     if any(words.values()) or seen[0] < 0 or seen[-1] >= max(_SPARSE, 10 * len(seen)):
         return Classes(tuple(seen))
-    return Classes(tuple(range(int(seen[-1]) + 1)))
+    return Classes(tuple(range(int(seen[-1]) + 1)), open=True)

@@ -187,7 +187,7 @@ def train_shadow(
 
     Args:
         x: float32 (s, *shape), s >= 1; y: int64 (s,), 0 … K - 1. Not every class needs to occur; one is enough.
-        classes: number of classes K.
+        classes: number of classes K; the model gets more where the target's labels are larger.
         family: as for :func:`labelleaks.models.build`.
         recipe: for torch families; None: SHADOW_RECIPE. A scikit-learn classifier has its own settings.
         seed: decides initial weights, shuffles and every ``random_state``.
@@ -198,6 +198,8 @@ def train_shadow(
     """
     if len(x) == 0:
         raise NeedsError("no shadow rows to train on")
+    if len(y):
+        classes = max(classes, int(y.max()) + 1)  # a target may know classes that no candidate has
     untrained = models.build(family, x.shape[1:], classes, seed=seed)
     _checked(lambda _: y, classes)(x)
     recipe = recipe or SHADOW_RECIPE
@@ -284,7 +286,7 @@ def _checked(label: Label, classes: int) -> Label:
         if len(y) != len(rows) or bool(((y < 0) | (y >= classes)).any()):
             raise InputError(
                 f"shadow labels must be one of 0 to {classes - 1} for each of {len(rows)} rows, got {len(y)} labels "
-                f"from {int(y.min())} to {int(y.max())}"
+                f"from {int(y.min())} to {int(y.max())}: where the target knows more classes, give classes="
             )
         return y
 

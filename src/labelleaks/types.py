@@ -152,6 +152,10 @@ class ShadowRows:
         """Whether the target's labels of these rows were bought already."""
         return self._labels is not None
 
+    def as_labelled(self) -> ShadowRows:
+        """Return these rows as if the target's labels were bought already: for planning costs, not for asking."""
+        return ShadowRows(self.x, self.y, torch.zeros(len(self.x), dtype=torch.int64))
+
     def labels(self, setup: LabelOracle) -> Tensor:
         """Return the target's labels of these rows, int64 (s,). Billed to set-up, the first time only."""
         if self._labels is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -22,6 +21,7 @@ __all__ = ["Transfer"]
 Statistic = Literal["loss", "maximum", "entropy"]
 _STATISTICS = ("loss", "maximum", "entropy")
 _WRONG_LOSS = 100.0
+_WRONG_ENTROPY = 100.0  # above the logarithm of any number of classes
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Transfer:
        ========= ================================== ============================== =====================
        loss      minus cross-entropy of S(x) and y  [-99, 0]                       -100
        maximum   largest posterior of S(x)          [1 / K, 1]                     0
-       entropy   minus entropy of S(x), in nats     [-log K, 0]                    -log K - 1
+       entropy   minus entropy of S(x), in nats     [-log K, 0]                    -100
        ========= ================================== ============================== =====================
 
     With several reference models a statistic is its mean over them. ``details`` has all three, float64 (n,), as the
-    paper writes them: ``shadow_loss`` (misclassified: 100), ``shadow_maximum`` (0), ``shadow_entropy`` (log K + 1).
+    paper writes them: ``shadow_loss`` (misclassified: 100), ``shadow_maximum`` (0), ``shadow_entropy`` (100).
 
     Args:
         statistic: which one is the score.
@@ -101,7 +101,7 @@ class Transfer:
         for model in models:
             for statistic, value in _statistics(model, candidates, rows).items():
                 found[statistic] = found[statistic] + value / len(models)
-        wrong = {"loss": _WRONG_LOSS, "maximum": 0.0, "entropy": math.log(candidates.classes) + 1}
+        wrong = {"loss": _WRONG_LOSS, "maximum": 0.0, "entropy": _WRONG_ENTROPY}
         details = {f"shadow_{s}": torch.where(correct, found[s], wrong[s]) for s in _STATISTICS}
         value = details[f"shadow_{self.statistic}"] * (1 if self.statistic == "maximum" else -1)
         return Scores(
