@@ -148,8 +148,11 @@ def test_row_order_does_not_move_the_last_bit_of_long_arrays():
     assert metrics.compare_auc(scores, other, member) == metrics.compare_auc(scores[order], other[order], member[order])
 
 
-def test_negative_zero_ties_with_zero():
+def test_negative_zero_is_zero():
     assert metrics.auc([0.0, -0.0], [True, False]).value == 0.5
+    for scores in ([0.0, -0.0], [-0.0, 0.0], [-0.0, -0.0]):
+        assert math.copysign(1, metrics.roc(scores, [True, False]).thresholds[1]) == 1
+        assert math.copysign(1, metrics.best_threshold(scores, [True, False])) == 1
     assert len(metrics.roc([0.0, -0.0], [True, False]).fpr) == 2
 
 
@@ -208,8 +211,8 @@ def test_constant_scores_have_a_bound_and_not_a_point():
 
 
 def test_a_group_that_agrees_still_counts_as_few_rows():
-    # Gap attack: all 10 members right, 70 % of 1000 non-members. The interval must allow for members not seen.
-    scores = np.concatenate([np.ones(10), np.arange(1000) < 700]).astype(float)
+    # All 10 members score 1, non-members 0, 1 or 2. The interval must allow for members not seen.
+    scores = np.concatenate([np.ones(10), np.arange(1000) % 10 // 4])
     got = metrics.auc(scores, np.arange(1010) < 10)
     assert got.high - got.low > 0.15
 
@@ -324,6 +327,15 @@ def test_tpr_never_interpolates_nor_splits_ties():
     assert metrics.tpr_at_fpr(scores, member, 0.5).value == 1
 
 
+def test_fpr_is_met_as_a_reader_divides():
+    member = np.arange(150) < 50
+    scores = np.concatenate(
+        [np.full(50, 70.5), np.arange(100)]
+    )  # 29 of 100 non-members score above, and 0.29 * 100 < 29
+    assert metrics.tpr_at_fpr(scores, member, 0.29).value == 1
+    assert metrics.tpr_at_fpr(scores, member, 0.28).value == 0
+
+
 @pytest.mark.parametrize(("fpr", "least"), [(0.1, 10), (0.01, 100), (0.001, 1000)])
 def test_too_few_nonmembers_have_a_reason(fpr, least):
     for n in (least - 1, least, 10 * least - 1, 10 * least):
@@ -404,6 +416,7 @@ def test_best_threshold_is_a_midpoint():
     assert metrics.best_threshold([-1.7e308, 1.7e308], [False, True]) == 0
     close = np.nextafter(1.0, 2.0)
     assert 1.0 <= metrics.best_threshold([1.0, close], [False, True]) < close
+    assert close <= metrics.best_threshold([close, np.nextafter(close, 2.0)], [False, True]) < np.nextafter(close, 2.0)
     assert metrics.best_threshold([0.0, 5e-324], [False, True]) == 0
 
 

@@ -55,14 +55,12 @@ def tpr_at_fpr(scores: Any, member: Any, fpr: float, *, level: float = 0.95) -> 
         return np.where(rank < 1, 0, np.where(rank > n, m, above)).astype(np.int64)
 
     count = int(members_above(np.array([admitted + 1]))[0])
-    # With so few non-members that the threshold may admit none, there is no lower limit: the upper one gets all.
-    nothing_below = (1 - fpr) ** n > alpha / 2
-    ranks, errors = _spending(n, fpr, alpha if nothing_below else alpha / 2, upper=True)
-    high = float(upper_limit(members_above(ranks + 1), m, errors).max())
-    low = 0.0
-    if not nothing_below:
-        ranks, errors = _spending(n, fpr, alpha / 2, upper=False)
-        low = float(lower_limit(members_above(ranks), m, errors).min())
+    inside, inside_errors = _spending(n, fpr, alpha / 2, upper=False)
+    # With so few non-members that the threshold may well admit none, there is no lower limit: the upper one gets all.
+    nothing_below = inside[0] == 0
+    outside, outside_errors = _spending(n, fpr, alpha if nothing_below else alpha / 2, upper=True)
+    low = 0.0 if nothing_below else float(lower_limit(members_above(inside), m, inside_errors).min())
+    high = float(upper_limit(members_above(outside + 1), m, outside_errors).max())
     return Estimate(count / m, low, high, unstable=admitted < 10)
 
 
