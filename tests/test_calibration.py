@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from sklearn.tree import DecisionTreeClassifier
 
-from labelleaks import metrics, rng
+from labelleaks import metrics, rng, shadows
 from labelleaks.attacks.gap import Gap
 from labelleaks.calibration import (
     RULES,
@@ -25,6 +26,7 @@ from labelleaks.calibration import (
 from labelleaks.domain import Box
 from labelleaks.errors import BudgetExceeded, InputError, NeedsError
 from labelleaks.oracle import Gate
+from labelleaks.training import Recipe
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, ShadowRows, Status
 
 WIDTH, STEPS = 6, 32
@@ -358,6 +360,28 @@ def test_the_simulation_refuses_too_little():
         ShadowCalibrated().fit(setting(Walk(), shadow=same)[0])
 
 
+def test_the_simulation_uses_true_labels_where_they_are_known():
+    x = rows(120)
+    shadow = ShadowRows(x, torch.randint(0, 2, (120,), generator=torch.Generator().manual_seed(5)))
+    s, seen = setting(Gap(), shadow=shadow, family=DecisionTreeClassifier(random_state=0))
+    said, threshold = cost(ShadowCalibrated(), s), ShadowCalibrated().fit(s)
+    assert said == seen.rows == 0
+    assert "with their true labels" in threshold.source
+    assert 0 <= threshold.tau < 1  # the labels are noise, so only the stand-in's own rows come out right
+
+
+def test_the_stand_in_takes_the_size_and_the_schedule_of_the_target(monkeypatch):
+    shadow = _shadow(200)
+    s, _ = setting(Gap(), shadow=shadow, family=DecisionTreeClassifier(random_state=0))
+    assert "trained on 30 shadow rows" in ShadowCalibrated(train_rows=30).fit(s).source
+    rule = ShadowCalibrated(train_rows=30, recipe=Recipe(epochs=2))
+    json.dumps(rule.describe(), allow_nan=False)
+    used = []
+    monkeypatch.setattr(shadows, "stand_in", lambda *args, recipe, **named: used.append(recipe) or halves)
+    rule.fit(s)
+    assert used == [Recipe(epochs=2)]
+
+
 # --- all of them
 
 
@@ -408,6 +432,7 @@ def test_rules_have_names_and_describe_themselves():
         lambda: FixedFPR(fpr=1),
         lambda: FixedFPR(fpr=0.01, n=98),
         lambda: ShadowCalibrated(most=0),
+        lambda: ShadowCalibrated(train_rows=4),
         lambda: Threshold(float("inf"), "balanced accuracy", "nothing"),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 
 from labelleaks.calibration import Threshold
 from labelleaks.domain import Box
-from labelleaks.evaluate import compare, evaluate
+from labelleaks.evaluate import CurvePoint, compare, evaluate
 from labelleaks.flags import FLAGS, Evidence, baseline, find_flags
 from labelleaks.flags.baseline import blind_auc
 from labelleaks.flags.groups import blind_baseline
@@ -254,7 +254,17 @@ def test_out_of_budget():
     status = e.attacks["boundary"].status.copy()
     status[status == int(Status.DONE)] = int(Status.BUDGET)
     flag = one(with_attack(e, "boundary", e.attacks["boundary"].value, status), "out_of_budget")
-    assert flag.severity == "info" and "still improving" in flag.raised_because
+    assert flag.severity == "info" and "ran out" in flag.raised_because and "AUC" not in flag.raised_because
+    points = [
+        CurvePoint(labels, e.attacks[name].evaluation.ranking) for labels, name in ((200, "gap"), (500, "boundary"))
+    ]
+    climbs = with_attack(e, "boundary", e.attacks["boundary"].value, status)
+    found = climbs.attacks["boundary"]
+    climbs.attacks["boundary"] = replace(found, evaluation=replace(found.evaluation, curve=tuple(points)))
+    low, high = (point.ranking.auc.value for point in points)
+    said = one(climbs, "out_of_budget").raised_because
+    assert said.endswith(f"(AUC {low:.3f} after 200 labels, {high:.3f} after 500)")
+    assert "out_of_budget" not in names(e)
 
 
 def test_audited_threshold():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from labelleaks import metrics, rng, shadows
 from labelleaks.calibration.base import Held, Setting, Threshold, own_oracle, own_scores, values
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.oracle import Gate
+from labelleaks.training import Recipe
 from labelleaks.types import Attack, Candidates, Knowledge, ShadowRows
 
 _LEAST_SHADOW = 50  # rows below which a simulated target, its members and its non-members mean nothing
@@ -25,15 +26,21 @@ class ShadowCalibrated:
     """tau of best balanced accuracy in a simulation: the whole attack, on a stand-in target with known members.
 
     Shadow rows are dealt by content into three parts: the stand-in target is trained on A, so A's rows are members and
-    B's are not; C is what the simulated attacker knows. An attack that needs no shadow rows leaves C to A. All labels
-    are the target's, bought once; everything else happens here and costs nothing.
+    B's are not; C is what the simulated attacker knows. An attack that needs no shadow rows leaves C to A and B.
+    Labels are the true ones where they are known, since the target learned such, and else the target's, bought once a
+    run; everything else happens here and costs nothing. The stand-in should overfit as the target does: say how many
+    rows that was trained on, and how, where it is known.
 
     Args:
-        most: rows that are scored on each side, at most (chosen by content).
+        train_rows: rows to train the stand-in on, at most; None: all of A.
+        recipe: how it is trained (torch families); None: ``Recipe()``.
+        most: rows that are scored on each side, at most. Which rows: chosen by content.
 
     Source: calibration on one's own shadow model, as in Choquette-Choo et al. 2007.14321 and Salem et al. 1806.01246.
     """
 
+    train_rows: int | None = None
+    recipe: Recipe | None = None
     most: int = 300
 
     name: ClassVar[str] = "shadow_calibrated"
@@ -45,6 +52,8 @@ class ShadowCalibrated:
     def __post_init__(self) -> None:
         if self.most < 1:
             raise InputError(f"ShadowCalibrated: most must be at least 1, got {self.most}")
+        if self.train_rows is not None and self.train_rows < 5:
+            raise InputError(f"ShadowCalibrated: train_rows must be at least 5, got {self.train_rows}")
 
     def cost(
         self, attack: Attack, candidates: Candidates, knowledge: Knowledge, budget: int, holdout: Held = None
@@ -55,22 +64,24 @@ class ShadowCalibrated:
                 f"ShadowCalibrated needs at least {_LEAST_SHADOW} shadow rows to train a stand-in target, got {rows}: "
                 "give shadow=(x,), or use RandomInputs (distances only) or HoldOut"
             )
-        return 0 if knowledge.shadow.labelled else rows
+        return 0 if knowledge.shadow.y is not None or knowledge.shadow.labelled else rows
 
     def fit(self, setting: Setting) -> Threshold:
         knowledge = setting.knowledge
         self.cost(setting.attack, setting.candidates, knowledge, setting.budget)
         shadow = knowledge.shadow
         assert shadow is not None
-        x, y = shadow.x, shadow.labels(own_oracle(setting, self.name, 0))
+        x = shadow.x
+        y = shadow.labels(own_oracle(setting, self.name, 0)) if shadow.y is None else shadow.y
         a, b, c = self._parts(x, setting)
         if min(len(a), len(b)) < 5:
             raise NeedsError(
                 f"ShadowCalibrated: {len(x)} shadow rows hold too few distinct ones to part members from non-members: "
                 "remove repeated rows or give more"
             )
-        stand_in = shadows.stand_in(x[a], y[a], setting.candidates.classes, knowledge, seed=setting.seed)
-        gate = Gate(stand_in)
+        a = a[: self.train_rows]
+        classes, seed = setting.candidates.classes, setting.seed
+        gate = Gate(shadows.stand_in(x[a], y[a], classes, knowledge, seed=seed, recipe=self.recipe))
         simulated = replace(
             knowledge,
             setup=gate.setup_oracle(setting.attack.name),
@@ -80,15 +91,17 @@ class ShadowCalibrated:
         member = np.arange(len(scored)) < min(len(a), self.most)
         there = replace(setting, gate=gate, knowledge=simulated, holdout=None)
         scores = own_scores(there, own_oracle(there, self.name, len(scored)), x[scored], y[scored])
+        whose = "the target's" if shadow.y is None else "their true"
         return Threshold(
             tau=float(metrics.best_threshold(values(scores), member)),
             objective="balanced accuracy",
-            source=f"a simulated target trained on {len(a)} shadow rows; {int(member.sum())} of its members and "
-            f"{int((~member).sum())} non-members scored",
+            source=f"a simulated target trained on {len(a)} shadow rows with {whose} labels; "
+            f"{int(member.sum())} of its members and {int((~member).sum())} non-members scored",
         )
 
     def describe(self) -> dict[str, Any]:
-        return {"name": self.name, "most": self.most}
+        recipe = None if self.recipe is None else asdict(self.recipe)
+        return {"name": self.name, "train_rows": self.train_rows, "recipe": recipe, "most": self.most}
 
     def _parts(self, x: Tensor, setting: Setting) -> tuple[Tensor, Tensor, Tensor]:
         """Positions of parts A, B, C, each in the order of a hash of the rows' content."""

@@ -106,20 +106,32 @@ def no_start(e: Evidence) -> list[Flag]:
 
 
 def out_of_budget(e: Evidence) -> list[Flag]:
-    shares = {name: float((a.status == int(Status.BUDGET)).mean()) for name, a in e.attacks.items() if len(a.status)}
-    high = {name: share for name, share in shares.items() if share > 0}
-    if not high:
+    said = []
+    for name, attack in e.attacks.items():
+        share = float((attack.status == int(Status.BUDGET)).mean()) if len(attack.status) else 0.0
+        if share > 0:
+            said.append(f"{name}: {share:.1%} of the candidates{_last_gain(attack)}")
+    if not said:
         return []
     return [
         Flag(
             "out_of_budget",
             "info",
-            "; ".join(f"{name}: {share:.1%} of the candidates" for name, share in high.items())
-            + " were still improving when the labels ran out",
+            "the labels ran out before the attack's own end; " + "; ".join(said),
             "Their score is the best so far; a more patient attacker may do better.",
             "Look where the query-versus-power curve ends: if it still climbs, raise the budget.",
         )
     ]
+
+
+def _last_gain(attack: AttackEvidence) -> str:
+    if len(attack.evaluation.curve) < 2:
+        return ""
+    before, last = attack.evaluation.curve[-2:]
+    values = before.ranking.auc.value, last.ranking.auc.value
+    if values[0] is None or values[1] is None:
+        return ""
+    return f" (AUC {values[0]:.3f} after {before.labels} labels, {values[1]:.3f} after {last.labels})"
 
 
 def audited_threshold(e: Evidence) -> list[Flag]:
