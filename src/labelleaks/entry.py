@@ -349,7 +349,7 @@ class _Run:
             ledger=LedgerSummary.of(case.gate.ledger, len(member)),
             inputs=_numpy(case.candidates.x, np.float32),
             comparisons=tuple(comparisons),
-            flags=flags.find_flags(evidence),
+            flags=flags.find_flags(evidence) if complete else (),  # seconds, which an interrupted user would wait for
             shadow={
                 "given": case.shadow_given,
                 "dropped": case.shadow_dropped,

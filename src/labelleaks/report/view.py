@@ -115,6 +115,8 @@ def _tiles(record: AuditRecord, head: Answer, chosen: AttackResult | None) -> li
     )
     serious = sum(flag.severity == "serious" for flag in record.flags)
     warnings = sum(flag.severity == "warning" for flag in record.flags)
+    if not record.complete:
+        return [*tiles, ("Red flags", "–", "not looked for yet: the run did not end")]
     remark = f"{serious} serious, {warnings} {'warning' if warnings == 1 else 'warnings'}; read them before the figures"
     tiles.append(
         ("Red flags", str(serious + warnings), remark if serious + warnings else "nothing that spoils the figures")
