@@ -137,14 +137,24 @@ def test_auc_covers(m, n):
         assert got >= 0.935, f"{name}, {m} + {n}: {got:.3f}"
 
 
-@pytest.mark.parametrize(("noise", "shift"), [(1.0, 1.0), (0.3, 0.5), (0.3, 3.0)])
-def test_difference_of_two_attacks_covers(noise, shift):
-    m = n = 150
-    member = np.arange(m + n) < m
+@pytest.mark.parametrize(("rows", "noise", "shift"), [(150, 1.0, 1.0), (150, 0.3, 0.5), (50, 0.5, 3.0)])
+def test_difference_of_two_attacks_covers(rows, noise, shift):
+    member = np.arange(2 * rows) < rows
     generator = np.random.default_rng(0)
-    a = audits(normal(shift), m, n, AUDITS, 1)
+    a = audits(normal(shift), rows, rows, AUDITS, 1)
     b = a + noise * generator.normal(0, 1, a.shape)
     truth = stats.norm.cdf(shift / math.sqrt(2)) - stats.norm.cdf(shift / math.sqrt(2 + 2 * noise**2))
+    found = [metrics.compare_auc(x, y, member) for x, y in zip(a, b, strict=True)]
+    assert coverage([one.difference for one in found], truth) >= ENOUGH
+
+
+@pytest.mark.parametrize("rows", [40, 200])
+def test_attacks_that_differ_in_few_rows(rows):
+    """On 5 % of the members the second attack fails."""
+    member = np.arange(2 * rows) < rows
+    a = audits(normal(1), rows, rows, AUDITS, 4)
+    b = np.where(member & (np.random.default_rng(0).random(a.shape) < 0.05), -100.0, a)
+    truth = 0.05 * stats.norm.cdf(1 / math.sqrt(2))
     found = [metrics.compare_auc(x, y, member) for x, y in zip(a, b, strict=True)]
     assert coverage([one.difference for one in found], truth) >= ENOUGH
 
