@@ -202,6 +202,7 @@ def forecast(
     preprocess: Callable[[Any], Any] | None = None,
     device: str | torch.device | None = None,
     batch_rows: int | None = None,
+    ids: Sequence[Any] | None = None,
     journal: str | Path | None = None,
     allow_noisy: bool = False,
 ) -> Forecast:
@@ -215,7 +216,7 @@ def forecast(
     request = Request(
         target=target, groups={"members": members, "nonmembers": nonmembers}, attacks=attacks, thresholds=thresholds,
         shadow=shadow, starts=starts, domain=domain, budget=budget, budget_total=budget_total, seed=seed, family=family,
-        references=references, classes=classes, preprocess=preprocess, device=device, batch_rows=batch_rows,
+        references=references, classes=classes, preprocess=preprocess, device=device, batch_rows=batch_rows, ids=ids,
         journal=journal, allow_noisy=allow_noisy,
     )  # fmt: skip
     with open_case(request, default_attacks=_all_that_fit) as case:
