@@ -85,11 +85,11 @@ class Ledger:
         """Enter one row for each entry of ``owner`` (int64, -1 = set-up): sent, or answered by the journal."""
         setup_rows = self.replayed_setup if replayed else self.setup
         candidate_rows = self.replayed_candidates if replayed else self.candidates
-        setup = int((owner < 0).sum())
+        by_owner = torch.bincount(owner + 1, minlength=accounts + 1).cpu()  # owner -1 comes first
+        setup, counts = int(by_owner[0]), by_owner[1:]
         if setup:
             setup_rows[phase] = setup_rows.get(phase, 0) + setup
         if setup < len(owner):
-            counts = torch.bincount(owner[owner >= 0], minlength=accounts).cpu()
             candidate_rows[phase] = candidate_rows.get(phase, torch.zeros_like(counts)) + counts
 
     def describe(self) -> dict[str, Any]:
@@ -256,7 +256,7 @@ class LabelOracle:
         if owner.shape != (len(x),):
             raise ValueError(f"owner must name one candidate a row: {len(x)} rows, owner of shape {tuple(owner.shape)}")
         owner = owner.cpu()
-        counts = torch.bincount(owner[owner >= 0], minlength=len(self._spent))
+        counts = torch.bincount(owner + 1, minlength=len(self._spent) + 1)[1:]  # owner -1 comes first
         if self._budget is not None and bool((self._spent + counts > self._budget).any()):
             worst = int((self._spent + counts).argmax())
             raise BudgetExceeded(

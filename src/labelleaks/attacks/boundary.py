@@ -130,7 +130,7 @@ class _Found:
 
     def __init__(self, track: Track) -> None:
         self.value, self.status, self.spent, self.path = track.best, track.status, track.spent, track.path
-        self.adversarial = track.point.reshape(-1, *track.shape)
+        self.adversarial = track.point.reshape(len(track.x), *track.shape)
         self.distances = {norm: distances(track.point, track.x, norm) for norm in NORMS}
         for norm, found in self.distances.items():
             found[self.status == int(Status.NO_START)] = track.domain.diameter(track.shape, norm)

@@ -46,7 +46,7 @@ class Track:
         checkpoints: Sequence[int],
     ) -> None:
         n, device = len(owner), candidates.device
-        self.x = candidates.x[owner].reshape(n, -1)
+        self.x = candidates.x[owner].reshape(n, candidates.width)
         self.y = candidates.y[owner]
         self.shape = candidates.shape
         self.domain = candidates.domain
@@ -80,7 +80,7 @@ class Track:
 
     def project(self, points: Tensor) -> Tensor:
         """Return the nearest rows of the domain: flat (k, d)."""
-        return self.domain.project(points.reshape(len(points), *self.shape)).reshape(len(points), -1)
+        return self.domain.project(points.reshape(len(points), *self.shape)).reshape(len(points), self.x.shape[1])
 
     def ask(self, points: Tensor, who: Tensor, phase: str) -> tuple[Tensor, Tensor]:
         """Send one row for each candidate of ``who`` (all different), and keep what is nearer than the best.

@@ -10,6 +10,7 @@ around M tell which groups matter, those are added, and the others moved back, l
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -41,6 +42,8 @@ class PointwiseState:
     """float32 (n, G), by how much a group speaks for another label, from the votes"""
     stale: Tensor
     """int64 (n,), steps since the last nearer point"""
+    table: rng.NormalTable
+    """what decides which groups a vote toggles"""
 
 
 class Pointwise:
@@ -59,6 +62,8 @@ class Pointwise:
         self._numeric = torch.tensor(numeric)
         self.G = max(group) + 1
         self._reverts = 2 * self.G + 20
+        # A vote toggles one group in |M|, and one in two at most: a normal number below these thresholds.
+        self._thresholds = torch.tensor([NormalDist().inv_cdf(1 / max(2, moved)) for moved in range(self.G + 1)])
         self._votes = [0, 0]  # B_1 = 0: the first step is the path
         for _ in range(iterations - 1):
             self._votes.append(min(MOST_VOTES, FIRST_VOTES + int(GROWTH * sum(self._votes))))
@@ -83,6 +88,7 @@ class Pointwise:
             moved=moved,
             weight=torch.zeros(n, self.G, device=track.x.device),
             stale=torch.zeros(n, dtype=torch.int64, device=track.x.device),
+            table=rng.NormalTable(track.seed, self.G, device=track.x.device, size=1 << 20),
         )
 
     def step(self, track: Track, state: PointwiseState, who: Tensor, iteration: int) -> Tensor:
@@ -122,36 +128,36 @@ class Pointwise:
 
     def _move_back(self, track: Track, state: PointwiseState, who: Tensor, moved: Tensor, rank: Tensor) -> Tensor:
         """Move groups back, blocks of halving size at a time, in order of rank, while the label stays another one."""
-        moved = moved.clone()
+        order = torch.argsort(rank, dim=1)
+        moved = moved.gather(1, order)  # in order of rank from here on
         size = moved.sum(1) // 2
         at = torch.zeros_like(size)
         for _ in range(self._reverts):
             rows = ((size > 0) & (track.left[who] > 0)).nonzero().reshape(-1)
             if len(rows) == 0:
                 break
-            place = _place(moved[rows], rank[rows])
-            block = (place >= at[rows, None]) & (place < (at + size)[rows, None])
-            tried = moved[rows] & ~block
-            wrong = self._ask(track, state, who[rows], tried, "step") & tried.any(1)
+            place = moved[rows].cumsum(1) - 1
+            tried = moved[rows] & ((place < at[rows, None]) | (place >= (at + size)[rows, None]))
+            wrong = self._ask(track, state, who[rows], tried.gather(1, rank[rows]), "step") & tried.any(1)
             moved[rows] = torch.where(wrong[:, None], tried, moved[rows])
             at[rows] = torch.where(wrong, at[rows], (at + size)[rows])
             over = at >= moved.sum(1)
             size = torch.where(over, size // 2, size)
             at = torch.where(over, 0, at)
-        return moved
+        return moved.gather(1, rank)
 
     def _vote(self, track: Track, state: PointwiseState, who: Tensor, iteration: int) -> None:
         """Toggle random groups around M; add mean((phi - mean(phi)) bit) to the weights, phi = ±1."""
         B = self._votes[iteration]
         counts = (track.left[who] - FEWEST).clamp(0, B)
-        share = 1.0 / state.moved[who].sum(1).clamp_min(2).to(torch.float32)
-        first = sum(self._votes[:iteration]) * self.G
+        threshold = self._thresholds.to(who.device)[state.moved[who].sum(1)]
+        first = sum(self._votes[:iteration])
         streams = track.streams("votes")[who]
         at_once = max(1, track.block_rows // max(1, B))
         for start in range(0, len(who), at_once):
             part = slice(start, start + at_once)
-            drawn = rng.uniform(streams[part], B * self.G, first=first).reshape(-1, B, self.G)
-            masks = state.moved[who[part]][:, None, :] ^ (drawn < share[part, None, None])
+            toggled = state.table.vectors(streams[part], B, first=first) < threshold[part, None, None]
+            masks = state.moved[who[part]][:, None, :] ^ toggled
             cast = torch.arange(B, device=who.device)[None, :] < counts[part, None]
             voters = who[part].repeat_interleave(counts[part])
             phi = torch.zeros(cast.shape, device=who.device)
@@ -210,6 +216,8 @@ class Pointwise:
 
     def _spread(self, moved: Tensor) -> Tensor:
         """Groups (k, G) to features (k, d)."""
+        if len(self._group) == self.G:
+            return moved
         found: Tensor = moved[:, self._group.to(moved.device)]
         return found
 

@@ -60,14 +60,15 @@ def from_trials(track: Track, who: Tensor) -> None:
 
 
 class _Uniform:
-    """Uniformly random inputs, from streams of the candidates' own."""
+    """Uniformly random inputs, from streams of the candidates' own; moved towards low or high values by ``shift``."""
 
-    def __init__(self, track: Track, streams: Tensor, number: int) -> None:
-        self._track, self._streams, self._number = track, streams, number
+    def __init__(self, track: Track, streams: Tensor, number: int, shift: float = 0.0) -> None:
+        self._track, self._streams, self._number, self._shift = track, streams, number, shift
 
     def __call__(self, who: Tensor) -> Tensor:
         d = self._track.x.shape[1]
         u = rng.uniform(self._streams[who], d, first=self._number * d)
+        u = (u + self._shift).clamp(0.0, _TOP)
         made = self._track.domain.from_uniform(u.reshape(len(who), *self._track.shape))
         return made.reshape(len(who), d)
 
@@ -130,7 +131,7 @@ def _averaged(images: Tensor, axis: int, radius: int) -> Tensor:
 
 
 def _trials(track: Track) -> Iterator[_Uniform | _Corner | _Inverted | _Blurred]:
-    """What is tried, likely ones first: one random input, blurred, inverted, constants, then random inputs."""
+    """What is tried, likely ones first: a random input, blurred, inverted, constants, then more random ones."""
     streams = track.streams("start")
     yield _Uniform(track, streams, 0)
     spent = 1
@@ -142,4 +143,4 @@ def _trials(track: Track) -> Iterator[_Uniform | _Corner | _Inverted | _Blurred]
     for share in (0.0, _TOP, 0.5):
         yield _Corner(track, share)
     for number in range(1, TRIES - spent - 3):
-        yield _Uniform(track, streams, number)
+        yield _Uniform(track, streams, number, (0.0, 0.3, -0.3)[number % 3])
