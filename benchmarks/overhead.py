@@ -5,6 +5,7 @@
 
 The bare target is timed at its best batch size, with its labels taken, in the same process and between the runs that
 it is compared with; medians over the repetitions. The rows of every method are counted where they enter the target.
+Ours takes the rows per call that an audit chooses by default.
 Rivals run at their defaults, from the same start points, for as many iterations as come nearest to the budget; ART
 with its batch size raised to hold a whole step, foolbox with all candidates in one batch, their fastest settings.
 """
@@ -28,6 +29,7 @@ from benchmarks.tables import environment, markdown, write
 from labelleaks.attacks import Boundary
 from labelleaks.domain import Box
 from labelleaks.oracle import Gate
+from labelleaks.targets.base import default_batch_rows
 from labelleaks.types import Candidates, Knowledge
 
 BUDGET = 1_000
@@ -109,9 +111,9 @@ class Count:
         return self._case.labels(rows)
 
 
-def run_labelleaks(case: Case, candidates: int, budget: int, batch: int) -> Count:
+def run_labelleaks(case: Case, candidates: int, budget: int) -> Count:
     count = Count(case)
-    gate = Gate(count, batch_rows=batch)
+    gate = Gate(count, batch_rows=default_batch_rows(case.x[0].numel()))  # what an audit would choose
     x, y = case.x[:candidates], case.y[:candidates]
     Boundary().score(
         gate.oracle("boundary", len(x), budget),
@@ -122,7 +124,7 @@ def run_labelleaks(case: Case, candidates: int, budget: int, batch: int) -> Coun
     return count
 
 
-def run_art(case: Case, candidates: int, budget: int, batch: int) -> Count:
+def run_art(case: Case, candidates: int, budget: int) -> Count:
     count = Count(case)
 
     def predict(rows: np.ndarray) -> np.ndarray:
@@ -146,7 +148,7 @@ class _Logits(nn.Module):
         return self._model(rows)
 
 
-def run_foolbox(case: Case, candidates: int, budget: int, batch: int) -> Count:
+def run_foolbox(case: Case, candidates: int, budget: int) -> Count:
     import foolbox as fb
 
     count = Count(case)
@@ -169,7 +171,7 @@ def iterations(budget: int, width: int, *, overhead_steps: int) -> int:
     return max(1, min(range(len(spent)), key=lambda t: abs(spent[t] - budget)))
 
 
-RUN: dict[str, Callable[[Case, int, int, int], Count]] = {
+RUN: dict[str, Callable[[Case, int, int], Count]] = {
     "labelleaks": run_labelleaks,
     "ART": run_art,
     "foolbox": run_foolbox,
@@ -189,7 +191,7 @@ def measure(name: str, *, candidates: dict[str, int], budget: int, repetitions: 
         for method in METHODS:
             before = seconds_per_row(case, batch, sweep)
             began = time.perf_counter()
-            counts[method] = RUN[method](case, candidates[method], budget, batch)
+            counts[method] = RUN[method](case, candidates[method], budget)
             wall = time.perf_counter() - began
             bare = (before + seconds_per_row(case, batch, sweep)) / 2
             ratios[method].append(wall / (counts[method].rows * bare))

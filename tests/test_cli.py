@@ -105,6 +105,8 @@ def test_flags_alone_are_enough_and_gates_have_their_own_code(folder: Path) -> N
     assert done.returncode == 4 and "gate failed: gap auc is" in done.stderr
     assert json.loads(done.stdout)["attacks"]["gap"]["labels_per_candidate"] == {"mean": 1.0, "most": 1}
     assert run(folder, *words, "--fail-if", "gap.auc>0.999").returncode == 0
+    other = run(folder, *words, "--fail-if", "boundary.auc>0.5")  # said before the run, not after it
+    assert other.returncode == 2 and "no attack 'boundary' in this run" in other.stderr and not other.stdout
 
 
 def test_infer_writes_decisions(folder: Path) -> None:
@@ -114,6 +116,11 @@ def test_infer_writes_decisions(folder: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "id,member,score,status,queries" and len(lines) == 41
     assert "40 of 40 candidates are called members" in done.stderr
+    written = run(folder, *words, "--attack", "gap", "--out", "new/folder/decisions.csv")
+    assert written.returncode == 0 and len((folder / "new/folder/decisions.csv").read_text().splitlines()) == 41
+    nowhere = run(folder, *words, "--attack", "gap", "--out", "/proc/labelleaks/decisions.csv")
+    assert nowhere.returncode == 2 and "nothing can be written there" in nowhere.stderr
+    assert "Traceback" not in nowhere.stderr
     as_json = run(
         folder, *words, "--attack", "boundary", "--budget", "40", "--json", "--set", "threshold=0.5", "--quiet"
     )

@@ -233,6 +233,12 @@ BAD = [
     ({"thresholds": [ll.FixedFPR()]}, "shadow"),
     ({"shadow": (torch.zeros(3, 2),)}, "shape"),
     ({"ids": ["a"]}, "1 names for 60 candidates"),
+    ({"attacks": "gap"}, "a list is needed"),
+    ({"budget": None}, "budget=None"),
+    ({"device": "cuda:99"}, "cannot be used"),
+    ({"family": "cn"}, "did you mean 'cnn'"),
+    ({"family": torch.nn.Linear(64, 10)}, "already built"),
+    ({"out": "/proc/labelleaks"}, "nothing can be written there"),
 ]
 
 

@@ -40,5 +40,13 @@ def test_a_gate_that_cannot_be_decided_does_not_pass() -> None:
     record = make_record()
     with pytest.raises(SpecError, match="did you mean 'boundary'"):
         parse("bondary.auc>0.5").holds(record)
+    undecided = parse("boundary.tpr@0.1%>0.5")
     with pytest.raises(SpecError, match="cannot be decided"):
-        parse("boundary.tpr@0.1%>0.5").holds(record)  # 300 non-members cannot tell 0.1 %
+        undecided.holds(record)  # 300 non-members cannot tell 0.1 %
+    with pytest.raises(SpecError, match="cannot be decided"):
+        first_that_holds([undecided, parse("gap.auc<0.1")], record)
+
+
+def test_a_gate_that_fails_is_not_hidden_by_one_that_cannot_be_decided() -> None:
+    sentence = first_that_holds([parse("boundary.tpr@0.1%>0.5"), parse("gap.auc>0.1")], make_record())
+    assert sentence is not None and sentence.startswith("gap auc")

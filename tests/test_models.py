@@ -118,6 +118,9 @@ def test_inputs_scale_against_numpy():
     layer = models.Inputs((3, 8, 8), scaled=True)
     layer.fit(images)
     np.testing.assert_allclose(layer.scale.flatten().numpy(), images.double().numpy().std((0, 2, 3)), rtol=1e-5)
+    last = models.Inputs((8, 8, 3), scaled=True)
+    last.fit(images.permute(0, 2, 3, 1))
+    assert torch.equal(last.scale, layer.scale) and torch.equal(last.mean, layer.mean)
 
 
 def test_seed_decides_the_weights_and_nothing_global_changes():

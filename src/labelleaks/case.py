@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from labelleaks import attacks as registry
-from labelleaks import calibration, shadows
+from labelleaks import calibration, models, shadows
 from labelleaks.calibration import Setting, Threshold, ThresholdRule
 from labelleaks.domain import Box, Domain
 from labelleaks.errors import InputError, NeedsError, nearest
@@ -205,6 +205,9 @@ def _plan(
     shadow, dropped = rows.shadow, 0
     if shadow is not None:
         shadow, dropped = shadows.drop_near_duplicates(shadow, candidates)
+    _check_family(request.family, candidates, rows.classes.open)
+    if isinstance(request.attacks, str):
+        raise InputError(f"attacks={request.attacks!r}: a list is needed, attacks=[{request.attacks!r}]")
     wanted = request.attacks if request.attacks is not None else default_attacks(candidates, shadow is not None)
     chosen = _named([registry.resolve(attack) for attack in wanted])
     rules = {name: _rules_for(request.thresholds, attack) for name, attack in chosen.items()}
@@ -255,6 +258,13 @@ def _plan(
         shadow_dropped=dropped,
         notes=notes,
     )
+
+
+def _check_family(family: Any, candidates: Candidates, open_classes: bool) -> None:
+    """Build a shadow model once and drop it: a family that cannot be is refused before a label is bought."""
+    if family is None or (open_classes and callable(family)):  # a factory may know of classes that no candidate has
+        return
+    models.build(family, candidates.shape, candidates.classes, seed=0)
 
 
 def _named(chosen: Sequence[Attack]) -> dict[str, Attack]:

@@ -79,6 +79,9 @@ def _guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:  # the reader of our output went away
             raise typer.Exit(0) from None
+        except OSError as error:  # a file that cannot be read or written: the disk is full, a folder is not ours
+            _say(f"error: {error}", error)
+            raise typer.Exit(LabelLeaksError.exit_code) from None
 
     return run
 
@@ -149,6 +152,7 @@ def audit(
     threads: Threads = None,
 ) -> None:
     """Audit a target whose members are known: how much leaks, to which attack, at what cost."""
+    from labelleaks import attacks as attacks_by_name
     from labelleaks import failif, frontdoor
     from labelleaks.entry import audit as run_audit
 
@@ -158,6 +162,8 @@ def audit(
         spec, set_, target=target, factory=factory, members=members, nonmembers=nonmembers, shadow=shadow,
         attacks=attacks, budget=budget, budget_total=budget_total, seed=seed, out=out,
     )  # fmt: skip
+    kinds = attacks_by_name.names() if loaded.attacks is None else [getattr(a, "name", a) for a in loaded.attacks]
+    failif.check_attacks(conditions, [str(kind) for kind in kinds])
     arguments = frontdoor.audit_arguments(loaded, trust_pickle=trust_pickle)
     record = run_audit(
         **arguments,
@@ -194,7 +200,7 @@ def infer(
     threads: Threads = None,
 ) -> None:
     """Decide for each candidate whether the target was trained on it; no known members are needed."""
-    from labelleaks import frontdoor
+    from labelleaks import frontdoor, storage
     from labelleaks.entry import infer as run_infer
 
     _set_threads(threads)
@@ -203,6 +209,8 @@ def infer(
         threshold=threshold, budget=budget, budget_total=budget_total, seed=seed, out=out,
     )  # fmt: skip
     arguments = frontdoor.infer_arguments(loaded, trust_pickle=trust_pickle)
+    if loaded.out is not None:
+        storage.check_writable(Path(loaded.out).parent)
     decisions = run_infer(**arguments, show_progress=False if quiet or as_json else None)
     if not quiet:
         typer.echo(

@@ -94,10 +94,39 @@ def parse(text: str) -> Condition:
     return Condition(text, found["attack"], metric, found["bound"] or "value", found["op"], number)
 
 
-def first_that_holds(conditions: Iterable[Condition], record: AuditRecord) -> str | None:
-    """Return the sentence of the first condition that holds, or None."""
+def check_attacks(conditions: Iterable[Condition], kinds: Iterable[str]) -> None:
+    """Refuse a condition on an attack that will not run, before the run.
+
+    Args:
+        kinds: names of the attacks to come; ``boundary(norm=linf)`` is of the kind ``boundary``.
+
+    Raises:
+        SpecError: a condition names another one.
+    """
+    known = list(kinds)
     for condition in conditions:
-        sentence = condition.holds(record)
-        if sentence is not None:
-            return sentence
+        if condition.attack != "any" and condition.attack.partition("(")[0] not in known:
+            raise SpecError(
+                f"--fail-if {condition.text!r}: no attack {condition.attack!r} in this run"
+                f"{nearest(condition.attack, known)}"
+            )
+
+
+def first_that_holds(conditions: Iterable[Condition], record: AuditRecord) -> str | None:
+    """Return the sentence of the first condition that holds, or None.
+
+    Raises:
+        SpecError: none holds, and one cannot be decided.
+    """
+    undecided: SpecError | None = None
+    for condition in conditions:
+        try:
+            sentence = condition.holds(record)
+        except SpecError as error:
+            undecided = undecided or error
+        else:
+            if sentence is not None:
+                return sentence
+    if undecided is not None:
+        raise undecided
     return None

@@ -78,6 +78,7 @@ def write_decisions(decisions: Decisions, path: Path | None, *, as_json: bool) -
     if path is None:
         csv.writer(sys.stdout, lineterminator="\n").writerows([header, *lines])
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream, lineterminator="\n").writerows([header, *lines])
 
@@ -86,6 +87,7 @@ def _write(path: Path | None, text: str) -> None:
     if path is None:
         sys.stdout.write(text)
     else:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
 

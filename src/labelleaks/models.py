@@ -106,11 +106,11 @@ class Inputs(nn.Module):
         if not self.scaled:
             return
         axes = (0,) if self.layout is None else (0, 2, 3)
-        parts = [self._arrange(part).to(torch.float64) for part in x[:1]]
-        low = high = parts[0].amin(axes, keepdim=True)
+        first = self._arrange(x[:1]).to(torch.float64)
+        low = high = first.amin(axes, keepdim=True)
         total = torch.zeros_like(low)
         square = torch.zeros_like(low)
-        centre = parts[0].mean(axes, keepdim=True)  # sums of squares around a value near the mean lose no digits
+        centre = first.mean(axes, keepdim=True)  # sums of squares around a value near the mean lose no digits
         for chunk in x.split(_STATISTICS_ROWS):
             rows = self._arrange(chunk).to(torch.float64) - centre
             total += rows.sum(axes, keepdim=True)

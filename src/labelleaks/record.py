@@ -277,13 +277,16 @@ def check_folder(path: str | Path, *, overwrite: bool = False) -> Path:
     """Return ``path`` as the folder of a new run.
 
     Raises:
-        InputError: it is a file, or holds a run already and ``overwrite`` is False.
+        InputError: it is a file, nothing can be written there, or it holds a run already and ``overwrite`` is False.
     """
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give a folder for the run")
     if not overwrite and any((folder / name).exists() for name in ("record.json", "arrays.npz")):
-        raise InputError(f"{folder} holds another run; give another folder, or overwrite=True to replace it")
+        raise InputError(
+            f"{folder} holds another run; give another folder, or overwrite=True (--overwrite) to replace it"
+        )
+    storage.check_writable(folder)
     return folder
 
 

@@ -15,6 +15,7 @@ from labelleaks.domain import Domain
 from labelleaks.errors import InputError
 from labelleaks.inputs import Given, check, take
 from labelleaks.labels import Classes, resolve_classes
+from labelleaks.targets import usable_device
 from labelleaks.types import Attack, ShadowRows
 
 __all__ = ["Request", "Rows", "check_numbers", "describe", "gather", "name_of"]
@@ -71,7 +72,9 @@ def check_numbers(request: Request) -> None:
         ("references", request.references, 1),
         ("batch_rows", request.batch_rows, 1),
     ):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        if value is None and name in ("budget_total", "batch_rows"):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"{name}={value!r}: a whole number of at least {least} is needed")
     if isinstance(request.seed, bool) or not isinstance(request.seed, int):
         raise InputError(f"seed={request.seed!r}: a whole number is needed")
@@ -79,7 +82,7 @@ def check_numbers(request: Request) -> None:
 
 def gather(request: Request, domain: Domain) -> Rows:
     """Read everything that was given, check that it fits together, and turn labels into codes."""
-    device = request.device
+    device = None if request.device is None else usable_device(request.device)
     if device is None and isinstance(request.target, nn.Module):
         device = next((p.device for p in request.target.parameters()), None)
     groups = [take(given, name, device=device) for name, given in request.groups.items()]

@@ -22,13 +22,38 @@ from numpy.typing import NDArray
 
 from labelleaks.errors import InputError
 
-__all__ = ["Arrays", "decode", "digest", "encode", "npz_bytes", "parse_json", "read_npz", "to_json", "write_atomic"]
+__all__ = [
+    "Arrays",
+    "check_writable",
+    "decode",
+    "digest",
+    "encode",
+    "npz_bytes",
+    "parse_json",
+    "read_npz",
+    "to_json",
+    "write_atomic",
+]
 
 Arrays = dict[str, NDArray[Any]]
 """Arrays by the path of the field that holds them."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip can hold: a clock would make equal runs differ
 _DOCUMENT = "record.json"  # rides along in the .npz, so that this one file is a whole run too
+
+
+def check_writable(folder: str | Path) -> None:
+    """Check that files can be made in ``folder``, which need not be there yet. Leaves nothing behind.
+
+    Raises:
+        InputError: they cannot, and why.
+    """
+    there = next(parent for parent in (Path(folder).absolute(), *Path(folder).absolute().parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return
+    except OSError as error:
+        raise InputError(f"{folder}: nothing can be written there ({error.strerror or error})") from None
 
 
 def encode(value: Any, arrays: Arrays, path: str) -> Any:

@@ -22,7 +22,17 @@ from labelleaks.targets.module import ModuleTarget
 from labelleaks.targets.probe import ProbeResult, probe
 from labelleaks.targets.recorded import Recorded, RecordedTarget
 
-__all__ = ["Preprocess", "ProbeResult", "Recorded", "Target", "default_batch_rows", "probe", "resolve_classes", "wrap"]
+__all__ = [
+    "Preprocess",
+    "ProbeResult",
+    "Recorded",
+    "Target",
+    "default_batch_rows",
+    "probe",
+    "resolve_classes",
+    "usable_device",
+    "wrap",
+]
 
 
 def wrap(
@@ -93,6 +103,15 @@ def _device(device: torch.device | str | None, kind: str, *, numpy: bool) -> tor
         return None
     if kind in ("estimator", "recorded") or (kind == "callable" and numpy):
         raise InputError(f"device={str(device)!r} applies to torch targets only, not to this {kind} target")
+    return usable_device(device)
+
+
+def usable_device(device: torch.device | str) -> torch.device:
+    """Return the device that is named.
+
+    Raises:
+        InputError: there is no such device here.
+    """
     try:
         place = torch.device(device)
         torch.empty(0, device=place)
