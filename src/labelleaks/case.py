@@ -262,7 +262,8 @@ def _plan(
 
 def _check_family(family: Any, candidates: Candidates, open_classes: bool) -> None:
     """Build a shadow model once and drop it: a family that cannot be is refused before a label is bought."""
-    if family is None or (open_classes and callable(family)):  # a factory may know of classes that no candidate has
+    factory = callable(family) and not isinstance(family, torch.nn.Module)
+    if family is None or (open_classes and factory):  # a factory may know of classes that no candidate has
         return
     models.build(family, candidates.shape, candidates.classes, seed=0)
 

@@ -1,8 +1,8 @@
 """HopSkipJump in L2 and L∞, rebuilt for the budget of an audit.
 
 Source: Chen, Jordan, Wainwright, "HopSkipJumpAttack", S&P 2020 (arXiv 1904.02144): a point of the boundary, votes of
-random probes for the normal there, a step, a projection back to the boundary. What differs, and what each change is
-worth, is in design/0002-boundary-search.md:
+random probes for the normal there, a step, a projection back to the boundary. What differs is
+explained in design/0002-boundary-search.md:
 
 * the probes are orthogonal to each other and to what is known already (:mod:`labelleaks.search.normal`);
 * the step is a search on the semicircle between the point and the candidate, which meets a flat boundary exactly at
