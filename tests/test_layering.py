@@ -18,7 +18,7 @@ import labelleaks
 ROOT = Path(labelleaks.__file__).parent
 LAYERS: dict[int, tuple[str, ...]] = {
     0: ("errors", "domain", "rng", "content", "labels", "near", "progress", "storage"),
-    1: ("types",),
+    1: ("types", "traffic"),
     2: ("targets", "oracle", "journal", "metrics", "models", "datasets", "inputs", "randaugment"),
     3: ("search", "training"),
     4: ("shadows",),

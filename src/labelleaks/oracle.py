@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from labelleaks.errors import BudgetExceeded, LabelLeaksError, TargetError
+from labelleaks.traffic import Answered, Remote, Sent
 from labelleaks.types import Predict
 
 __all__ = ["SETUP", "Budget", "Gate", "LabelOracle", "Ledger"]
@@ -48,7 +49,7 @@ class Ledger:
     candidates: dict[str, Tensor] = field(default_factory=dict)
     """Rows by phase (``"boundary.gradient"``): int64 (n,) each."""
     calls: int = 0
-    """Calls of the target."""
+    """Calls of the target; of a remote one, requests that were sent, repeated ones among them."""
     seconds: float = 0.0
     """Time spent inside the target."""
     replayed_setup: dict[str, int] = field(default_factory=dict)
@@ -56,7 +57,9 @@ class Ledger:
     replayed_candidates: dict[str, Tensor] = field(default_factory=dict)
     """The same for candidates: int64 (n,) each."""
     retries: int = 0
-    """Rows sent again after a failure (remote targets)."""
+    """Rows sent again after a failure (remote targets); not in any other count of rows."""
+    cost: float = 0.0
+    """Price of all requests that were sent, repeated ones among them (remote targets that have one)."""
 
     @property
     def rows(self) -> int:
@@ -171,19 +174,16 @@ class Gate:
         for part in missing.split(self._batch_rows):
             everything = len(part) == len(x)
             rows = x if everything else x[part]
-            answers = self._send(rows, owner if everything else owner[part.cpu()], phase, accounts)
-            if self._journal is not None:
-                self._journal.record(rows, answers)
-            labels[part] = answers
-            if self._progress is not None:
-                self._progress(phase, len(part))
+            labels[part] = self._send(rows, owner if everything else owner[part.cpu()], phase, accounts)
         return labels
 
     def _send(self, x: Tensor, owner: Tensor, phase: str, accounts: int) -> Tensor:
-        self.ledger.bill(owner, phase, accounts)
-        self.ledger.calls += 1
         began = time.perf_counter()
         try:
+            if isinstance(self._predict, Remote):
+                return self._deliver(self._predict, x, owner, phase, accounts).to(x.device)
+            self.ledger.bill(owner, phase, accounts)
+            self.ledger.calls += 1
             labels = self._predict(x)
         except LabelLeaksError:
             raise
@@ -198,7 +198,35 @@ class Gate:
                 f"the target answered {tuple(labels.shape)} {labels.dtype} to {len(x)} rows; "
                 "one int64 label a row is needed"
             )
+        self._keep(x, labels, phase)
         return labels.to(x.device)
+
+    def _deliver(self, target: Remote, x: Tensor, owner: Tensor, phase: str, accounts: int) -> Tensor:
+        """Ask a remote target: rows are billed as their request goes out, answers are kept as they come in."""
+        labels = torch.full((len(x),), -1, dtype=torch.int64)
+
+        def note(event: Sent | Answered) -> None:
+            if isinstance(event, Answered):
+                labels[event.rows] = event.labels
+                self._keep(x[event.rows], event.labels, phase)
+                return
+            self.ledger.calls += 1
+            self.ledger.cost += event.cost
+            if event.again:
+                self.ledger.retries += event.rows.stop - event.rows.start
+            else:
+                self.ledger.bill(owner[event.rows], phase, accounts)
+
+        target.deliver(x, note)
+        if bool((labels < 0).any()):
+            raise TargetError(f"the target left {int((labels < 0).sum())} of {len(x)} rows without a label ({phase})")
+        return labels
+
+    def _keep(self, x: Tensor, labels: Tensor, phase: str) -> None:
+        if self._journal is not None:
+            self._journal.record(x, labels)
+        if self._progress is not None:
+            self._progress(phase, len(x))
 
 
 class LabelOracle:
