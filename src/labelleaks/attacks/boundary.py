@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from labelleaks.domain import Box, Norm
-from labelleaks.errors import InputError
+from labelleaks.domain import Norm
+from labelleaks.errors import InputError, nearest
 from labelleaks.oracle import SETUP, LabelOracle
+from labelleaks.search.choice import SEARCHES, SearchName, make
 from labelleaks.search.drive import Search, Track, run
 from labelleaks.search.exact import distances
-from labelleaks.search.hopskipjump import HopSkipJump
-from labelleaks.search.pointwise import Pointwise
+from labelleaks.search.rays import Rays
 from labelleaks.search.start import TRIES, from_pool, from_trials
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
 
@@ -60,6 +60,7 @@ class Boundary:
     subspace: Literal["resize", "dct"] | None = None
     factor: int = 2
     max_iterations: int = 50
+    search: SearchName = "hopskipjump"
 
     name: ClassVar[str] = "boundary"
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -70,27 +71,22 @@ class Boundary:
             raise InputError(f"boundary: norm must be one of {', '.join(NORMS)}, got {self.norm!r}")
         if self.subspace not in (None, "resize", "dct"):
             raise InputError(f"boundary: subspace must be 'resize', 'dct' or None, got {self.subspace!r}")
+        if self.search not in SEARCHES:
+            raise InputError(f"boundary: unknown search {self.search!r}{nearest(str(self.search), SEARCHES)}")
         for name in ("factor", "max_iterations"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise InputError(f"boundary: {name} must be a whole number of at least 1, got {getattr(self, name)!r}")
 
     def _search(self, candidates: Candidates) -> Search[Any]:
-        if isinstance(candidates.domain, Box):
-            if self.norm not in ("l2", "linf"):
-                raise InputError(
-                    f"boundary: norm={self.norm!r} is searched in Binary and Mixed domains only; for a Box use 'l2' or "
-                    f"'linf', and read details['distance_{self.norm}']"
-                )
-            return HopSkipJump(
-                self.norm,
-                candidates.shape,
-                iterations=self.max_iterations,
-                subspace=self.subspace,
-                factor=self.factor,
-            )
-        if self.subspace is not None:
-            raise InputError(f"boundary: subspace={self.subspace!r} needs images in a Box domain: leave subspace out")
-        return Pointwise(candidates.domain, candidates.width, iterations=self.max_iterations)
+        return make(
+            self.search,
+            candidates.domain,
+            candidates.shape,
+            norm=self.norm,
+            iterations=self.max_iterations,
+            subspace=self.subspace,
+            factor=self.factor,
+        )
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         search = self._search(candidates)
@@ -114,7 +110,10 @@ class Boundary:
         def start(track: Track, who: Tensor) -> None:
             if pool is not None:
                 from_pool(track, who, *pool)
-            from_trials(track, who)
+            if isinstance(search, Rays):
+                search.start(track, who)
+            else:
+                from_trials(track, who)
 
         tracks = []
         everyone = torch.arange(n, device=candidates.device)

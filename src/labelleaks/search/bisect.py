@@ -17,10 +17,11 @@ def widest(
     most: float,
     guess: Tensor,
     steps: int,
+    least: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Look for the largest value in [0, ``most``] for which something holds, by galloping from a guess, then bisection.
 
-    It is known to hold at 0, and not to hold at ``most``. From the guess the value doubles while it holds and halves
+    It is known to hold at 0 (or at ``least``), and not to hold at ``most``. From the guess the value doubles while it holds and halves
     until it does; then the bracket is bisected. Every label either raises the lower end or lowers the upper one.
 
     Args:
@@ -29,11 +30,12 @@ def widest(
         most: a value for which it does not hold.
         guess: float64 (n,), where to ask first, inside (0, ``most``).
         steps: labels for each candidate at most.
+        least: float64 (n,), below the guess: where it is known to hold; None: 0.
 
     Returns:
-        Lower ends, for which it holds (or 0), and upper ends, for which it does not: float64 (n,) each.
+        Lower ends, for which it holds, and upper ends, for which it does not: float64 (n,) each.
     """
-    low = torch.zeros_like(guess)
+    low = torch.zeros_like(guess) if least is None else least.clone()
     high = torch.full_like(guess, most)
     for asked in range(steps):
         rows = may_ask(low, high).nonzero().reshape(-1)

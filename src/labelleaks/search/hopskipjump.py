@@ -29,7 +29,7 @@ from labelleaks.search.normal import Ballot, normal
 from labelleaks.search.signs import Signs
 from labelleaks.search.subspaces import Space, Subspace, space
 
-__all__ = ["HopSkipJump", "HopState"]
+__all__ = ["HopSkipJump", "HopState", "combine"]
 
 PROJECTION = 12  # labels for a projection or a semicircle at most
 FINISH = 10  # labels kept for the last projection
@@ -109,31 +109,28 @@ class HopSkipJump:
         return state
 
     def step(self, track: Track, state: HopState, who: Tensor, iteration: int) -> Tensor:
-        if self.norm == "l2":
-            self._step_l2(track, state, who, iteration)
-        else:
-            self._step_linf(track, state, who, iteration)
+        self._step(track, state, who, iteration)
         return torch.zeros(len(who), dtype=torch.bool, device=who.device)
 
     def finish(self, track: Track, state: HopState, who: Tensor) -> None:
         guess = torch.full((len(who),), 1e-3, dtype=torch.float64, device=who.device)
         self._project(track, state, who, guess=guess, precision=1e-6, steps=FINISH)
 
+    def _step(self, track: Track, state: HopState, who: Tensor, t: int) -> None:
+        if self.norm == "l2":
+            self._step_l2(track, state, who, t)
+        else:
+            self._step_linf(track, state, who, t)
+
     def _step_l2(self, track: Track, state: HopState, who: Tensor, t: int) -> None:
-        x, b = track.x[who], state.b[who]
-        D = distances(b, x, "l2")
-        e = unit(b - x)
-        delta = self._radius(track, state.sine[who] * D)
-        v = self._normal(track, state, who, b, e, delta, t)
-        v = unit(reject(v, e))
-        p = unit(v + INERTIA * unit(reject(state.last[who], e)))
-        p = unit(reject(p, e))
+        x = track.x[who]
+        D, e, p, delta = self._plane(track, state, who, t)
 
         # The semicircle x + D cos(a) (cos(a) e + sin(a) p): at a = 0 it is b, at a = 90° it is x.
         def on_circle(tangent: Tensor, i: Tensor) -> Tensor:
             cosine2 = 1.0 / (1.0 + tangent * tangent)
             along, across = D[i] * cosine2, D[i] * cosine2 * tangent
-            points = _combine(x[i], along, e[i], across, p[i])
+            points = combine(x[i], along, e[i], across, p[i])
             sent, wrong = track.ask(points, who[i], "step")
             state.b[who[i[wrong]]] = sent[wrong]
             return wrong
@@ -146,8 +143,20 @@ class HopSkipJump:
 
         tangent, _ = widest(on_circle, open_, most=1e4, guess=state.tangent[who], steps=PROJECTION)
         cosine = (1.0 / (1.0 + tangent * tangent)).sqrt()
-        state.last[who] = _combine(None, -tangent * cosine, e, cosine, p)
+        state.last[who] = combine(None, -tangent * cosine, e, cosine, p)
         self._learn(state, who, tangent, t)
+
+    def _plane(self, track: Track, state: HopState, who: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Vote for the plane of the step: |b - x|, float64 (k,); the unit vectors e, from x to b, and p, in which the
+        normal leans, orthogonal to e, float32 (k, d); and delta, float64 (k,)."""
+        x, b = track.x[who], state.b[who]
+        D = distances(b, x, "l2")
+        e = unit(b - x)
+        delta = self._radius(track, state.sine[who] * D)
+        v = self._normal(track, state, who, b, e, delta, t)
+        v = unit(reject(v, e))
+        p = unit(v + INERTIA * unit(reject(state.last[who], e)))
+        return D, e, unit(reject(p, e)), delta
 
     def _step_linf(self, track: Track, state: HopState, who: Tensor, t: int) -> None:
         x, b, g = track.x[who], state.b[who], state.normal[who]
@@ -163,7 +172,7 @@ class HopSkipJump:
 
         def beyond(tangent: Tensor, i: Tensor) -> Tensor:
             cosine = (1.0 / (1.0 + tangent * tangent)).sqrt() * reach[i]
-            return track.ask(_combine(b[i], cosine, p[i], -tangent * cosine, g[i]), who[i], "angle")[1]
+            return track.ask(combine(b[i], cosine, p[i], -tangent * cosine, g[i]), who[i], "angle")[1]
 
         def affordable(low: Tensor, high: Tensor) -> Tensor:
             return track.left[who] > 0
@@ -171,8 +180,8 @@ class HopSkipJump:
         low, high = widest(beyond, affordable, most=8.0, guess=state.tangent[who], steps=ANGLE)
         tangent = (low + high) * 0.5
         cosine = (1.0 / (1.0 + tangent * tangent)).sqrt()
-        state.last[who] = _combine(None, -tangent * cosine, g, cosine, p)
-        state.normal[who] = unit(_combine(None, cosine, g, tangent * cosine, p))
+        state.last[who] = combine(None, -tangent * cosine, g, cosine, p)
+        state.normal[who] = unit(combine(None, cosine, g, tangent * cosine, p))
         self._learn(state, who, tangent, t)
         self._jump(track, state, who)
         guess = torch.full_like(length, 0.03)
@@ -218,6 +227,12 @@ class HopSkipJump:
             delta = delta.clamp_min(level * math.sqrt(track.x.shape[1]))
         return delta
 
+    def _precision(self, state: HopState, who: Tensor) -> Tensor:
+        """Of a projection in L2, relative to |b - x|: what is left along the normal is PRECISION deviations of a
+        probe. float64 (k,)."""
+        sine = state.sine[who]
+        return PRECISION * PROBE * sine / (self.d * (1.0 - sine * sine).clamp_min(1e-4).sqrt())
+
     def _learn(self, state: HopState, who: Tensor, tangent: Tensor, t: int) -> None:
         """Estimate sin(theta) from the step's angle: tan(angle) = c tan(theta), where B_t votes find the normal's
         orthogonal part up to the cosine c, c² = 2 B_t / (pi d)."""
@@ -228,11 +243,20 @@ class HopSkipJump:
         state.tangent[who] = tangent.clamp(1e-3, 2.0)
 
     def _project(
-        self, track: Track, state: HopState, who: Tensor, *, guess: Tensor, precision: float, steps: int
+        self,
+        track: Track,
+        state: HopState,
+        who: Tensor,
+        *,
+        guess: Tensor,
+        precision: float | Tensor,
+        steps: int,
+        offset: Tensor | None = None,
     ) -> None:
-        """Move b towards x as far as the label stays another one, up to a relative ``precision``."""
+        """Move b towards x as far as the label stays another one, up to a relative ``precision``; or move it onto the
+        way from x + ``offset``, a point with another label, to x, where that has another label too."""
         x, b = track.x[who], state.b[who]
-        offset = b - x
+        offset = b - x if offset is None else offset
 
         def nearer(share: Tensor, i: Tensor) -> Tensor:
             part = (1.0 - share).to(torch.float32)[:, None] * offset[i]
@@ -246,7 +270,7 @@ class HopSkipJump:
         widest(nearer, open_, most=1.0, guess=guess, steps=steps)
 
 
-def _combine(origin: Tensor | None, a: Tensor, u: Tensor, b: Tensor, v: Tensor) -> Tensor:
+def combine(origin: Tensor | None, a: Tensor, u: Tensor, b: Tensor, v: Tensor) -> Tensor:
     """origin + a u + b v for rows u, v (k, d) and factors a, b (k,); each product is rounded before it is added."""
     first = a.to(torch.float32)[:, None] * u
     second = b.to(torch.float32)[:, None] * v
