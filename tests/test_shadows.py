@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
-from labelleaks import near, shadows
+from labelleaks import near, shadowmodel, shadows
 from labelleaks.domain import Binary, Box, Continuous, Mixed, OneHot
-from labelleaks.errors import BudgetExceeded, InputError, NeedsError
+from labelleaks.errors import InputError, NeedsError
 from labelleaks.oracle import Gate
 from labelleaks.training import Recipe
 from labelleaks.types import Candidates, Knowledge, ShadowRows
@@ -203,13 +203,13 @@ def test_log_posteriors_against_scipy():
 
     logits = torch.randn(50, 7, generator=torch.Generator().manual_seed(0)) * 5
     expected = log_softmax(logits.double().numpy(), axis=1)
-    np.testing.assert_allclose(shadows.log_posteriors(logits).numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(shadowmodel.log_posteriors(logits).numpy(), expected, rtol=1e-12)
 
 
 def test_log_posteriors_of_a_model_that_is_all_too_sure():
-    sure = shadows.log_posteriors(torch.tensor([[60.0, 0.0], [80.0, 0.0], [1e30, -1e30]]))
+    sure = shadowmodel.log_posteriors(torch.tensor([[60.0, 0.0], [80.0, 0.0], [1e30, -1e30]]))
     np.testing.assert_allclose(sure[:2, 0].numpy(), -np.exp([-60.0, -80.0]), rtol=1e-12)
-    assert sure[2].tolist() == [0.0, shadows.LOG_FLOOR]
+    assert sure[2].tolist() == [0.0, shadowmodel.LOG_FLOOR]
 
 
 FAMILIES = {
@@ -243,7 +243,7 @@ def test_a_rows_posteriors_do_not_depend_on_other_rows(trained):
 def test_posteriors_are_distributions_and_agree_with_the_labels(trained):
     model, x = trained
     log_p = model.log_posteriors(x)
-    assert (log_p >= shadows.LOG_FLOOR).all() and (log_p <= 0).all()
+    assert (log_p >= shadowmodel.LOG_FLOOR).all() and (log_p <= 0).all()
     torch.testing.assert_close(log_p.exp().sum(1), torch.ones(100, dtype=torch.float64))
     labels = model.labels(x)
     assert labels.dtype == torch.int64
@@ -261,7 +261,7 @@ def test_classes_that_no_shadow_row_has():
     y = torch.where(y == 4, 5, y)
     model = shadows.train_shadow(x[:300], y[:300], 10, LogisticRegression(max_iter=1000), seed=0)
     log_p = model.log_posteriors(x[:5])
-    np.testing.assert_allclose(log_p[:, 4].numpy(), shadows.LOG_FLOOR)
+    np.testing.assert_allclose(log_p[:, 4].numpy(), shadowmodel.LOG_FLOOR)
     fitted = LogisticRegression(max_iter=1000).fit(x[:300].flatten(1).double().numpy(), y[:300].numpy())
     np.testing.assert_allclose(
         log_p.exp().numpy()[:, [0, 1, 2, 3, 5, 6, 7, 8, 9]],
@@ -315,7 +315,7 @@ def test_a_target_that_knows_more_classes_than_the_candidates(family):
     assert (model.labels(x[:200]) == y[:200]).float().mean() > 0.9
 
 
-# -- store, references, stand-in ---------------------------------------------------------------------------------------
+# -- store, stand-in ---------------------------------------------------------------------------------------------------
 
 
 def test_the_same_training_is_done_once_and_any_other_again():
@@ -343,50 +343,6 @@ def test_the_same_training_is_done_once_and_any_other_again():
     ]
     assert len({id(model) for model in [first, *others]}) == 10
     assert get(family=RandomForestClassifier(n_estimators=3)) is others[-1]
-
-
-def test_references_have_seeds_of_their_own_and_the_first_is_shared():
-    x, _ = digits()
-    gate, knowledge = knowing(x[:80], lambda rows: rows[:, 4, 4].round().long(), family="mlp", references=3)
-    three = shadows.reference_models(knowledge, 10, QUICK, seed=4)
-    found = [model.log_posteriors(x[80:85]) for model in three]
-    assert len(three) == 3 and not torch.equal(found[0], found[1]) and not torch.equal(found[1], found[2])
-    assert gate.ledger.by_phase() == {"transfer.relabel": 80}
-    fewer = Knowledge(setup=knowledge.setup, shadow=knowledge.shadow, family="mlp", references=1, store=knowledge.store)
-    assert shadows.reference_models(fewer, 10, QUICK, seed=4)[0] is three[0]
-    assert gate.ledger.rows == 80
-
-
-def test_models_learn_the_targets_labels_and_not_the_true_ones():
-    x, y = digits()
-
-    def contrary(rows):
-        return (rows.flatten(1)[:, :32].sum(1) > rows.flatten(1)[:, 32:].sum(1)).long()
-
-    gate = Gate(contrary)
-    knowledge = Knowledge(setup=gate.setup_oracle("transfer"), shadow=ShadowRows(x[:800], y[:800]))
-    (model,) = shadows.reference_models(knowledge, 10, Recipe(epochs=10), seed=0)
-    assert (model.labels(x[800:]) == contrary(x[800:])).float().mean() > 0.9
-
-
-def test_a_budget_that_cannot_pay_for_relabelling_sends_nothing():
-    x, _ = digits()
-    gate = Gate(lambda rows: torch.zeros(len(rows), dtype=torch.int64), total=79)
-    knowledge = Knowledge(setup=gate.setup_oracle("transfer"), shadow=ShadowRows(x[:80]))
-    with pytest.raises(BudgetExceeded):
-        shadows.reference_models(knowledge, 10, QUICK, seed=0)
-    assert gate.ledger.rows == 0
-
-
-def test_no_shadow_rows_and_no_references():
-    x, _ = digits()
-    for shadow in (None, ShadowRows(x[:0])):
-        gate = Gate(lambda rows: torch.zeros(len(rows), dtype=torch.int64))
-        with pytest.raises(NeedsError, match="give shadow="):
-            shadows.reference_models(Knowledge(setup=gate.setup_oracle("t"), shadow=shadow), 10, QUICK, seed=0)
-    _, knowledge = knowing(x[:10], lambda rows: torch.zeros(len(rows), dtype=torch.int64), references=0)
-    with pytest.raises(InputError, match="references must be at least 1"):
-        shadows.reference_models(knowledge, 10, QUICK, seed=0)
 
 
 def test_stand_in_answers_labels_and_is_another_model():

@@ -11,7 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from labelleaks import shadows
+from labelleaks import references as refs
+from labelleaks import rng, shadowmodel
 from labelleaks.attacks.transfer import Transfer
 from labelleaks.domain import Binary, Box
 from labelleaks.errors import InputError, NeedsError
@@ -81,7 +82,7 @@ def test_is_an_attack():
 def test_the_three_statistics_in_closed_form(references):
     _, gate, rows, knowledge = case(references=references)
     scores = {s: run(Transfer(statistic=s, recipe=QUICK), gate, rows, knowledge) for s in STATISTICS}
-    models = shadows.reference_models(knowledge, 10, QUICK, seed=0)
+    models = refs.references(knowledge, 10, count=references, recipe=QUICK, seed=0).models
     p = np.stack([torch.softmax(m.module(rows.x).detach().double(), 1).numpy() for m in models])
     of_y = p[:, np.arange(40), rows.y.numpy()]
     wrong = np.arange(40) % 3 == 0
@@ -117,11 +118,11 @@ def test_even_the_least_sure_shadow_ranks_above_misclassified(statistic, monkeyp
     class Fixed:
         def log_posteriors(self, x):
             found = torch.full((len(x), 10), -math.log(10), dtype=torch.float64)
-            found[0] = shadows.LOG_FLOOR
+            found[0] = shadowmodel.LOG_FLOOR
             found[0, (rows.y[1] + 1) % 10] = 0.0
             return found
 
-    monkeypatch.setattr(shadows, "reference_models", lambda *args, **kwargs: (Fixed(),))
+    monkeypatch.setattr(refs, "references", lambda *args, **kwargs: refs.References((Fixed(),), rows, rows))
     value = run(Transfer(statistic=statistic), gate, rows, knowledge).value
     assert value[0] < value[1:].min()
 
@@ -229,7 +230,7 @@ def test_relabelling_each_epoch_is_billed_row_by_row(shape):
     sent = torch.cat(target.seen[:-1])
     assert ((sent * 255) - (sent * 255).round()).abs().max() < 1e-3  # every query is one a client could send
     assert sent.min() >= 0 and sent.max() <= 1
-    assert not torch.isin(shadows.rng.content_keys(sent), shadows.rng.content_keys(shadow_rows)).all()
+    assert not torch.isin(rng.content_keys(sent), rng.content_keys(shadow_rows)).all()
     assert torch.isfinite(scores.value).all()
     again = run(attack, gate, rows, knowledge)
     assert torch.equal(scores.value, again.value)

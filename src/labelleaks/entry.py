@@ -46,7 +46,7 @@ def audit(
     seed: int = 0,
     thresholds: Sequence[str | ThresholdRule] | None = None,
     family: Any = None,
-    references: int = 1,
+    references: int | None = None,
     classes: int | Sequence[Any] | None = None,
     preprocess: Callable[[Any], Any] | None = None,
     device: str | torch.device | None = None,
@@ -77,7 +77,8 @@ def audit(
         thresholds: further threshold rules, each shown beside the one that is cross-fitted on the audited rows;
             default: random inputs for attacks whose score is a distance.
         family: the shadow models' family: a name, a factory of ``nn.Module`` or a scikit-learn estimator; default: a
-            small CNN for images, an MLP for flat rows. ``references``: how many shadow models.
+            small CNN for images, an MLP for flat rows. ``references``: how many shadow models;
+            default: the attack's own, 1 for transfer and 8 for those that compare with several.
         classes: number of classes or their labels; default: what the target says, else the largest label + 1.
         preprocess: applied to each query before a torch target, e.g. normalisation.
         device: where the target's inputs live; default: where its parameters are.
@@ -129,7 +130,7 @@ def infer(
     budget_total: int | None = None,
     seed: int = 0,
     family: Any = None,
-    references: int = 1,
+    references: int | None = None,
     classes: int | Sequence[Any] | None = None,
     preprocess: Callable[[Any], Any] | None = None,
     device: str | torch.device | None = None,
@@ -197,7 +198,7 @@ def forecast(
     seed: int = 0,
     thresholds: Sequence[str | ThresholdRule] | None = None,
     family: Any = None,
-    references: int = 1,
+    references: int | None = None,
     classes: int | Sequence[Any] | None = None,
     preprocess: Callable[[Any], Any] | None = None,
     device: str | torch.device | None = None,

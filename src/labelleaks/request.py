@@ -37,7 +37,7 @@ class Request:
     budget_total: int | None = None
     seed: int = 0
     family: Any = None
-    references: int = 1
+    references: int | None = None
     classes: int | Sequence[Any] | None = None
     preprocess: Callable[[Any], Any] | None = None
     device: str | torch.device | None = None
@@ -72,7 +72,7 @@ def check_numbers(request: Request) -> None:
         ("references", request.references, 1),
         ("batch_rows", request.batch_rows, 1),
     ):
-        if value is None and name in ("budget_total", "batch_rows"):
+        if value is None and name in ("budget_total", "references", "batch_rows"):
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"{name}={value!r}: a whole number of at least {least} is needed")

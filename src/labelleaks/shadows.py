@@ -8,131 +8,33 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelleaks import models, rng
+from labelleaks import models, rng, shadowmodel
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.near import nearly_equal
+from labelleaks.shadowmodel import BLOCK, Fitted, Network, ShadowModel
 from labelleaks.training import Augment, Label, Recipe, train
 from labelleaks.types import Candidates, Knowledge, Predict, ShadowRows
 
 __all__ = [
-    "LOG_FLOOR",
     "SHADOW_RECIPE",
-    "ShadowModel",
     "drop_near_duplicates",
-    "log_posteriors",
-    "reference_models",
+    "reference_seed",
     "relabelled_models",
     "split_shadow",
     "stand_in",
     "train_shadow",
+    "usable",
 ]
-
-LOG_FLOOR = -99.0
-"""Lowest log-probability that is reported, so that no loss is infinite; the paper's code clips a loss at 100."""
 
 SHADOW_RECIPE = Recipe(stop_at_interpolation=True)
 """How a torch shadow is trained unless told otherwise. On 3,000 CIFAR-10 images its agreement with the target rose to
 0.665 until it fitted all of its rows, after 15 epochs, and stood at 0.664 after 20."""
-
-_BATCH = 512
-
-
-class ShadowModel(Protocol):
-    """A trained shadow model: all of its posteriors, since it is the adversary's own."""
-
-    def log_posteriors(self, x: Tensor) -> Tensor:
-        """Return log-probabilities of the classes: float64 (n, K) on ``x``'s device, LOG_FLOOR … 0, for n >= 0 rows.
-
-        Each row is evaluated alone: the bits of a row do not depend on the rows beside it. (In one batch they would:
-        libraries choose another order of summation for another batch size.) On a CPU this costs what batches cost.
-        """
-        ...
-
-    def labels(self, x: Tensor) -> Tensor:
-        """Return the most likely class of each row, int64 (n,); in batches."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class _Network:
-    module: nn.Module
-    classes: int
-
-    def log_posteriors(self, x: Tensor) -> Tensor:
-        found = torch.empty(len(x), self.classes, dtype=torch.float64, device=x.device)
-        with torch.inference_mode():
-            for i in range(len(x)):
-                # A fresh buffer: where a row starts in memory may decide how a library sums it up, too.
-                found[i] = log_posteriors(self.module(x[i : i + 1].clone()))[0]
-        return found
-
-    def labels(self, x: Tensor) -> Tensor:
-        with torch.inference_mode():
-            return torch.cat([self.module(part).argmax(1) for part in x.split(_BATCH)])
-
-
-@dataclass(frozen=True, eq=False)
-class _Estimator:
-    estimator: Any
-    classes: int
-
-    def log_posteriors(self, x: Tensor) -> Tensor:
-        rows = _table(x)
-        probabilities = [self._ask("predict_proba", rows[i : i + 1])[0] for i in range(len(rows))]
-        found = np.full((len(rows), self.classes), np.exp(LOG_FLOOR))
-        if probabilities:
-            found[:, self.estimator.classes_] = np.maximum(np.stack(probabilities), np.exp(LOG_FLOOR))
-        if not np.isfinite(found).all():
-            raise InputError(f"shadow family {type(self.estimator).__name__} gives probabilities that are not finite")
-        return torch.from_numpy(np.log(np.minimum(found, 1.0))).to(x.device)
-
-    def labels(self, x: Tensor) -> Tensor:
-        return torch.as_tensor(self._ask("predict", _table(x)), dtype=torch.int64, device=x.device)
-
-    def _ask(self, verb: str, rows: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
-        try:
-            return getattr(self.estimator, verb)(rows)
-        except Exception as error:  # the user's choice, as in _fit
-            raise InputError(f"shadow family {type(self.estimator).__name__}: {verb} failed: {error}") from error
-
-
-def log_posteriors(logits: Tensor) -> Tensor:
-    """Return the log-softmax of ``logits`` (m, K): float64 (m, K), LOG_FLOOR … 0.
-
-    The largest one is computed as -log1p(sum of the others), which keeps telling rows apart where a model is so sure
-    that its probability rounds to 1.
-    """
-    z = logits.to(torch.float64)
-    top = z.argmax(1, keepdim=True)
-    z = z - z.gather(1, top)
-    others = z.exp().scatter(1, top, 0.0).sum(1, keepdim=True)
-    return (z - others.log1p()).clamp(LOG_FLOOR, 0.0)
-
-
-def reference_models(
-    knowledge: Knowledge, classes: int, recipe: Recipe | None = None, *, seed: int
-) -> tuple[ShadowModel, ...]:
-    """Relabel the shadow rows (billed to set-up, once a run) and train ``knowledge.references`` models on them.
-
-    Raises:
-        NeedsError: there are no shadow rows.
-        InputError: the family cannot be built or trained.
-    """
-    shadow = _rows(knowledge)
-    y = shadow.labels(knowledge.setup)
-    return tuple(
-        train_shadow(
-            shadow.x, y, classes, knowledge.family, recipe, seed=_reference_seed(seed, r), store=knowledge.store
-        )
-        for r in range(knowledge.references)
-    )
 
 
 def relabelled_models(
@@ -140,16 +42,17 @@ def relabelled_models(
     classes: int,
     recipe: Recipe | None = None,
     *,
+    count: int,
     seed: int,
     augment: Augment,
     project: Callable[[Tensor], Tensor],
 ) -> tuple[ShadowModel, ...]:
-    """Train reference models on augmented shadow rows with fresh labels of the target in every epoch.
+    """Train ``count`` models on augmented shadow rows with fresh labels of the target in every epoch.
 
-    Sends and bills len(shadow) x epochs x references rows, always: ``stop_at_interpolation`` is not obeyed here, so
+    Sends and bills len(shadow) x epochs x count rows, always: ``stop_at_interpolation`` is not obeyed here, so
     that the cost is known before. Not kept in the store, since the labels are not known before the training.
     """
-    shadow = _rows(knowledge)
+    shadow = usable(knowledge)
     recipe = replace(recipe or SHADOW_RECIPE, stop_at_interpolation=False)
 
     def label(rows: Tensor) -> Tensor:
@@ -160,8 +63,8 @@ def relabelled_models(
         return project(augment(rows, generator))
 
     found: list[ShadowModel] = []
-    for r in range(knowledge.references):
-        own = _reference_seed(seed, r)
+    for r in range(count):
+        own = reference_seed(seed, r)
         model = models.build(knowledge.family, shadow.x.shape[1:], classes, seed=own)
         if not isinstance(model, nn.Module):
             raise InputError(
@@ -169,7 +72,7 @@ def relabelled_models(
                 f"{type(model).__name__} is not: use a torch family, or relabel_each_epoch=False"
             )
         trained = train(model, shadow.x, None, recipe, seed=own, augment=changed, label=_checked(label, classes))
-        found.append(_Network(trained, classes))
+        found.append(Network(trained, classes, tuple(shadow.x.shape[1:])))
     return tuple(found)
 
 
@@ -208,9 +111,10 @@ def train_shadow(
         kept: ShadowModel = store[key]
         return kept
     if isinstance(untrained, nn.Module):
-        model: ShadowModel = _Network(train(untrained, x, y, recipe, seed=seed), classes)
+        model: ShadowModel = Network(train(untrained, x, y, recipe, seed=seed), classes, tuple(x.shape[1:]))
     else:
-        model = _Estimator(_fit(untrained, x, y), classes)
+        some = torch.arange(BLOCK, device=x.device) % len(x)
+        model = Fitted(_fit(untrained, x, y), classes, x[some])
     if store is not None:
         store[key] = model
     return model
@@ -266,15 +170,19 @@ def _subset(shadow: ShadowRows, keep: Tensor) -> ShadowRows:
     )
 
 
-def _rows(knowledge: Knowledge) -> ShadowRows:
+def usable(knowledge: Knowledge) -> ShadowRows:
+    """Return the shadow rows.
+
+    Raises:
+        NeedsError: there are none.
+    """
     if knowledge.shadow is None or len(knowledge.shadow) == 0:
         raise NeedsError("a shadow model needs shadow rows: give shadow=(x,), rows like the target's training data")
-    if knowledge.references < 1:
-        raise InputError(f"references must be at least 1, got {knowledge.references}")
     return knowledge.shadow
 
 
-def _reference_seed(seed: int, r: int) -> int:
+def reference_seed(seed: int, r: int) -> int:
+    """Return the seed of reference model ``r``: the first ones are the same, however many there are."""
     return rng.seed_from(seed, f"reference {r}")
 
 
@@ -301,16 +209,12 @@ def _fit(estimator: Any, x: Tensor, y: Tensor) -> Any:
 
         estimator = DummyClassifier(strategy="most_frequent")
     try:
-        estimator.fit(_table(x), y.cpu().numpy())
+        estimator.fit(shadowmodel.table(x), y.cpu().numpy())
     except Exception as error:  # the classifier is the user's choice: whatever it raises gets our name and its text
         raise InputError(f"shadow family {name} could not be trained on {len(x)} rows: {error}") from error
     # Threads add up a forest's votes in any order: one thread, one answer.
     jobs = [p for p in estimator.get_params() if p.rpartition("__")[2] == "n_jobs"]
     return estimator.set_params(**dict.fromkeys(jobs, 1))
-
-
-def _table(x: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return x.detach().flatten(1).cpu().numpy().astype(np.float64)
 
 
 def _content_key(x: Tensor, y: Tensor, classes: int, untrained: Any, recipe: Recipe, seed: int) -> str:

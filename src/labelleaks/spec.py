@@ -109,7 +109,7 @@ class _RunSpec(_Strict):
     budget_total: int | None = Field(default=None, ge=1)
     seed: int = 0
     family: str | None = None
-    references: int = Field(default=1, ge=1)
+    references: int | None = Field(default=None, ge=1)
     journal: str | None = None
     allow_noisy: bool = False
     keep_inputs: bool = True

@@ -175,8 +175,8 @@ class Knowledge:
     """float32 (p, *shape): a pool of inputs to start a boundary search from; never candidates."""
     family: Any = None
     """How to build a shadow model: a name, an ``nn.Module`` factory or a scikit-learn estimator; None: by shape."""
-    references: int = 1
-    """How many reference models to train, for attacks that use several."""
+    references: int | None = None
+    """How many reference models to train; None: the attack's own default."""
     store: MutableMapping[str, Any] = field(default_factory=dict)
     """Trained models by content key, shared by the attacks of one run."""
 

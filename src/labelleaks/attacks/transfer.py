@@ -8,11 +8,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from labelleaks import shadows
-from labelleaks.errors import InputError, NeedsError, nearest
+from labelleaks import references, shadows
+from labelleaks.errors import InputError, nearest
 from labelleaks.models import image_layout
 from labelleaks.oracle import LabelOracle
 from labelleaks.randaugment import RandAugment
+from labelleaks.shadowmodel import ShadowModel
 from labelleaks.training import Recipe
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory
 
@@ -29,7 +30,7 @@ class Transfer:
     """Label-only attack with one label per candidate: the shadow's confidence stands in for the target's.
 
     1. Relabel the shadow rows u by the target M: label(u) = M(u), the true labels are not used. Billed to set-up, once.
-    2. Train the shadow model S on (u, label(u)); ``knowledge.references`` of them, if more than one.
+    2. Train the shadow model S on (u, label(u)), a tenth of them held out; ``knowledge.references`` models, if given.
     3. Ask M for the label of each candidate x. M(x) != y: ranked below every other candidate.
     4. Score the others by S(x). Higher = more likely a member:
 
@@ -80,14 +81,12 @@ class Transfer:
         Raises:
             NeedsError: there are no shadow rows. InputError: relabelling each epoch, and rows that are not images.
         """
-        shadow = knowledge.shadow
-        if shadow is None or len(shadow) == 0:
-            raise NeedsError("transfer needs shadow rows: give shadow=(x,), rows like the target's training data")
+        shadow = shadows.usable(knowledge)
         if self.relabel_each_epoch:
             self._augment(candidates)
             epochs = (self.recipe or shadows.SHADOW_RECIPE).epochs
-            return Cost(least=1, most=1, setup=len(shadow) * epochs * knowledge.references)
-        return Cost(least=1, most=1, setup=0 if shadow.labelled else len(shadow))
+            return Cost(least=1, most=1, setup=len(shadow) * epochs * self._count(knowledge))
+        return Cost(least=1, most=1, setup=references.setup_cost(knowledge))
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Relabel, train (or reuse), ask once for each candidate."""
@@ -112,17 +111,24 @@ class Transfer:
             details=details,
         )
 
-    def _shadows(self, candidates: Candidates, knowledge: Knowledge, seed: int) -> tuple[shadows.ShadowModel, ...]:
+    def _shadows(self, candidates: Candidates, knowledge: Knowledge, seed: int) -> tuple[ShadowModel, ...]:
         if not self.relabel_each_epoch:
-            return shadows.reference_models(knowledge, candidates.classes, self.recipe, seed=seed)
+            found = references.references(
+                knowledge, candidates.classes, seed=seed, count=self._count(knowledge), recipe=self.recipe
+            )
+            return found.models
         return shadows.relabelled_models(
             knowledge,
             candidates.classes,
             self.recipe,
+            count=self._count(knowledge),
             seed=seed,
             augment=self._augment(candidates),
             project=candidates.domain.project,
         )
+
+    def _count(self, knowledge: Knowledge) -> int:
+        return 1 if knowledge.references is None else knowledge.references
 
     def _augment(self, candidates: Candidates) -> RandAugment:
         if image_layout(candidates.shape) is None:
@@ -133,7 +139,7 @@ class Transfer:
         return RandAugment.of(candidates.domain, candidates.shape)
 
 
-def _statistics(model: shadows.ShadowModel, candidates: Candidates, rows: Tensor) -> dict[str, Tensor]:
+def _statistics(model: ShadowModel, candidates: Candidates, rows: Tensor) -> dict[str, Tensor]:
     """The three statistics of the given candidates under one shadow model: float64 (n,), 0 for the others."""
     log_p = model.log_posteriors(candidates.x[rows])
     p = log_p.exp()
