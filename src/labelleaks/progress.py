@@ -6,13 +6,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["meter"]
+__all__ = ["Expect", "Note", "meter"]
 
 Note = Callable[[str, int], None]
+Expect = Callable[[int], None]
 
 
 @contextmanager
-def meter(wanted: bool | None) -> Iterator[tuple[Note | None, Callable[[int], None]]]:
+def meter(wanted: bool | None, unit: str = "labels") -> Iterator[tuple[Note | None, Expect]]:
     """Yield (a function to call with (phase, rows) after each answer, a function that sets the rows expected).
 
     ``wanted=None`` draws only where standard error is a terminal; nothing is drawn otherwise, and the first is None.
@@ -28,7 +29,7 @@ def meter(wanted: bool | None) -> Iterator[tuple[Note | None, Callable[[int], No
         TextColumn("{task.description:<26}"),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.completed:,.0f} of at most {task.total:,.0f} labels"),
+        TextColumn(f"{{task.completed:,.0f}} of at most {{task.total:,.0f}} {unit}"),
         TextColumn("{task.speed:,.0f}/s", justify="right"),
         TimeRemainingColumn(),
     )
