@@ -23,14 +23,29 @@ def meter(wanted: bool | None, unit: str = "labels") -> Iterator[tuple[Note | No
         return
 
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Units a second; nothing before the first is known."""
+
+        def render(self, task: Task) -> Text:
+            return Text("" if task.speed is None else f"{task.speed:,.0f}/s", justify="right")
 
     columns = (
         TextColumn("{task.description:<26}"),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn(f"{{task.completed:,.0f}} of at most {{task.total:,.0f}} {unit}"),
-        TextColumn("{task.speed:,.0f}/s", justify="right"),
+        Rate(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
