@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 # The rivals stay out of the project's own environment.
 BENCH  ?= .venv-bench
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench power format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,9 @@ check: $(STAMP)           ## what CI runs before the tests: lint, format, strict
 bench: $(BENCH)/.installed  ## accuracy and overhead of the boundary search, next to ART and foolbox
 	$(BENCH)/bin/python -m benchmarks.overhead
 	$(BENCH)/bin/python -m benchmarks.boundary_accuracy
+
+power: $(BENCH)/.installed  ## the leaderboard: what is missing of it (hours from nothing; ARGS="--only cifar10/0 --attacks guided")
+	$(BENCH)/bin/python -m benchmarks.power $(ARGS)
 
 $(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(PYTHON) -m venv $(BENCH)

@@ -1,0 +1,149 @@
+"""What is run: attacks by name, at which budgets, on how many candidates, for which adversaries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.power.worlds import DATASETS, SEEDS
+from labelleaks import attacks as registry
+from labelleaks.types import Attack
+
+__all__ = ["ALL", "FEW", "ROBUSTNESS", "THOUSAND", "Plan", "plans"]
+
+ALL = None
+THOUSAND = 1000
+"""Candidates of each side for 51 to 200 labels."""
+FEW = 200
+"""Candidates of each side above 200 labels: the first ones, so that every comparison is paired."""
+
+DENSE = tuple(f"{dataset}/0" for dataset in ("cifar10", "location30"))
+"""Worlds where 2,500 labels are spent; 1,000 elsewhere."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of one attack in one world."""
+
+    attack: str
+    budget: int
+    """Labels that each candidate's account holds."""
+    read: tuple[int, ...] = ()
+    """Budgets at which an anytime attack is read; (): at its end."""
+    most: int | None = ALL
+    """Candidates of each side."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What differs from the attack's defaults."""
+    references: int = 0
+    """Reference models that the attack uses, where the adversary does not say otherwise."""
+    adversary: str = ""
+    implementation: str = "labelleaks"
+    sees: str = "labels"
+
+    @property
+    def variant(self) -> str:
+        """The settings and the adversary in words."""
+        named = [f"{key}={_word(value)}" for key, value in self.settings.items()]
+        return ", ".join([*named, *([self.adversary] if self.adversary else [])])
+
+    @property
+    def key(self) -> str:
+        """The plan as part of a file's name."""
+        parts = [self.attack, *([] if self.implementation == "labelleaks" else [self.implementation]), self.variant]
+        words = "-".join(part.replace(", ", "-") for part in parts if part)
+        return f"{words}-{self.budget}" + (f"-of-{self.most}" if self.most else "")
+
+    def ready(self) -> bool:
+        """Whether this version of labelleaks has the attack."""
+        return self.implementation != "labelleaks" or self.sees == "posteriors" or self.attack in registry.names()
+
+    def make(self) -> Attack:
+        """Return the configured attack."""
+        return registry.load(self.attack)(**self.settings)
+
+
+def _word(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+CEILINGS = ("loss_threshold", "logit", "lira_offline", "rmia")
+"""What sees every posterior of the target: upper marks, not rivals."""
+
+GUIDED_BUDGETS = (1, 2, 5, 10, 20, 50)
+
+
+def plans(world: str) -> list[Plan]:
+    """Return everything that is run in a world of the main table, the cheapest first."""
+    dataset = world.split("/")[0]
+    images = DATASETS[dataset].family == "cnn"
+    deep = (200, 500, 1000, 2500) if world in DENSE else (200, 500, 1000)
+    found = [
+        *(Plan(name, 1, references=_references(name), sees="posteriors", implementation="posteriors")
+          for name in CEILINGS),
+        Plan("gap", 1),
+        Plan("transfer", 1, references=1),
+        Plan("transfer", 1, references=8, adversary="references=8"),
+        *(Plan("guided", budget, references=8) for budget in GUIDED_BUDGETS),
+        Plan("noise", 50, read=(2, 5, 10, 20, 50)),
+        Plan("oslo", 10, read=(1, 2, 5, 10), references=8),
+        Plan("yoqo", 1, references=8),
+        *(Plan("dhattack", budget, references=8) for budget in (5, 10, 20, 30, 50)),
+        Plan("boundary", 50, read=(20, 50)),
+        Plan("noise", 200, read=(200,), most=THOUSAND),
+        Plan("dhattack", 200, references=8, most=THOUSAND),
+        Plan("boundary", 200, read=(200,), most=THOUSAND),
+    ]  # fmt: skip
+    if images:
+        found += [
+            Plan("augmentation", 50),
+            Plan("chameleon", 50, references=8),
+            Plan("calibrated", 200, read=(20, 50, 200), references=8, most=THOUSAND),
+        ]
+        searches = ("surfree", "rays", "geoda", "tangent")
+        settings = [{"search": s} | ({"norm": "linf"} if s == "rays" else {}) for s in searches]
+        found += [Plan("boundary", 1000, read=deep, settings=one, most=FEW) for one in settings]
+    found.append(Plan("boundary", deep[-1], read=deep, most=FEW))
+    if images:
+        found += [Plan("boundary", deep[-1], read=deep, most=FEW, implementation=rival) for rival in RIVALS]
+    return found if world.split("/")[1] == "0" else [p for p in found if p.implementation not in RIVALS]
+
+
+RIVALS = ("art", "foolbox")
+
+
+def _references(ceiling: str) -> int:
+    return 8 if ceiling in ("lira_offline", "rmia") else 0
+
+
+ROBUST_AGAINST = ("family=cnn5", "family=mlp", "shadow=half", "shadow=tenth", "shadow=shifted", "relabelled=none",
+                  "relabelled=tenth",
+                  "references=2", "references=4", "references=16", "references=32")  # fmt: skip
+"""Adversaries that know less, or more, than the one of the main table."""
+ROBUST_TARGETS = ("target=augmented", "target=decayed", "target=stopped")
+ROBUST_WORLDS = ("cifar10/0", "location30/0")
+
+
+def _few_words(adversary: str, attack: str) -> Plan:
+    references = int(adversary.removeprefix("references=")) if adversary.startswith("references=") else 8
+    if attack == "lira_offline":
+        return Plan(attack, 1, references=references, adversary=adversary, sees="posteriors",
+                    implementation="posteriors")  # fmt: skip
+    return Plan(attack, 20, references=references, adversary=adversary)
+
+
+def ROBUSTNESS() -> Iterator[tuple[str, Plan]]:
+    """Yield (world, plan) of the robustness tables: guided at 20 labels, DHAttack at 20 and LiRA."""
+    for world in ROBUST_WORLDS:
+        tabular = DATASETS[world.split("/")[0]].family == "mlp"
+        for adversary in ROBUST_AGAINST:
+            if not (tabular and adversary in ("family=cnn5", "family=mlp", "shadow=shifted")):
+                yield from ((world, _few_words(adversary, attack)) for attack in ("guided", "dhattack", "lira_offline"))
+        for target in ROBUST_TARGETS:
+            if not (tabular and target == "target=augmented"):
+                for attack in ("guided", "dhattack", "lira_offline"):
+                    yield f"{world}/{target}", _few_words("", attack)
+                yield f"{world}/{target}", Plan("gap", 1)
+
+
+assert SEEDS[0] == 0

@@ -1,0 +1,175 @@
+"""What was promised of guided, each as a statement that the results decide: holds, does not hold, or not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.power.summary import Mean, Row, Summary, difference, mean_of
+
+__all__ = ["Bar", "bars"]
+
+GUIDED = ("guided", "", "labelleaks")
+LABELS = 20
+"""The budget of the main claim."""
+BOUNDARY = ("boundary", "", "labelleaks", 2500)
+NAMED = ("dhattack", "oslo", "yoqo")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One statement."""
+
+    statement: str
+    holds: bool | None
+    """None: not measured."""
+    figures: str
+
+    @property
+    def verdict(self) -> str:
+        return "not measured" if self.holds is None else "holds" if self.holds else "does not hold"
+
+
+def bars(rows: Sequence[Row], pairs: Sequence[Row], found: Sequence[Summary]) -> list[Bar]:
+    """Decide every statement from the rows (of the main table), the pairs and the means over seeds."""
+    ours = [row for row in rows if _is(row, *GUIDED, LABELS)]
+    return [
+        _above_lira(ours, rows),
+        *(_rate_above_lira(ours, rows, rate) for rate in ("0.01", "0.001")),
+        _nowhere_below(ours, rows, pairs),
+        _above_boundary(pairs),
+        _few_labels(found),
+        *(_beaten(name, pairs) for name in NAMED),
+    ]
+
+
+def _is(row: Row, attack: str, variant: str, implementation: str, labels: int) -> bool:
+    return (row["attack"], row["variant"], row["implementation"], row["labels"]) == (
+        attack, variant, implementation, labels,
+    )  # fmt: skip
+
+
+def _lira(rows: Sequence[Row], world: Row) -> list[Row]:
+    """Both variants of LiRA in the world of a row."""
+    return [
+        row
+        for row in rows
+        if row["attack"] == "lira_offline"
+        and row["variant"] in ("fixed", "per_candidate")
+        and (row["dataset"], row["seed"]) == (world["dataset"], world["seed"])
+    ]
+
+
+def _best(rows: Sequence[Row], pick: Any) -> float | None:
+    found = [pick(row) for row in rows]
+    values = [one["value"] for one in found if one]
+    return max(values, default=None)
+
+
+def _above_lira(ours: Sequence[Row], rows: Sequence[Row]) -> Bar:
+    statement = (
+        f"guided, {LABELS} labels: AUC at least 0.05 above posterior LiRA-offline, or 1 - AUC 15 % smaller where that "
+        "is above 0.9; mean over data sets and seeds"
+    )
+    gains, shrinks = [], []
+    for row in ours:
+        best = _best(_lira(rows, row), lambda r: r["auc"])
+        if best is None:
+            continue
+        if best > 0.9:
+            shrinks.append((1 - row["auc"]["value"]) / (1 - best))
+        else:
+            gains.append(row["auc"]["value"] - best)
+    if not gains and not shrinks:
+        return Bar(statement, None, "")
+    figures, holds = [], True
+    if gains:
+        mean = sum(gains) / len(gains)
+        figures.append(f"mean gain {mean:+.3f} over {len(gains)} worlds")
+        holds &= mean >= 0.05
+    if shrinks:
+        mean = sum(shrinks) / len(shrinks)
+        figures.append(f"1 - AUC times {mean:.2f} over {len(shrinks)} worlds with LiRA above 0.9")
+        holds &= mean <= 0.85
+    return Bar(statement, holds, "; ".join(figures))
+
+
+def _rate_above_lira(ours: Sequence[Row], rows: Sequence[Row], rate: str) -> Bar:
+    statement = f"guided, {LABELS} labels: TPR at {100 * float(rate):g} % FPR at least 1.25 times LiRA-offline's, means"
+    both = []
+    for row in ours:
+        best = _best(_lira(rows, row), lambda r: r["tpr_at_fpr"][rate])
+        if best is not None and row["tpr_at_fpr"][rate] is not None:
+            both.append((row["tpr_at_fpr"][rate]["value"], best))
+    if not both:
+        return Bar(statement, None, "")
+    guided, lira = (sum(side) / len(both) for side in zip(*both, strict=True))
+    return Bar(statement, guided >= 1.25 * lira, f"{guided:.3f} against {lira:.3f} over {len(both)} worlds")
+
+
+def _nowhere_below(ours: Sequence[Row], rows: Sequence[Row], pairs: Sequence[Row]) -> Bar:
+    statement = (
+        f"guided, {LABELS} labels: on no data set below LiRA-offline beyond the interval (AUC, TPR at 1 and 0.1 %)"
+    )
+    below, judged = [], 0
+    for dataset in dict.fromkeys(row["dataset"] for row in ours):
+        here = [row for row in ours if row["dataset"] == dataset]
+        for variant in ("fixed", "per_candidate"):
+            gap = difference(pairs, (*GUIDED, LABELS), ("lira_offline", variant, "posteriors", 1),
+                             lambda pair, d=dataset: pair["dataset"] == d)  # fmt: skip
+            judged += gap is not None
+            if gap is not None and gap.high < 0:
+                below.append(f"{dataset} AUC {gap.value:+.3f} ({variant})")
+        for rate in ("0.01", "0.001"):
+            for variant in ("fixed", "per_candidate"):
+                lira = [r for row in here for r in _lira(rows, row) if r["variant"] == variant]
+                guided, other = (mean_of(r["tpr_at_fpr"][rate] for r in side) for side in (here, lira))
+                if guided and other and guided.high < other.low:
+                    below.append(f"{dataset} TPR at {rate}: {guided.value:.3f} against {other.value:.3f} ({variant})")
+    return Bar(statement, (not below) if judged else None, "; ".join(below))
+
+
+def _above_boundary(pairs: Sequence[Row]) -> Bar:
+    statement = f"guided, {LABELS} labels: AUC at least 0.08 above our own HopSkipJump at 2,500 labels"
+    gap = difference(pairs, (*GUIDED, LABELS), BOUNDARY)
+    return Bar(statement, None, "") if gap is None else Bar(statement, gap.value >= 0.08, _worlds(gap))
+
+
+def _few_labels(found: Sequence[Summary]) -> Bar:
+    statement = "guided, 5 labels: AUC above every other attack at 50 labels or fewer, on every data set"
+    losses, compared = [], 0
+    for ours in (s for s in found if s.key == (*GUIDED, 5)):
+        for other in found:
+            if other.dataset == ours.dataset and other.sees == "labels" and other.labels <= 50:
+                if other.key[0] in ("guided", "ladder"):
+                    continue
+                compared += 1
+                if other.auc.value >= ours.auc.value:
+                    losses.append(f"{other.dataset}: {other.name}, {other.labels} labels, {other.auc.value:.3f} "
+                                  f"against {ours.auc.value:.3f}")  # fmt: skip
+    return Bar(statement, None if not compared else not losses, "; ".join(losses) or f"{compared} comparisons")
+
+
+def _beaten(name: str, pairs: Sequence[Row]) -> Bar:
+    statement = f"{name} beaten by guided at its own budget (paired, beyond the interval), on every data set and budget"
+    lost, worlds = [], 0
+    groups = {
+        (pair["dataset"], pair["a_labels"], pair["b_variant"], pair["b_labels"])
+        for pair in pairs
+        if pair["b_attack"] == name and pair["a_attack"] == "guided" and pair["a_labels"] <= pair["b_labels"]
+    }
+    for dataset, ours, variant, labels in sorted(groups):
+        best = max(a for d, a, v, b in groups if (d, v, b) == (dataset, variant, labels))
+        gap = difference(pairs, (*GUIDED, ours), (name, variant, "labelleaks", labels),
+                         lambda pair, d=dataset: pair["dataset"] == d)  # fmt: skip
+        if gap is None or ours != best:
+            continue
+        worlds += 1
+        if gap.low <= 0:
+            lost.append(f"{dataset}, {labels} labels: {gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})")
+    return Bar(statement, (not lost) if worlds else None, "; ".join(lost) or f"{worlds} comparisons")
+
+
+def _worlds(gap: Mean) -> str:
+    return f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f}), mean over {gap.count} worlds"

@@ -1,0 +1,189 @@
+"""README.md and the curves, made from the result rows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.power.attacks import ROBUST_AGAINST, ROBUST_TARGETS
+from benchmarks.power.bars import bars
+from benchmarks.power.curves import curve
+from benchmarks.power.rows import RESULTS, read_rows
+from benchmarks.power.summary import Key, Mean, Row, Summary, best_ceiling, difference, summaries
+from benchmarks.tables import markdown
+from labelleaks import storage
+
+__all__ = ["page", "write"]
+
+FOLDER = Path(__file__).parent
+NAMES = {"cifar10": "CIFAR-10", "faces": "Face (LFW, 19 people)", "gtsrb": "GTSRB", "location30": "Location-30"}
+BRACKETS = ((1, 1), (2, 5), (6, 10), (11, 20), (21, 50), (51, 200), (201, 1000), (1001, 2500))
+"""Labels that compete with each other, (fewest, most)."""
+
+
+def write(results: Path = RESULTS, pairs: Path = FOLDER / "pairs", folder: Path = FOLDER) -> None:
+    """Write README.md and a pair of curves for each data set."""
+    rows, compared = read_rows(results), read_rows(pairs)
+    found = summaries(main_rows(rows))
+    for dataset in _datasets(found):
+        for measure in ("auc", "0.01"):
+            drawn = curve([s for s in found if s.dataset == dataset], measure, NAMES.get(dataset, dataset))
+            storage.write_atomic(folder / f"curve-{dataset}-{_file(measure)}.svg", str(drawn), private=False)
+    storage.write_atomic(folder / "README.md", page(rows, compared), private=False)
+
+
+def page(rows: Sequence[Row], pairs: Sequence[Row]) -> str:
+    """Return the page as Markdown."""
+    main = main_rows(rows)
+    found = summaries(main)
+    parts = [_HEAD, _bars(main, pairs, found)]
+    for dataset in _datasets(found):
+        parts.append(_leaderboard(dataset, rows, [s for s in found if s.dataset == dataset], pairs))
+    parts += [_robustness(summaries([row for row in rows if _apart(row)]), found), _FOOT]
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+def main_rows(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of the leaderboard: the plain target, the plain adversary."""
+    return [row for row in rows if not _apart(row)]
+
+
+def _apart(row: Row) -> bool:
+    words = row["variant"].split(", ")
+    return row["attack"] != "transfer" and any(word in ROBUST_AGAINST + ROBUST_TARGETS for word in words)
+
+
+def _datasets(found: Sequence[Summary]) -> list[str]:
+    return [dataset for dataset in NAMES if any(s.dataset == dataset for s in found)]
+
+
+def _file(measure: str) -> str:
+    return measure.replace("0.01", "tpr")
+
+
+def _bars(rows: Sequence[Row], pairs: Sequence[Row], found: Sequence[Summary]) -> str:
+    lines = [[bar.statement, f"**{bar.verdict}**", bar.figures or "-"] for bar in bars(rows, pairs, found)]
+    table = markdown(["statement", "as measured", "figures"], lines).replace("--:", ":--")
+    return "## What was promised\n\n" + table
+
+
+def _leaderboard(dataset: str, rows: Sequence[Row], found: Sequence[Summary], pairs: Sequence[Row]) -> str:
+    text = [f"## {NAMES.get(dataset, dataset)}", _target_words(dataset, rows)]
+    text.append(f"![AUC against labels](curve-{dataset}-auc.svg) ![TPR at 1 % FPR](curve-{dataset}-tpr.svg)")
+    ceiling = best_ceiling(found, dataset)
+    gap_words = f"AUC − LiRA ({ceiling.key[1].replace('_', ' ')})" if ceiling else "AUC − LiRA"
+    header = ["attack", "labels", "AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", gap_words, "set-up labels",
+              "references", "members + others", "seeds"]  # fmt: skip
+    lines = [["*sees every posterior*", *[""] * (len(header) - 1)]]
+    lines += [_line(s, None) for s in _ranked(found, "posteriors")]
+    for fewest, most in BRACKETS:
+        here = [s for s in _ranked(found, "labels") if fewest <= s.labels <= most]
+        if here:
+            words = f"{most} label" if most == 1 else f"{fewest:,} to {most:,} labels"
+            lines.append([f"**{words}**", *[""] * (len(header) - 1)])
+            lines += [_line(s, _gap(pairs, s, ceiling)) for s in here]
+    return "\n\n".join([*text, markdown(header, lines)])
+
+
+def _target_words(dataset: str, rows: Sequence[Row]) -> str:
+    worlds = {r["seed"]: (r["train_accuracy"], r["test_accuracy"]) for r in main_rows(rows) if r["dataset"] == dataset}
+    told = ", ".join(f"{train:.3f} / {test:.3f}" for _, (train, test) in sorted(worlds.items()))
+    return f"Target's accuracy on its training rows / on others, by seed: {told}."
+
+
+def _ranked(found: Sequence[Summary], sees: str) -> list[Summary]:
+    return sorted((s for s in found if s.sees == sees), key=lambda s: (-s.auc.value, s.labels, s.name))
+
+
+def _gap(pairs: Sequence[Row], summary: Summary, ceiling: Summary | None) -> Mean | None:
+    if ceiling is None:
+        return None
+    return difference(pairs, summary.key, ceiling.key, lambda pair: pair["dataset"] == summary.dataset)
+
+
+def _line(s: Summary, gap: Mean | None) -> list[str]:
+    seeds = ", ".join(map(str, s.seeds))
+    return [
+        s.name,
+        "-" if s.sees == "posteriors" else f"{s.labels:,}",
+        str(s.auc),
+        *("-" if s.rates[rate] is None else str(s.rates[rate]) for rate in s.rates),
+        _signed(gap),
+        f"{s.setup_labels:,}",
+        str(s.references),
+        f"{s.n_members:,} + {s.n_nonmembers:,}",
+        seeds,
+    ]
+
+
+def _signed(gap: Mean | None) -> str:
+    if gap is None:
+        return "-"
+    words = f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
+    return f"**{words}**" if gap.low > 0 or gap.high < 0 else words
+
+
+def _robustness(apart: Sequence[Summary], main: Sequence[Summary]) -> str:
+    if not apart:
+        return ""
+    header = ["what differs", "attack", "labels", "AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "set-up labels"]
+    text = ["## What if the adversary, or the target, is another one?", _ROBUST]
+    for dataset in _datasets(apart):
+        lines = []
+        for words, group in _by_difference([s for s in apart if s.dataset == dataset], main, dataset):
+            for s in group:
+                rates = ["-" if s.rates[rate] is None else str(s.rates[rate]) for rate in s.rates]
+                lines.append([words, s.key[0] + _kind(s.key, words), str(s.labels), str(s.auc), *rates,
+                              f"{s.setup_labels:,}"])  # fmt: skip
+        text += [f"### {NAMES.get(dataset, dataset)}", markdown(header, lines)]
+    return "\n\n".join(text)
+
+
+def _kind(key: Key, words: str) -> str:
+    left = [word for word in key[1].split(", ") if word and word != words]
+    return f" ({', '.join(left)})" if left else ""
+
+
+def _by_difference(
+    apart: Sequence[Summary], main: Sequence[Summary], dataset: str
+) -> Iterator[tuple[str, list[Summary]]]:
+    names = {(s.key[0], s.labels) for s in apart}
+    plain = [s for s in main if s.dataset == dataset and (s.key[0], s.labels) in names and s.key[0] != "transfer"]
+    yield "nothing", sorted(plain, key=lambda s: -s.auc.value)
+    for word in ROBUST_AGAINST + ROBUST_TARGETS:
+        group = [s for s in apart if word in s.key[1].split(", ")]
+        if group:
+            yield word, sorted(group, key=lambda s: -s.auc.value)
+
+
+_HEAD = """
+# How much each attack finds at equal cost
+
+Written by `python -m benchmarks.power page` from `results/*.json` and `pairs/*.json` alone; `make power` runs what is
+missing.
+
+Targets: the 32-64-128 CNN for images and the 256-256 network for Location-30, trained until they fit all of their
+rows. Adversary: rows of its own from the same distribution, relabelled by the target (*set-up labels*, bought once for
+all candidates); 8 reference models of the target's family, the same ones for every attack that uses any, and for the
+attacks that see posteriors. Every figure is the mean over seeds (of split, target and references) with a 95 % interval
+for the candidates that were drawn; **bold** differences exclude 0 (paired DeLong test on the same candidates). A TPR
+is judged from 100 non-members at 1 % and from 2,000 at 0.1 %. Up to 50 labels all candidates are attacked, up to 200
+at most 1,000 of each side, above that the first 200 of each side. Rivals of other authors run at their defaults, cut
+at the budget.
+"""
+
+_ROBUST = """
+One seed. The plain adversary ("nothing") has the family of the target, all shadow rows, relabelled, and 8 references.
+"""
+
+_FOOT = """
+## Rows
+
+`results/*.json` are lists of rows: `dataset, seed, target, attack, variant, implementation, labels` (the budget),
+`labels_mean` (spent), `setup_labels, references, n_members, n_nonmembers, auc {value, low, high}, tpr_at_fpr {"0.01",
+"0.001"}` (null where there are too few non-members), `seconds` (of the attack on one core, without training),
+`train_accuracy, test_accuracy`. `pairs/*.json`: AUC of `a` minus AUC of `b` on the candidates of both. GTSRB was kept
+for the final table: no attack was run on it while anything was developed; its parts never share the frames of one
+sign. Its non-members hold several frames of each sign, which are not independent draws: intervals there are too
+narrow.
+"""

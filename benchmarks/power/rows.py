@@ -1,0 +1,122 @@
+"""Result rows, and where they and the scores behind them are kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.power.store import cache_folder
+from labelleaks import metrics, storage
+from labelleaks.metrics import Estimate
+
+__all__ = ["RESULTS", "Reading", "comparison", "kept_scores", "read_rows", "row", "save_rows", "save_scores"]
+
+RESULTS = Path(__file__).parent / "results"
+FPRS = (0.01, 0.001)
+LEAST_NONMEMBERS = {0.01: 100, 0.001: 2000}
+"""Below these a TPR is not judged."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """The scores of one attack as they stood at one budget."""
+
+    attack: str
+    variant: str
+    implementation: str
+    labels: int
+    labels_mean: float
+    scores: np.ndarray
+    """float64 (n,)"""
+    member: np.ndarray
+    """bool (n,), members first"""
+
+
+def row(place: dict[str, Any], reading: Reading, costs: dict[str, Any]) -> dict[str, Any]:
+    """Return a result row: ``place`` (dataset, seed), what was run, what it cost, and what it found with intervals."""
+    members, nonmembers = int(reading.member.sum()), int((~reading.member).sum())
+    rates = {
+        str(fpr): _plain(metrics.tpr_at_fpr(reading.scores, reading.member, fpr))
+        if nonmembers >= LEAST_NONMEMBERS[fpr]
+        else None
+        for fpr in FPRS
+    }
+    return {
+        **place,
+        "attack": reading.attack,
+        "variant": reading.variant,
+        "implementation": reading.implementation,
+        "labels": reading.labels,
+        "labels_mean": round(reading.labels_mean, 2),
+        **costs,
+        "n_members": members,
+        "n_nonmembers": nonmembers,
+        "auc": _plain(metrics.auc(reading.scores, reading.member)),
+        "tpr_at_fpr": rates,
+    }
+
+
+def comparison(a: Reading, b: Reading) -> dict[str, Any]:
+    """Compare two attacks on the candidates that both have: the first so many of each side."""
+    sides = [min(int(s(a.member)), int(s(b.member))) for s in (np.sum, lambda m: (~m).sum())]
+    first, second = (_first(reading, *sides) for reading in (a, b))
+    member = np.arange(sum(sides)) < sides[0]
+    found = metrics.compare_auc(first, second, member)
+    names = {
+        f"{side}_{key}": getattr(reading, key)
+        for side, reading in (("a", a), ("b", b))
+        for key in ("attack", "variant", "implementation", "labels")
+    }
+    return {
+        **names,
+        "n_members": sides[0],
+        "n_nonmembers": sides[1],
+        "difference": _plain(found.difference),
+        "p_value": float(f"{found.p_value:.3g}"),
+    }
+
+
+def _first(reading: Reading, members: int, others: int) -> np.ndarray:
+    return np.concatenate([reading.scores[reading.member][:members], reading.scores[~reading.member][:others]])
+
+
+def _plain(estimate: Estimate) -> dict[str, float] | None:
+    if estimate.value is None:
+        return None
+    return {key: round(float(value), 5) for key, value in asdict(estimate).items() if key in ("value", "low", "high")}
+
+
+def save_rows(name: str, rows: Sequence[dict[str, Any]], folder: Path = RESULTS) -> None:
+    """Write a list of rows, one a line, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(json.dumps(one, allow_nan=False) for one in rows)
+    storage.write_atomic(folder / f"{name}.json", f"[\n{lines}\n]\n", private=False)
+
+
+def read_rows(folder: Path = RESULTS) -> list[dict[str, Any]]:
+    """Return all rows of a folder, in the order of file names."""
+    return [one for file in sorted(folder.glob("*.json")) for one in json.loads(file.read_text())]
+
+
+def save_scores(name: str, readings: Sequence[Reading]) -> None:
+    """Keep the scores behind a file of rows, outside the repository."""
+    file = cache_folder() / "scores" / f"{name}.npz"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    keys = ("attack", "variant", "implementation", "labels", "labels_mean")
+    arrays = {f"scores.{i}": reading.scores for i, reading in enumerate(readings)}
+    arrays["member"] = readings[0].member
+    document = json.dumps([{key: getattr(reading, key) for key in keys} for reading in readings])
+    storage.write_atomic(file, storage.npz_bytes(arrays, document), private=False)
+
+
+def kept_scores(world: str) -> Iterator[Reading]:
+    """Yield the scores of a world that are kept."""
+    for file in sorted((cache_folder() / "scores").glob(f"{world.replace('/', '-')}_*.npz")):
+        arrays, document = storage.read_npz(file)
+        for i, named in enumerate(json.loads(document)):
+            yield Reading(**named, scores=arrays[f"scores.{i}"], member=arrays["member"])

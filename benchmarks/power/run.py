@@ -1,0 +1,166 @@
+"""Run what is missing, one (world, attack, budget) after the other; each writes its rows as soon as it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.power import attacks, ceilings, rivals
+from benchmarks.power.attacks import Plan
+from benchmarks.power.rows import RESULTS, Reading, comparison, kept_scores, row, save_rows, save_scores
+from benchmarks.power.worlds import World, open_world
+from labelleaks import references
+from labelleaks.errors import NeedsError
+from labelleaks.oracle import Gate
+from labelleaks.targets import wrap
+from labelleaks.types import Scores
+
+__all__ = ["PAIRS", "file_name", "measure", "pairs", "prepare", "run"]
+
+PAIRS = Path(__file__).parent / "pairs"
+"""Paired comparisons, made of the kept scores."""
+Say = Callable[[str], None]
+
+
+def file_name(world: str, plan: Plan) -> str:
+    return f"{world.replace('/', '-')}_{plan.key}"
+
+
+def missing(world: str, plans: Sequence[Plan], *, again: bool = False) -> list[Plan]:
+    """Return the plans whose rows are not there yet, and whose attack is."""
+    return [p for p in plans if p.ready() and (again or not (RESULTS / f"{file_name(world, p)}.json").is_file())]
+
+
+def prepare(world_name: str, *, say: Say = print) -> None:
+    """Train a world's target and its references, or find them in the cache."""
+    began = time.monotonic()
+    world = open_world(world_name, say=say)
+    with _target(world) as target:
+        gate = Gate(target, batch_rows=target.batch_rows)
+        knowledge = world.knowledge(gate.setup_oracle("prepare"))
+        found = references.references(knowledge, world.classes, seed=world.seed)
+    accuracies = f"accuracy {world.train_accuracy:.3f} / {world.test_accuracy:.3f}"
+    say(f"{world_name}: {accuracies}, {len(found.models)} references, {time.monotonic() - began:.0f} s")
+
+
+def run(world_name: str, plans: Sequence[Plan], *, say: Say = print) -> None:
+    """Run the plans in this world and write their rows; then compare everything that is kept."""
+    if not plans:
+        return
+    world = open_world(world_name, say=say)
+    for plan in plans:
+        began = time.monotonic()
+        try:
+            readings, costs = measure(world, plan)
+        except NeedsError as error:  # a budget too small for this attack in this world: no row
+            say(f"{world_name} {plan.key}: {error}")
+            continue
+        name = file_name(world_name, plan)
+        place = {"dataset": world.dataset, "seed": world.seed, "target": world.variant}
+        rows = [row(place, reading, costs | world_costs(world, plan)) for reading in readings]
+        save_scores(name, readings)
+        save_rows(name, rows)
+        told = "  ".join(f"{r['labels']}: {r['auc']['value']:.3f} {_rates(r)}" for r in rows)
+        say(f"{world_name} {plan.key}: {told}  ({time.monotonic() - began:.0f} s)")
+    pairs(world_name)
+
+
+def world_costs(world: World, plan: Plan) -> dict[str, Any]:
+    """Return what a row says of its world."""
+    return {
+        "references": plan.references,
+        "train_accuracy": round(world.train_accuracy, 4),
+        "test_accuracy": round(world.test_accuracy, 4),
+    }
+
+
+def measure(world: World, plan: Plan) -> tuple[list[Reading], dict[str, Any]]:
+    """Run one plan; return its scores at each budget, and set-up labels and seconds (without training)."""
+    candidates, member = world.candidates(plan.most)
+    with _target(world) as target:
+        gate = Gate(target, batch_rows=target.batch_rows)
+        knowledge = world.knowledge(gate.setup_oracle(plan.attack), plan.adversary)
+        if plan.references:  # trained before the clock starts: what it costs is measured elsewhere
+            references.references(knowledge, world.classes, seed=world.seed, count=plan.references)
+            knowledge = world.knowledge(gate.setup_oracle(plan.attack), plan.adversary)
+        before = gate.ledger.setup_rows
+        began = time.perf_counter()
+
+        def reading(scores: torch.Tensor, labels: int, mean: float, variant: str = "") -> Reading:
+            words = ", ".join(word for word in (variant, plan.variant, world.variant) if word)
+            value = scores.numpy().astype(np.float64)
+            return Reading(plan.attack, words, plan.implementation, labels, mean, value, member)
+
+        if plan.sees == "posteriors":
+            found = ceilings.ceiling(plan.attack, world, candidates, knowledge)
+            readings = [reading(value, 1, 1.0, variant) for variant, value in found.items()]
+        elif plan.implementation != "labelleaks":
+            best = rivals.measure(plan.implementation, world, candidates, plan.read)
+            readings = [reading(one, budget, float(budget)) for one, budget in zip(best, plan.read, strict=True)]
+        else:
+            attack = plan.make()
+            cost = attack.cost(candidates, knowledge, plan.budget)
+            if cost.least > plan.budget:
+                raise NeedsError(f"needs at least {cost.least} labels")
+            oracle = gate.oracle(plan.attack, len(candidates), plan.budget)
+            scores = attack.score(oracle, candidates, knowledge, seed=world.seed)
+            spent = scores.queries.to(torch.float64)
+            readings = [
+                reading(value, min(budget, cost.most), float(spent.clamp(max=budget).mean()))
+                for budget, value in _by_budget(scores, plan, cost.least)
+            ]
+        seconds = round(time.perf_counter() - began, 1)
+        return readings, {"setup_labels": gate.ledger.setup_rows - before, "seconds": seconds}
+
+
+def _target(world: World) -> Any:
+    width = world.split.members.x[0].numel()
+    return wrap(world.module, numpy=False, classes=world.classes, width=width)
+
+
+def _by_budget(scores: Scores, plan: Plan, least: int) -> list[tuple[int, torch.Tensor]]:
+    """The scores as they stood at each budget that is read; not where they were too few to start."""
+    path = scores.trajectory
+    if not plan.read or path is None:
+        return [(plan.budget, scores.value)]
+    found = []
+    for budget in plan.read:
+        reached = [i for i, checkpoint in enumerate(path.checkpoints) if checkpoint <= budget]
+        if budget >= least and reached:
+            found.append((budget, path.value[reached[-1]]))
+    return found
+
+
+def pairs(world: str) -> None:
+    """Compare every attack of the main table with the ceiling, and with guided at no more labels than its own."""
+    kept = [r for r in kept_scores(world) if len(world.split("/")) == 2]
+    found = [comparison(a, b) for a, b in _worth_comparing(kept)]
+    if found:
+        dataset, seed = world.split("/")
+        save_rows(world.replace("/", "-"), [{"dataset": dataset, "seed": int(seed), **one} for one in found], PAIRS)
+
+
+def _worth_comparing(kept: Sequence[Reading]) -> list[tuple[Reading, Reading]]:
+    plain = [r for r in kept if not _of_robustness(r)]
+    ceiling = [r for r in plain if r.attack == "lira_offline"]
+    ours = sorted((r for r in plain if r.attack == "guided" and not r.variant), key=lambda r: r.labels)
+    found = [(r, c) for r in plain for c in ceiling if r.implementation != "posteriors"]
+    for other in (r for r in plain if r.implementation != "posteriors" and r.attack != "guided"):
+        affordable = [g for g in ours if g.labels <= other.labels]
+        wanted = {5, 20, *(g.labels for g in affordable[-1:])}
+        found += [(g, other) for g in ours if g.labels in wanted]
+    return found
+
+
+def _of_robustness(reading: Reading) -> bool:
+    words = attacks.ROBUST_AGAINST + attacks.ROBUST_TARGETS
+    return reading.attack != "transfer" and any(word in words for word in reading.variant.split(", "))
+
+
+def _rates(found: dict[str, Any]) -> str:
+    return " / ".join("-" if rate is None else f"{rate['value']:.3f}" for rate in found["tpr_at_fpr"].values())
