@@ -23,7 +23,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     3: ("search", "training", "shadowmodel"),
     4: ("shadows", "references"),
     5: ("attacks", "calibration", "planted", "conformance"),
-    6: ("evaluate",),
+    6: ("evaluate", "ladder"),
     7: ("flags", "record", "runlog", "decisions", "data", "defenses", "request"),
     8: ("report", "case", "entry", "audit"),
     9: ("experiments",),
