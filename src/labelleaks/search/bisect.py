@@ -21,8 +21,9 @@ def widest(
 ) -> tuple[Tensor, Tensor]:
     """Look for the largest value in [0, ``most``] for which something holds, by galloping from a guess, then bisection.
 
-    It is known to hold at 0 (or at ``least``), and not to hold at ``most``. From the guess the value doubles while it holds and halves
-    until it does; then the bracket is bisected. Every label either raises the lower end or lowers the upper one.
+    It is known to hold at 0 (or at ``least``), and not to hold at ``most``. From the guess the value doubles while it
+    holds and halves until it does; then the bracket is bisected. Every label either raises the lower end or lowers the
+    upper one.
 
     Args:
         holds: given values (k,) and positions (k,) among the candidates, returns bool (k,). Costs one label each.

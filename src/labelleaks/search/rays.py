@@ -198,7 +198,6 @@ def _levels(d: int) -> Iterator[list[int]]:
     count = 1
     while True:
         count = min(2 * count, d)
-        edges = [d * k // count for k in range(count + 1)]
-        yield [b - a for a, b in zip(edges, edges[1:], strict=False)]
+        yield [d * (k + 1) // count - d * k // count for k in range(count)]
         if count == d:
             return

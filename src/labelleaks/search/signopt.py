@@ -1,8 +1,8 @@
 """Sign-OPT in L2: descent on the direction in which the boundary is nearest, by comparisons that cost one label.
 
 Source: Cheng et al., "Sign-OPT: A Query-Efficient Hard-label Adversarial Attack", ICLR 2020 (arXiv 1909.10773). With
-g(e) the distance from the candidate x to the boundary along e, one label at x + g(e) e' tells whether g(e') < g(e). What
-differs here:
+g(e) the distance from the candidate x to the boundary along e, one label at x + g(e) e' tells whether g(e') < g(e).
+What differs here:
 
 * the sign of g's derivative is voted by the orthogonal probes of :mod:`labelleaks.search.normal` instead of 200 random
   ones, and their length follows the angle that is left;

@@ -1,7 +1,7 @@
 """SurFree in L2: try one direction after another on a circle through the candidate; no normal is ever estimated.
 
-Source: Maho, Furon, Le Merrer, "SurFree: a fast surrogate-free black-box attack", CVPR 2021 (arXiv 2011.12807). With b the
-nearest point found, e the direction from the candidate x to it and p a direction orthogonal to e, the points
+Source: Maho, Furon, Le Merrer, "SurFree: a fast surrogate-free black-box attack", CVPR 2021 (arXiv 2011.12807). With b
+the nearest point found, e the direction from the candidate x to it and p a direction orthogonal to e, the points
 x + |b - x| cos(a) (cos(a) e ± sin(a) p) are nearer than b, and on a flat boundary one sign of p and a range of a get
 another label unless p lies in the boundary. What differs here:
 

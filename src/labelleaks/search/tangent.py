@@ -1,14 +1,14 @@
 """The Tangent Attack in L2: step to the point where a ray from the candidate touches a ball behind the boundary.
 
 Source: Ma, Guo, Chen, Yong, Wang, "Finding Optimal Tangent Points for Reducing Distortions of Hard-label Attacks",
-NeurIPS 2021 (arXiv 2111.07492): HopSkipJump's votes for the normal u at the boundary point b, then a ball of radius R that
-touches the boundary at b from behind, centred at b + R u; of all rays from the candidate x that meet the ball in
+NeurIPS 2021 (arXiv 2111.07492): HopSkipJump's votes for the normal u at the boundary point b, then a ball of radius R
+that touches the boundary at b from behind, centred at b + R u; of all rays from the candidate x that meet the ball in
 the plane of x, b and u, the one that touches it meets a flat boundary nearest. R is halved until the point has another
 label, and the boundary is bisected along the ray. What differs here:
 
 * votes, probe lengths and projections are those of :mod:`labelleaks.search.hopskipjump`;
-* R is not |b - x| / sqrt(t), but |b - x| sin(a), with a the angle that the votes are expected to have found: the ray of this
-  ball meets a flat boundary exactly at the nearest point, where a larger ball's ray would pass it;
+* R is not |b - x| / sqrt(t), but |b - x| sin(a), with a the angle that the votes are expected to have found: the ray
+  of this ball meets a flat boundary exactly at the nearest point, where a larger ball's ray would pass it;
 * the ray is asked at distance |b - x|, not at the tangent point, which is farther away than b: so one label shows
   that the ray is better;
 * how much nearer the boundary is along the ray tells the plane's true angle, which the next step expects.
