@@ -13,7 +13,7 @@ from torch import Tensor
 from labelleaks import attacks
 from labelleaks.conformance import ROWS, NotConformant, check, check_attack
 from labelleaks.oracle import LabelOracle
-from labelleaks.planted import CASES, Ball, HalfSpace, Memory, case, row_sums
+from labelleaks.planted import CASES, Ball, HalfSpace, Memory, case, remembered, row_sums
 from labelleaks.training import Recipe
 from labelleaks.types import Attack, Candidates, Cost, Knowledge, Scores, Status, Trajectory
 
@@ -182,6 +182,31 @@ def test_cases_hold_what_they_promise(name: str) -> None:
     if isinstance(made.decide, HalfSpace):
         distance = made.decide.distance(candidates.x)
         assert distance[member].min() > distance[~member].max()
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "memory"])
+def test_what_is_remembered_is_all_that_tells_members_apart(name: str) -> None:
+    """The rule's own distances are alike on both sides; a member's label holds around it, against the rule too."""
+    made = remembered(name)
+    candidates, member = made.candidates, made.member
+    candidates.domain.check(candidates.x, "candidates")
+    candidates.domain.check(made.shadow, "shadow")
+    wrong = made.decide(candidates.x) != candidates.y
+    assert (int(wrong[member].sum()), int(wrong[~member].sum())) == (2, 4)
+    rule = made.decide.rule
+    assert int((rule(candidates.x) != candidates.y)[member & ~wrong].sum()) == 4
+    distance = rule.distance(candidates.x)
+    ahead = (distance[member][:, None] - distance[~member][None, :]).sign().to(torch.float64)
+    assert abs(float(ahead.mean())) < 0.2
+    assert torch.equal(made.decide(made.shadow), rule(made.shadow))
+
+
+def test_an_attack_that_does_not_ask_for_the_candidate_says_so() -> None:
+    made = case("vector")
+    check("misclassified lowest", _Faulty("status forgotten"), made, asks_candidate=False)
+    check("all misclassified", _Faulty("status forgotten"), made, asks_candidate=False)
+    with pytest.raises(NotConformant, match="does not ask for the candidate"):
+        check("misclassified lowest", _Faulty(), made, asks_candidate=False)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -16,7 +16,7 @@ from labelleaks.domain import Binary, Box, Continuous, Domain, Integer, Mixed, O
 from labelleaks.errors import InputError
 from labelleaks.types import Candidates
 
-__all__ = ["CASES", "Ball", "Case", "Counted", "HalfSpace", "Memory", "case"]
+__all__ = ["CASES", "Ball", "Case", "Counted", "HalfSpace", "Memory", "Remembering", "case", "remembered"]
 
 Decide = Callable[[Tensor], Tensor]
 
@@ -103,6 +103,23 @@ class Memory:
             label = torch.where(away < nearest, self.y[i], label)
             nearest = torch.minimum(away, nearest)
         return label
+
+
+@dataclass(frozen=True, eq=False)
+class Remembering:
+    """A target that learned a rule and remembers some records besides.
+
+    Args:
+        memory: the records; its ``default`` is negative.
+        rule: answers where no record reaches.
+    """
+
+    memory: Memory
+    rule: Decide
+
+    def __call__(self, x: Tensor) -> Tensor:
+        label = self.memory(x)
+        return torch.where(label < 0, self.rule(x), label)
 
 
 class Counted:
@@ -200,6 +217,40 @@ def case(name: str, *, members: int = 16, nonmembers: int = 16, seed: int = 0) -
     wrong = torch.where(member, torch.arange(n) % 8 == 3, torch.arange(n) % 4 == 1)
     y = torch.where(wrong, (y + 1) % classes, y)
     return Case(name, decide, Candidates(x, y, domain, classes), member, shadow[:128].clone())
+
+
+def remembered(name: str, *, members: int = 16, nonmembers: int = 16, seed: int = 0) -> Case:
+    """Make a case, ``name`` as for :func:`case` but not ``"memory"``, whose leak is memory and nothing else.
+
+    All candidates are random inputs near the plane of a half-space, which models that never saw them can learn. Within
+    half the typical distance of two candidates around a member, but not as far as a non-member, the target gives the
+    member's label; a quarter of those labels are wrong by the plane. One member in eight is not remembered and has a
+    wrong label, as one non-member in four has. So an attack that compares the target with reference models finds
+    members here, and not by distance alone.
+    """
+    domain, shape = _DOMAINS[name]
+    generator = torch.Generator().manual_seed(seed)
+    n = members + nonmembers
+    pool = domain.from_uniform(torch.rand(max(256, 8 * n), *shape, generator=generator))
+    rule = _half_space(pool, domain, shape)
+    order = rule.distance(pool).argsort()
+    taken = torch.zeros(n, dtype=torch.bool)
+    taken[torch.linspace(0, n - 1, members).round().to(torch.int64)] = True  # members and others by turns
+    x = pool[torch.cat([order[:n][taken], order[:n][~taken]])]
+    member = torch.arange(n) < members
+    place = torch.arange(n)
+    forgotten = place % 8 == 3
+    wrong = torch.where(member, forgotten | (place % 4 == 2), place % 4 == 1)
+    y = torch.where(wrong, 1 - rule(x), rule(x))
+    kept = (member & ~forgotten).nonzero().reshape(-1)
+    flat = x.reshape(n, -1).to(torch.float64)
+    typical = torch.pdist(flat).median()
+    free = torch.cdist(flat[kept], flat[~member]).amin(1)  # no other candidate is reached
+    memory = Memory(x[kept], y[kept], torch.minimum(0.5 * typical, 0.9 * free), default=-1)
+    others = pool[order[n:]][torch.randperm(len(pool) - n, generator=generator)]
+    shadow = others[memory(others) < 0][:128]  # the rest would give the members away
+    target = Remembering(memory, rule)
+    return Case(f"remembered {name}", target, Candidates(x, y, domain, 2), member, shadow)
 
 
 def _half_space(pool: Tensor, domain: Domain, shape: tuple[int, ...]) -> HalfSpace:
