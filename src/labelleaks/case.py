@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from labelleaks import attacks as registry
-from labelleaks import calibration, models, shadows
+from labelleaks import calibration, ladder, models, shadows
 from labelleaks.calibration import Setting, Threshold, ThresholdRule
 from labelleaks.domain import Box, Domain
 from labelleaks.errors import InputError, NeedsError, nearest
@@ -43,6 +43,8 @@ class Planned:
     cost: Cost
     rules: tuple[tuple[ThresholdRule, int], ...]
     """Threshold rules and their set-up rows."""
+    budgets: tuple[int, ...] = ()
+    """Of a ladder: the budgets at which it is run, one after the other; (): once, at the run's budget."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class ForecastLine:
     """For all candidates."""
     setup_rows: int
     """Relabelling and thresholds."""
+    budgets: tuple[int, ...] = ()
+    """Of a ladder: the budgets at which it is run; ``labels`` are all of them together."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,9 @@ class Forecast:
     """Rows that were spent on probing (0: nothing was sent)."""
     seconds: tuple[float, float] | None = None
     """(at least, at most) inside the target for all rows, from the probe's speed; None where nothing was sent."""
+
+    notes: tuple[str, ...] = ()
+    """Sentences for the reader: a lowered budget, what a ladder leaves out."""
 
     @property
     def rows(self) -> int:
@@ -99,9 +106,15 @@ class Case:
 
     def score(self, planned: Planned) -> Scores:
         """Run one attack on all candidates."""
-        oracle = self.gate.oracle(planned.name, len(self.candidates), self.budget)
         knowledge = replace(self.knowledge, setup=self.gate.setup_oracle(planned.name))
-        return planned.attack.score(oracle, self.candidates, knowledge, seed=self.request.seed)
+
+        def run(budget: int) -> Scores:
+            oracle = self.gate.oracle(planned.name, len(self.candidates), budget)
+            return planned.attack.score(oracle, self.candidates, knowledge, seed=self.request.seed)
+
+        if not planned.budgets:
+            return run(self.budget)
+        return ladder.joined([run(budget) for budget in planned.budgets], planned.budgets)
 
     def thresholds(self, planned: Planned) -> tuple[Threshold, ...]:
         """Fit the attack's threshold rules; the candidates' scores have no part in it."""
@@ -121,10 +134,14 @@ class Case:
         """Say what the run will cost at most."""
         n = len(self.candidates)
         lines = [
-            ForecastLine(p.name, p.cost.most, n * p.cost.most, p.cost.setup + sum(rows for _, rows in p.rules))
+            ForecastLine(
+                p.name, p.cost.most, n * p.cost.most, p.cost.setup + sum(rows for _, rows in p.rules), p.budgets
+            )
             for p in self.planned
         ]
-        found = Forecast(tuple(lines), self.budget, probe_rows=0 if probed is None else probed.rows)
+        found = Forecast(
+            tuple(lines), self.budget, probe_rows=0 if probed is None else probed.rows, notes=self.notes
+        )
         if probed is None:
             return found
         return replace(found, seconds=probed.seconds(found.rows, self.target.batch_rows))
@@ -132,6 +149,7 @@ class Case:
     def spec(self) -> dict[str, Any]:
         """Return what was asked for, as JSON types: equal for equal runs."""
         request = self.request
+        rungs = {p.name: list(p.budgets) for p in self.planned if p.budgets}
         return {
             "attacks": [{"name": p.name, "attack": p.attack.name, **describe(p.attack)} for p in self.planned],
             "thresholds": {p.name: [rule.describe() for rule, _ in p.rules] for p in self.planned},
@@ -144,6 +162,7 @@ class Case:
             "starts": 0 if self.knowledge.starts is None else len(self.knowledge.starts),
             "groups": dict(zip(request.groups, self.rows.sizes, strict=True)),
             "candidates": self.digest,
+            **({"ladder": rungs} if rungs else {}),
         }
 
     @cached_property
@@ -206,16 +225,6 @@ def _plan(
     if shadow is not None:
         shadow, dropped = shadows.drop_near_duplicates(shadow, candidates)
     _check_family(request.family, candidates, rows.classes.open)
-    if isinstance(request.attacks, str):
-        raise InputError(f"attacks={request.attacks!r}: a list is needed, attacks=[{request.attacks!r}]")
-    wanted = request.attacks if request.attacks is not None else default_attacks(candidates, shadow is not None)
-    chosen = _named([registry.resolve(attack) for attack in wanted])
-    rules = {name: _rules_for(request.thresholds, attack) for name, attack in chosen.items()}
-    _check_thresholds_used(request.thresholds, rules)
-
-    holdout = None
-    if shadow is not None and any("holdout" in rule.needs for found in rules.values() for rule in found):
-        shadow, holdout = shadows.split_shadow(shadow, HOLDOUT_SHARE, request.seed)
     knowledge = Knowledge(
         setup=gate.setup_oracle("setup"),
         shadow=shadow,
@@ -223,6 +232,15 @@ def _plan(
         family=request.family,
         references=request.references,
     )
+    chosen, left_out = _chosen(request, candidates, knowledge, default_attacks)
+    climbing = ladder.asked(request.attacks)
+    rules = {name: _rules_for(request.thresholds, attack) for name, attack in chosen.items()}
+    _check_thresholds_used(request.thresholds, rules)
+
+    holdout = None
+    if shadow is not None and any("holdout" in rule.needs for found in rules.values() for rule in found):
+        shadow, holdout = shadows.split_shadow(shadow, HOLDOUT_SHARE, request.seed)
+        knowledge = replace(knowledge, shadow=shadow)
     _check_needs(chosen, knowledge)
     relabelled = replace(knowledge, shadow=None if shadow is None else shadow.as_labelled())
 
@@ -230,11 +248,15 @@ def _plan(
         found = []
         have = knowledge
         for name, attack in chosen.items():
-            cost = attack.cost(candidates, have, budget)
+            cost, budgets = attack.cost(candidates, have, budget), ()
+            if climbing and cost.least > budget:  # total budget lowered this one
+                continue
+            if climbing:
+                cost, budgets = ladder.cost_of(attack, candidates, have, budget)
             if cost.setup > attack.cost(candidates, relabelled, budget).setup:
                 have = relabelled  # who asks first pays for the labels of the shadow rows
             costs = tuple((rule, rule.cost(attack, candidates, have, budget, holdout)) for rule in rules[name])
-            found.append(Planned(name, attack, cost, costs))
+            found.append(Planned(name, attack, cost, costs, budgets))
         return tuple(found)
 
     budget, notes = _affordable(request, plan, len(candidates))
@@ -244,6 +266,8 @@ def _plan(
             raise NeedsError(
                 f"{p.name} needs at least {p.cost.least} labels per candidate, budget={budget} is below it"
             )
+    dropped_later = [name for name in chosen if name not in {p.name for p in planned}]
+    left_out += tuple(f"ladder: {name} is left out, {budget} labels do not pay for a step" for name in dropped_later)
     return Case(
         target=target,
         gate=gate,
@@ -256,8 +280,28 @@ def _plan(
         request=request,
         shadow_given=0 if rows.shadow is None else len(rows.shadow),
         shadow_dropped=dropped,
-        notes=notes,
+        notes=(*notes, *left_out),
     )
+
+
+def _chosen(
+    request: Request,
+    candidates: Candidates,
+    knowledge: Knowledge,
+    default_attacks: Callable[[Candidates, bool], list[str]],
+) -> tuple[dict[str, Attack], tuple[str, ...]]:
+    """Return the attacks of the run by name, and what a ladder leaves out."""
+    wanted = request.attacks
+    if wanted is None:
+        wanted = default_attacks(candidates, knowledge.shadow is not None)
+    if not ladder.asked(wanted):
+        if isinstance(wanted, str):
+            raise InputError(f"attacks={wanted!r}: a list is needed, attacks=[{wanted!r}]")
+        return _named([registry.resolve(attack) for attack in wanted]), ()
+    climbed = ladder.climb(candidates, knowledge, request.budget)
+    given = [] if isinstance(wanted, str) else [registry.resolve(a) for a in wanted if a != ladder.LADDER]
+    others = [attack for attack in given if attack not in climbed.attacks]
+    return _named([*climbed.attacks, *others]), climbed.left_out
 
 
 def _check_family(family: Any, candidates: Candidates, open_classes: bool) -> None:

@@ -47,7 +47,7 @@ Members = Annotated[
 Nonmembers = Annotated[str | None, typer.Option(help="Rows it was not trained on.")]
 CandidatesFlag = Annotated[str | None, typer.Option("--candidates", help="Rows whose membership is in question.")]
 Shadow = Annotated[str | None, typer.Option(help="Further rows of the same kind, for shadow models and thresholds.")]
-Attacks = Annotated[str | None, typer.Option(help="Names, comma separated; default: all that the data allow.")]
+Attacks = Annotated[str | None, typer.Option(help="Names, comma separated, or ladder; default: all that fit.")]
 Budget = Annotated[int | None, typer.Option(help="Labels per candidate and attack.")]
 BudgetTotal = Annotated[int | None, typer.Option(help="Rows of the whole run, set-up included.")]
 Seed = Annotated[int | None, typer.Option(help="Equal seeds give equal results.")]
@@ -155,6 +155,7 @@ def audit(
     from labelleaks import attacks as attacks_by_name
     from labelleaks import failif, frontdoor
     from labelleaks.entry import audit as run_audit
+    from labelleaks.ladder import LADDER
 
     conditions = [failif.parse(text) for text in fail_if or []]
     _set_threads(threads)
@@ -163,6 +164,8 @@ def audit(
         attacks=attacks, budget=budget, budget_total=budget_total, seed=seed, out=out,
     )  # fmt: skip
     kinds = attacks_by_name.names() if loaded.attacks is None else [getattr(a, "name", a) for a in loaded.attacks]
+    if LADDER in kinds:
+        kinds = [*attacks_by_name.names(), *kinds]
     failif.check_attacks(conditions, [str(kind) for kind in kinds])
     arguments = frontdoor.audit_arguments(loaded, trust_pickle=trust_pickle)
     record = run_audit(

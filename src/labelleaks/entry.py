@@ -22,6 +22,7 @@ from labelleaks.case import Case, Forecast, Planned, open_case
 from labelleaks.decisions import Decisions
 from labelleaks.domain import Domain
 from labelleaks.errors import InputError, NeedsError
+from labelleaks.ladder import LADDER
 from labelleaks.record import AttackResult, AuditRecord, LedgerSummary, RunLog
 from labelleaks.request import Request, describe
 from labelleaks.targets.probe import ProbeResult
@@ -67,7 +68,9 @@ def audit(
             scores, which are reduced to the label), or :class:`labelleaks.Recorded` answers.
         members, nonmembers: (x, y) with x (n, *shape) arrays, tensors or a DataFrame, in the domain's units, and y (n,)
             true labels; or a torch Dataset or DataLoader of such pairs. Left untouched.
-        attacks: names or configured attacks; default: every attack that these inputs allow.
+        attacks: names or configured attacks; default: every attack that these inputs allow. ``"ladder"``: all that
+            these inputs and the budget allow, with a curve of power against labels for each; those that plan for their
+            budget are run once for each of 1, 2, 5, 10, … labels (:mod:`labelleaks.ladder`).
         shadow: (x,) or (x, y): further rows from the distribution of the training data, neither members nor candidates.
         starts: (x,) inputs to start a boundary search from; default: shadow rows, else random ones.
         domain: which inputs exist; default ``Box(0, 1)``.
@@ -153,6 +156,8 @@ def infer(
     Raises:
         InputError: what was given cannot be used, or no threshold can be had for this attack with this knowledge.
     """
+    if attack == LADDER:
+        raise InputError("attack='ladder': infer runs one attack; audit shows which serves, give that one's name")
     rule, fixed = _threshold_for(attack, threshold, shadow is not None)
     request = Request(
         target=target, groups={"candidates": (x, y)}, attacks=[attack], thresholds=[] if rule is None else [rule],

@@ -15,6 +15,7 @@ from labelleaks.decisions import Decisions
 from labelleaks.domain import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
 from labelleaks.errors import InputError, LabelLeaksError, SpecError, nearest
 from labelleaks.files import ImageFormat, Rows, import_object, load_target, read_rows
+from labelleaks.ladder import LADDER
 from labelleaks.spec import AuditSpec, DataSpec, DomainSpec, InferSpec, NamedSpec, PartSpec, RowsSpec, TargetSpec
 from labelleaks.training import Recipe
 
@@ -40,7 +41,9 @@ def audit_arguments(spec: AuditSpec, *, trust_pickle: bool = False) -> dict[str,
         **_shared(spec, trust_pickle),
         "members": (members.x, members.y),
         "nonmembers": (nonmembers.x, nonmembers.y),
-        "attacks": None if spec.attacks is None else [_attack(item) for item in spec.attacks],
+        "attacks": None
+        if spec.attacks is None
+        else [item if item == LADDER else _attack(item) for item in spec.attacks],
         "thresholds": None if spec.thresholds is None else [_threshold(item) for item in spec.thresholds],
         "ids": ids,
     }

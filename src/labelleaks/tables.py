@@ -119,9 +119,13 @@ def print_forecast(forecast: Forecast, console: Console | None = None) -> None:
     for heading in ("labels per candidate", "rows", "set-up rows"):
         table.add_column(heading, justify="right")
     for line in forecast.lines:
-        table.add_row(escape(line.name), f"{line.labels:,}", f"{line.rows:,}", f"{line.setup_rows:,}")
+        rungs = f" (runs at {', '.join(f'{b:,}' for b in line.budgets)} labels)" if line.budgets else ""
+        table.add_row(escape(line.name + rungs), f"{line.labels:,}", f"{line.rows:,}", f"{line.setup_rows:,}")
     console.print(table)
-    console.print(f"\nat most {forecast.rows:,} rows in all, at {forecast.budget:,} labels per candidate and attack")
+    each = "run" if any(line.budgets for line in forecast.lines) else "attack"
+    console.print(f"\nat most {forecast.rows:,} rows in all, at {forecast.budget:,} labels per candidate and {each}")
+    for note in forecast.notes:
+        console.print(f"note: {escape(note)}")
     if forecast.seconds is not None:
         least, most = map(_duration, forecast.seconds)
         console.print(f"{least} to {most} inside the target (measured on {forecast.probe_rows} billed rows)")
