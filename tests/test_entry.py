@@ -20,7 +20,7 @@ PUBLIC = {
     "Decisions", "Domain", "FixedFPR", "Forecast", "HoldOut", "InputError", "Integer", "Knowledge", "LabelLeaksError",
     "LabelOracle", "Ledger", "MissingExtra", "Mixed", "NeedsError", "OneHot", "RandomInputs", "Recipe", "Recorded",
     "Scores", "ShadowCalibrated", "ShadowRows", "SpecError", "Status", "TargetError", "Threshold", "Trajectory",
-    "attacks", "audit", "errors", "forecast", "infer", "load", "metrics", "write_report",
+    "attacks", "audit", "errors", "forecast", "infer", "load", "metrics", "targets", "write_report",
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labelleaks import attacks, errors, metrics
+    from labelleaks import attacks, errors, metrics, targets
     from labelleaks.calibration import FixedFPR, HoldOut, RandomInputs, ShadowCalibrated, Threshold
     from labelleaks.case import Forecast
     from labelleaks.decisions import Decisions
@@ -60,7 +60,7 @@ _HOMES = {
     "types": ("Attack", "Candidates", "Cost", "Knowledge", "Scores", "ShadowRows", "Status", "Trajectory"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = ("attacks", "errors", "metrics")
+_MODULES = ("attacks", "errors", "metrics", "targets")
 
 __all__ = [
     "Attack",
@@ -105,6 +105,7 @@ __all__ = [
     "infer",
     "load",
     "metrics",
+    "targets",
     "write_report",
 ]
 

@@ -20,11 +20,12 @@ from labelleaks import calibration, ladder, models, shadows
 from labelleaks.calibration import Setting, Threshold, ThresholdRule
 from labelleaks.domain import Box, Domain
 from labelleaks.errors import InputError, NeedsError, nearest
-from labelleaks.journal import Journal
+from labelleaks.journal import Journal, default_path
 from labelleaks.oracle import Gate
 from labelleaks.request import Request, Rows, check_numbers, describe, gather, name_of
-from labelleaks.targets import Target, wrap
+from labelleaks.targets import Target, sendable, wrap
 from labelleaks.targets.probe import PROBE_ROWS, ProbeResult, probe
+from labelleaks.traffic import Remote
 from labelleaks.types import Attack, Candidates, Cost, Knowledge, Scores, ShadowRows
 
 __all__ = ["Case", "Forecast", "ForecastLine", "Planned", "open_case"]
@@ -73,6 +74,8 @@ class Forecast:
     """Rows that were spent on probing (0: nothing was sent)."""
     seconds: tuple[float, float] | None = None
     """(at least, at most) inside the target for all rows, from the probe's speed; None where nothing was sent."""
+    cost: tuple[float, float] | None = None
+    """(at least, at most) price of all rows without retries, in the user's currency; None for a local target."""
 
     notes: tuple[str, ...] = ()
     """Sentences for the reader: a lowered budget, what a ladder leaves out."""
@@ -142,9 +145,15 @@ class Case:
         found = Forecast(
             tuple(lines), self.budget, probe_rows=0 if probed is None else probed.rows, notes=self.notes
         )
+        remote = self.target if isinstance(self.target, Remote) else None
+        if remote is not None:
+            found = replace(found, cost=remote.price(found.rows))
         if probed is None:
             return found
-        return replace(found, seconds=probed.seconds(found.rows, self.target.batch_rows))
+        if remote is None:
+            return replace(found, seconds=probed.seconds(found.rows, self.target.batch_rows))
+        alone = probed.call_seconds
+        return found if alone is None else replace(found, seconds=remote.seconds(found.rows, alone))
 
     def spec(self) -> dict[str, Any]:
         """Return what was asked for, as JSON types: equal for equal runs."""
@@ -184,6 +193,7 @@ def open_case(
     domain = request.domain if request.domain is not None else Box(0, 1)
     if not isinstance(domain, Domain):
         raise InputError(f"domain={domain!r} is not a domain: give Box(0, 1), Binary() or Mixed(...)")
+    domain = sendable(request.target, domain)
     rows = gather(request, domain)
     candidates = Candidates(rows.x, rows.y, domain, len(rows.classes), rows.ids)
     with (
@@ -206,6 +216,8 @@ def open_case(
 
 @contextmanager
 def _journal(path: str | Path | None, target: Target) -> Iterator[Journal | None]:
+    if path is None and isinstance(target, Remote):  # what was paid for is kept, whatever happens
+        path = default_path(target.fingerprint)
     if path is None:
         yield None
         return

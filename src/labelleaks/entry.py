@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -25,6 +25,7 @@ from labelleaks.errors import InputError, NeedsError
 from labelleaks.ladder import LADDER
 from labelleaks.record import AttackResult, AuditRecord, LedgerSummary, RunLog
 from labelleaks.request import Request, describe
+from labelleaks.targets import Http
 from labelleaks.targets.probe import ProbeResult
 from labelleaks.types import Attack, Candidates, Scores
 
@@ -65,7 +66,8 @@ def audit(
 
     Args:
         target: a torch ``nn.Module``, a scikit-learn estimator or pipeline, any callable that answers labels (or
-            scores, which are reduced to the label), or :class:`labelleaks.Recorded` answers.
+            scores, which are reduced to the label), a service (:class:`labelleaks.targets.Http`), or
+            :class:`labelleaks.Recorded` answers.
         members, nonmembers: (x, y) with x (n, *shape) arrays, tensors or a DataFrame, in the domain's units, and y (n,)
             true labels; or a torch Dataset or DataLoader of such pairs. Left untouched.
         attacks: names or configured attacks; default: every attack that these inputs allow. ``"ladder"``: all that
@@ -87,7 +89,8 @@ def audit(
         device: where the target's inputs live; default: where its parameters are.
         batch_rows: rows per call of the target.
         ids: (n,) names of the candidates, members first; default: member-0, …, non-member-0, …
-        journal: a file of recorded answers: nothing in it is asked again, and new answers are added.
+        journal: a file of recorded answers: nothing in it is asked again, and new answers are added. A service always
+            has one: this, else ``answers.journal`` in ``out``, else a file for each service in the user's cache.
         allow_noisy: go on where the target gives one input different labels.
         keep_inputs: False leaves the candidates and their perturbed copies out of the record.
         out: folder to write to: record.json, arrays.npz, candidates.csv, run.json, report.html. After every attack, so
@@ -110,6 +113,8 @@ def audit(
     )  # fmt: skip
     if out is not None:
         record.check_folder(out, overwrite=overwrite)
+        if journal is None and isinstance(target, Http):
+            request = replace(request, journal=Path(out) / "answers.journal")
     with (
         progress.meter(show_progress) as (note, expect),
         open_case(request, default_attacks=_all_that_fit, progress=note) as case,
@@ -380,6 +385,7 @@ class _Run:
             calls=ledger.calls,
             cached=ledger.cached,
             retries=ledger.retries,
+            cost=round(ledger.cost, 9),
             host=platform.node(),
             platform=platform.platform(),
             attack_seconds=dict(self.seconds),

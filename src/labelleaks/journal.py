@@ -8,6 +8,7 @@ has code for that. At most the batch that was on its way when the process died i
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -21,11 +22,21 @@ from torch import Tensor
 from labelleaks.content import digests
 from labelleaks.errors import InputError
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "default_path"]
 
 _SCHEMA = 1
 _MARK = 0x6C6C6A31  # "llj1": SQLite's application id, tells this file from any other database
 _AT_ONCE = 500  # bound parameters in one statement; SQLite allows 999 everywhere
+
+
+def default_path(fingerprint: str) -> Path:
+    """Return where the journal of a remote target lies that was given none: one file for each fingerprint.
+
+    In ``labelleaks/journals`` below ``XDG_CACHE_HOME``, or ``~/.cache``.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    name = hashlib.blake2b(fingerprint.encode(), digest_size=16).hexdigest()
+    return Path(cache) / "labelleaks" / "journals" / f"{name}.journal"
 
 
 class Journal:

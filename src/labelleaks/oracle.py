@@ -217,7 +217,12 @@ class Gate:
             else:
                 self.ledger.bill(owner[event.rows], phase, accounts)
 
-        target.deliver(x, note)
+        try:
+            target.deliver(x, note)
+        except TargetError as error:
+            if self._journal is not None:
+                error.add_note("every answer so far is in the journal: run it again to go on where it stopped")
+            raise
         if bool((labels < 0).any()):
             raise TargetError(f"the target left {int((labels < 0).sum())} of {len(x)} rows without a label ({phase})")
         return labels

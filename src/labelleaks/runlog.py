@@ -76,6 +76,9 @@ class RunLog:
     cached: int = 0
     """Rows answered from the journal."""
     retries: int = 0
+    """Rows sent again after a failure."""
+    cost: float = 0.0
+    """Price of all requests, in the user's currency."""
     host: str = ""
     platform: str = ""
     attack_seconds: Mapping[str, float] = field(default_factory=dict)

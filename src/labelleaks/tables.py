@@ -129,6 +129,8 @@ def print_forecast(forecast: Forecast, console: Console | None = None) -> None:
     if forecast.seconds is not None:
         least, most = map(_duration, forecast.seconds)
         console.print(f"{least} to {most} inside the target (measured on {forecast.probe_rows} billed rows)")
+    if forecast.cost is not None and forecast.cost[1]:
+        console.print(f"costs {forecast.cost[0]:,.2f} to {forecast.cost[1]:,.2f} without retries")
 
 
 def _duration(seconds: float) -> str:

@@ -47,8 +47,8 @@ class Remote(Protocol):
     def deliver(self, x: Tensor, note: Note) -> None:
         """Ask for the label of each row and note every request and every answer, in the caller's thread.
 
-        Each row is noted as sent (``again=False``) once, before its answer; after an error or an interrupt, what was sent
-        and what was answered by then has been noted.
+        Each row is noted as sent (``again=False``) once, before its answer; after an error or an interrupt, what was
+        sent and what was answered by then has been noted.
 
         Args:
             x: (m, *shape) float32 in the domain's units, m >= 1.

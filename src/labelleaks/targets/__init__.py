@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from labelleaks.domain import Domain
 from labelleaks.errors import InputError
 from labelleaks.labels import Classes, is_estimator, is_target, resolve_classes
 from labelleaks.targets.base import Preprocess, Target, default_batch_rows
 from labelleaks.targets.estimator import EstimatorTarget
 from labelleaks.targets.function import FunctionTarget
+from labelleaks.targets.http import Http, HttpTarget
 from labelleaks.targets.module import ModuleTarget
 from labelleaks.targets.probe import ProbeResult, probe
 from labelleaks.targets.recorded import Recorded, RecordedTarget
 
 __all__ = [
+    "Http",
     "Preprocess",
     "ProbeResult",
     "Recorded",
@@ -30,6 +34,7 @@ __all__ = [
     "default_batch_rows",
     "probe",
     "resolve_classes",
+    "sendable",
     "usable_device",
     "wrap",
 ]
@@ -48,13 +53,15 @@ def wrap(
     """Make a target of what the user brought. Sends nothing.
 
     Args:
-        target: ``nn.Module``; fitted classifier or pipeline; function; :class:`Recorded`; or a Target, returned as is.
+        target: ``nn.Module``; fitted classifier or pipeline; function; :class:`Http`; :class:`Recorded`; or a Target,
+            returned as is.
         numpy: whether a function gets NumPy arrays (the candidates came as NumPy) or torch tensors.
         classes: what :func:`labelleaks.labels.resolve_classes` found, or the user's ``classes=``; None: its own.
         preprocess: applied to each batch just before the target, in the kind of array that the target gets (images of
             their own shape also where a scikit-learn target gets them flattened afterwards).
         device: where a torch target works; None: where its parameters are.
-        batch_rows: rows in one call at most; None: by ``width``, the number of features of a row.
+        batch_rows: rows in one call (of a service: in one request) at most; None: by ``width``, the number of features
+            of a row.
 
     Raises:
         InputError: not something that answers labels, classes unknown, or an option that does not fit the target.
@@ -74,6 +81,8 @@ def wrap(
         return ModuleTarget(target, classes=found, batch_rows=rows, preprocess=preprocess, device=place)
     if kind == "estimator":
         return EstimatorTarget(target, classes=found, batch_rows=rows, preprocess=preprocess)
+    if kind == "http":
+        return _http(target, found, preprocess, batch_rows, width)
     if kind == "recorded":
         if preprocess is not None:
             raise InputError("preprocess does not apply to recorded answers: record the rows as the candidates are")
@@ -81,11 +90,22 @@ def wrap(
     return FunctionTarget(target, numpy=numpy, classes=found, batch_rows=rows, preprocess=preprocess, device=place)
 
 
+def sendable(target: Any, domain: Domain) -> Domain:
+    """Return the inputs of ``domain`` that this target can really be sent: of pictures, 256 levels a pixel.
+
+    Raises:
+        InputError: the target cannot be sent inputs of this domain.
+    """
+    return target.narrow(domain) if isinstance(target, Http) else domain
+
+
 def _kind(target: Any) -> str:
     if isinstance(target, nn.Module):
         return "torch"
     if isinstance(target, Recorded):
         return "recorded"
+    if isinstance(target, Http):
+        return "http"
     if inspect.isclass(target):
         raise InputError(f"target: {target.__name__} is a class; give a fitted or trained instance of it")
     if is_estimator(target):
@@ -94,14 +114,24 @@ def _kind(target: Any) -> str:
         return "callable"
     raise InputError(
         f"target: a {type(target).__name__} does not answer labels; give a torch nn.Module, a fitted scikit-learn "
-        "classifier, a function of rows, or Recorded(x, labels)"
+        "classifier, a function of rows, targets.Http(url=...) or Recorded(x, labels)"
     )
+
+
+def _http(
+    options: Http, classes: Classes, preprocess: Preprocess | None, batch_rows: int | None, width: int | None
+) -> Target:
+    if preprocess is not None:
+        raise InputError("preprocess does not apply to a service: give rows in its units, or change them in template:")
+    if batch_rows is not None:
+        options = replace(options, batch_rows=batch_rows)
+    return HttpTarget(options, classes=classes, width=width)
 
 
 def _device(device: torch.device | str | None, kind: str, *, numpy: bool) -> torch.device | None:
     if device is None:
         return None
-    if kind in ("estimator", "recorded") or (kind == "callable" and numpy):
+    if kind in ("estimator", "recorded", "http") or (kind == "callable" and numpy):
         raise InputError(f"device={str(device)!r} applies to torch targets only, not to this {kind} target")
     return usable_device(device)
 

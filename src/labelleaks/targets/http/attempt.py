@@ -1,0 +1,144 @@
+"""One request and what became of it: the labels, or a fault that says whether it is worth asking again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from labelleaks.targets.http.formats import Body, Breach, parse
+from labelleaks.targets.http.pacing import retry_after
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Fault", "exchange", "read_json"]
+
+_MOST_BYTES = 1 << 26
+"""Of an answer; a larger one is broken off."""
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524, 529})
+_MEND = {
+    401: "; give the secret: auth_env: NAME or netrc: true",
+    403: "; the secret may lack the right to this model",
+    404: "; check url:, model: and version:",
+    405: "; check protocol: and url:",
+    407: "; the proxy wants a password",
+    413: "; lower batch_rows:",
+    415: "; check protocol:",
+    422: "; check protocol:, input: and the shape of the rows",
+}
+
+
+class Fault(Exception):
+    """No good answer. ``passing``: it may go away; ``odd``: it may, but the server looks misconfigured."""
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        passing: bool,
+        odd: bool = False,
+        said: str = "",
+        wait: float | None = None,
+        busy: bool = False,
+    ) -> None:
+        super().__init__(text)
+        self.said = said
+        """What the server wrote, whole: shortened only after it was scrubbed."""
+        self.passing = passing
+        self.odd = odd
+        self.wait = wait
+        """Seconds that the server asked for."""
+        self.busy = busy
+        """Whether all requests should wait, not this one alone."""
+
+
+async def exchange(
+    client: httpx.AsyncClient, address: str, body: Body, *, timeout: float, sent: Callable[[], None]
+) -> bytes:
+    """Post a body and return the content of a good answer.
+
+    Args:
+        sent: called when the first byte goes out.
+
+    Raises:
+        Fault: anything but a whole 2xx answer within ``timeout`` seconds. Its text is not scrubbed yet.
+    """
+    import httpx
+
+    extensions = {"trace": _tracer(sent)}
+    try:
+        async with (
+            asyncio.timeout(timeout),
+            client.stream(
+                "POST", address, content=body.content, headers={"Content-Type": body.kind}, extensions=extensions
+            ) as response,
+        ):
+            content = await _content(response)
+    except TimeoutError:
+        raise Fault(f"no whole answer within {timeout:g} s", passing=True) from None
+    except httpx.TransportError as error:
+        text = f"the connection failed ({type(error).__name__}{': ' if str(error) else ''}{error})"
+        raise Fault(text, passing="certificate" not in text.lower()) from None
+    except httpx.DecodingError as error:
+        raise Fault(f"its compression is broken ({error})", passing=True) from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Fault(f"{type(error).__name__}: {error}", passing=False) from None
+    _check_status(response, content)
+    return content
+
+
+def _tracer(sent: Callable[[], None]) -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
+    async def trace(event: str, info: Mapping[str, Any]) -> None:
+        if event.endswith("send_request_headers.started"):
+            sent()
+
+    return trace
+
+
+async def _content(response: httpx.Response) -> bytes:
+    parts, size = [], 0
+    async for part in response.aiter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > _MOST_BYTES:
+            raise Fault(f"its answer is longer than {_MOST_BYTES} bytes", passing=True, odd=True)
+    return b"".join(parts)
+
+
+def _check_status(response: httpx.Response, content: bytes) -> None:
+    status = response.status_code
+    if 200 <= status < 300:
+        return
+    told = f"it answered {status} {response.reason_phrase}".rstrip()
+    if 300 <= status < 400:
+        place = response.headers.get("location", "nowhere").partition("?")[0]
+        raise Fault(
+            f"{told} (redirect to {place}; redirects are not followed: give the final url:)", passing=True, odd=True
+        )
+    raise Fault(
+        f"{told}{_MEND.get(status, '')}",
+        said=_words(content),
+        passing=status in _PASSING,
+        wait=retry_after(response.headers.get("retry-after")) if status in _PASSING else None,
+        busy=status in (429, 503, 529),
+    )
+
+
+def read_json(content: bytes) -> Any:
+    """Parse an answer.
+
+    Raises:
+        Fault: it is no JSON (cut off, a web page), or holds NaN.
+    """
+    try:
+        return parse(content)
+    except ValueError:
+        words = _words(content)
+        raise Fault("its answer is no JSON" if words else "its answer is empty", said=words, passing=True) from None
+    except Breach as error:
+        raise Fault(f"its answer is wrong: {error}", passing=True, odd=True) from None
+
+
+def _words(content: bytes) -> str:
+    return " ".join(content.decode("utf-8", "replace").split())

@@ -1,0 +1,235 @@
+"""Many requests at a time from a caller that waits: one event loop in a thread of its own, one pool of connections."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from labelleaks.errors import InputError, LabelLeaksError, MissingExtra, TargetError
+from labelleaks.targets.http.attempt import Fault, exchange, read_json
+from labelleaks.targets.http.formats import Body, Breach
+from labelleaks.targets.http.options import Http
+from labelleaks.targets.http.pacing import Pace, backoff, pause
+from labelleaks.targets.http.secrets import Credentials
+from labelleaks.traffic import Answered, Note, Sent
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Part", "Wire"]
+
+_ODD_TRIES = 3
+"""Requests for rows whose answers break the contract: a faulty server may recover, a misconfigured one costs rows."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of one request."""
+
+    rows: slice
+    body: Callable[[], Body]
+    """Encodes them, when their turn has come."""
+    read: Callable[[Any], Tensor]
+    """Their labels from a parsed answer; raises Breach."""
+
+    def __len__(self) -> int:
+        return int(self.rows.stop - self.rows.start)
+
+
+@dataclass(eq=False)
+class _Call:
+    """One call of the target under way."""
+
+    parts: Iterator[Part]
+    events: queue.SimpleQueue[tuple[Sent | Answered, asyncio.Future[None] | None] | None] = field(
+        default_factory=queue.SimpleQueue
+    )
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set at the first failure: what is under way is finished, nothing is sent any more."""
+    errors: list[Exception] = field(default_factory=list)
+
+
+class Wire:
+    """The connection to a service, open between :meth:`open` and :meth:`close`.
+
+    At most ``concurrency`` requests are sent and not yet noted by the caller at any time: that is what a process that
+    dies loses.
+    """
+
+    def __init__(self, options: Http, address: str, secret: Credentials) -> None:
+        self._options = options
+        self._address = address
+        self._secret = secret
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="labelleaks-http", daemon=True)
+        self._pace = Pace(options.rate, options.burst)
+        self._client: httpx.AsyncClient | None = None
+
+    def open(self) -> None:
+        """Start the loop. Nothing is sent.
+
+        Raises:
+            MissingExtra: httpx is not installed.
+            InputError: the proxy of the environment cannot be used.
+        """
+        self._thread.start()
+        try:
+            self._client = self._run(self._made())
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close all connections and end the loop."""
+        if self._client is not None:
+            self._run(self._client.aclose())
+            self._client = None
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    async def _made(self) -> httpx.AsyncClient:
+        try:
+            import httpx
+        except ImportError:
+            raise MissingExtra("an HTTP target needs httpx: pip install 'labelleaks[http]'") from None
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "labelleaks",
+            **self._options.headers,
+            **self._secret.headers,
+        }
+        most = self._options.concurrency
+        try:
+            return httpx.AsyncClient(
+                headers=headers,
+                timeout=None,  # the whole exchange has a limit of its own
+                follow_redirects=False,
+                limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
+                verify=self._address.lower().startswith("https"),  # without TLS there is nothing to load
+            )
+        except Exception as error:  # a proxy of the environment that is misspelled or needs another package
+            raise InputError(
+                f"the HTTP client cannot be made ({type(error).__name__}: {self._secret.scrub(str(error))}); check "
+                "HTTP_PROXY, HTTPS_PROXY and headers:"
+            ) from None
+
+    def deliver(self, parts: Sequence[Part], note: Note) -> None:
+        """Ask for every part; see :meth:`labelleaks.traffic.Remote.deliver`."""
+        call = _Call(iter(parts))
+        task = self._run(self._started(call, min(self._options.concurrency, len(parts))))
+        try:
+            self._drain(call, note)
+        except BaseException:  # an interrupt, or the caller's books cannot be kept: nothing more may be sent
+            self._loop.call_soon_threadsafe(task.cancel)
+            self._drain(call, note)
+            raise
+        if call.errors:
+            raise call.errors[0]
+
+    def _drain(self, call: _Call, note: Note) -> None:
+        while (item := call.events.get()) is not None:
+            event, noted = item
+            note(event)
+            if noted is not None:
+                self._loop.call_soon_threadsafe(_settle, noted)
+
+    async def _started(self, call: _Call, workers: int) -> asyncio.Task[None]:
+        return asyncio.create_task(self._work(call, workers))
+
+    async def _work(self, call: _Call, workers: int) -> None:
+        try:
+            await asyncio.gather(*[self._worker(call) for _ in range(workers)])
+        finally:
+            call.events.put(None)
+
+    async def _worker(self, call: _Call) -> None:
+        for part in call.parts:
+            try:
+                labels = await self._labels(call, part)
+            except Exception as error:
+                call.stop.set()
+                call.errors.append(error if isinstance(error, LabelLeaksError) else self._unexpected(error))
+                return
+            if labels is None:
+                return
+            noted: asyncio.Future[None] = self._loop.create_future()
+            call.events.put((Answered(part.rows, labels), noted))
+            await noted
+
+    async def _labels(self, call: _Call, part: Part) -> Tensor | None:
+        """Ask until there is a good answer; None where the call was stopped meanwhile."""
+        body, attempt, odd = part.body(), 0, 0
+        again = False
+
+        def sent() -> None:
+            nonlocal again
+            price = self._options.price_per_request + self._options.price_per_row * len(part)
+            call.events.put((Sent(part.rows, again, price), None))
+            again = True
+
+        while True:
+            await self._pace.turn(call.stop)
+            if call.stop.is_set():
+                return None
+            try:
+                assert self._client is not None
+                content = await exchange(self._client, self._address, body, timeout=self._options.timeout, sent=sent)
+                return _read(part, content)
+            except Fault as fault:
+                odd += fault.odd
+                self._give_up_on(fault, part, attempt, odd)
+                await self._pause(call, fault, attempt)
+            attempt += 1
+
+    def _give_up_on(self, fault: Fault, part: Part, attempt: int, odd: int) -> None:
+        """Raise TargetError where a fault is the last."""
+        wait = fault.wait or 0.0
+        too_long = wait > self._options.wait_most
+        if fault.passing and attempt < self._options.retries and odd < _ODD_TRIES and not too_long:
+            return
+        said = self._secret.scrub(fault.said)
+        said = f" ({said[:160]}{'…' if len(said) > 160 else ''})" if said else ""
+        asks = f"; it asks to wait {wait:.0f} s, wait_most is {self._options.wait_most:g}" if too_long else ""
+        tries = f" after {attempt + 1} tries" if attempt else ""
+        raise TargetError(
+            f"{_shown(self._address)} gave no good answer for {len(part)} rows{tries}: "
+            f"{self._secret.scrub(str(fault))}{said}{asks}"
+        ) from None
+
+    async def _pause(self, call: _Call, fault: Fault, attempt: int) -> None:
+        delay = max(backoff(attempt, self._options.backoff), fault.wait or 0.0)
+        if fault.busy:
+            self._pace.hold(delay)
+        await pause(delay, call.stop)
+
+    def _unexpected(self, error: Exception) -> TargetError:
+        """Whatever else may come up has our name, and no secret in its text."""
+        return TargetError(f"{_shown(self._address)}: {type(error).__name__}: {self._secret.scrub(str(error))}")
+
+
+def _read(part: Part, content: bytes) -> Tensor:
+    answer = read_json(content)
+    try:
+        return part.read(answer)
+    except Breach as error:
+        raise Fault(f"its answer is wrong: {error}", passing=True, odd=True) from None
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():  # a cancelled worker waits no more
+        future.set_result(None)
+
+
+def _shown(address: str) -> str:
+    return address.partition("?")[0]
