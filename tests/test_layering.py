@@ -20,14 +20,14 @@ LAYERS: dict[int, tuple[str, ...]] = {
     0: ("errors", "domain", "rng", "content", "labels", "near", "progress", "storage"),
     1: ("types", "traffic"),
     2: ("targets", "oracle", "journal", "metrics", "models", "datasets", "inputs", "randaugment"),
-    3: ("search", "training", "shadowmodel"),
+    3: ("search", "training", "shadowmodel", "modelfile", "crew"),
     4: ("shadows", "references"),
     5: ("attacks", "calibration", "planted", "conformance"),
     6: ("evaluate", "ladder"),
     7: ("flags", "record", "runlog", "decisions", "data", "defenses", "request"),
     8: ("report", "case", "entry", "audit"),
     9: ("experiments",),
-    10: ("__main__", "cli", "demo", "failif", "files", "frontdoor", "spec", "tables"),
+    10: ("__main__", "cli", "datacli", "demo", "failif", "files", "frontdoor", "spec", "tables"),
 }
 LAYER = {unit: layer for layer, units in LAYERS.items() for unit in units}
 FORBIDDEN = {  # beyond the layers

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from labelleaks import datacli
+
 if TYPE_CHECKING:
     from labelleaks.failif import Condition
     from labelleaks.record import AuditRecord
@@ -292,6 +294,9 @@ def report(
     path = write_report(record, folder / "report.html" if out is None else out)
     _show(record, folder, as_json=as_json, quiet=quiet, report=path)
     _gate(conditions, record)
+
+
+datacli.mount(app, _guarded)
 
 
 def _set_threads(threads: int | None) -> None:

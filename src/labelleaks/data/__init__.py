@@ -1,0 +1,93 @@
+"""The data sets of the paper and its neighbours, by name, and the splits that the experiments stand on.
+
+    from labelleaks.data import label_leaks_split, load
+    signs = load("gtsrb")                                # downloaded once, checked, kept in the cache
+    split = label_leaks_split(signs, protocol="clean")
+    x, y = signs.rows(split.members(600))
+
+``load(name, folder=...)`` reads files that are there already and downloads nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labelleaks.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from labelleaks.data.cards import Card
+    from labelleaks.data.dataset import Dataset
+    from labelleaks.data.splits import LabelLeaksSplit, label_leaks_split
+
+__all__ = ["Card", "Dataset", "LabelLeaksSplit", "card", "label_leaks_split", "load", "names"]
+
+_NAMES = (
+    "cifar10",
+    "cifar100",
+    "gtsrb",
+    "face",
+    "tiny_imagenet",
+    "purchase100",
+    "texas100",
+    "location30",
+    "mnist",
+    "fashion_mnist",
+    "digits",
+)
+_HOMES = {"Card": "cards", "Dataset": "dataset", "LabelLeaksSplit": "splits", "label_leaks_split": "splits"}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the data sets: those of the paper first."""
+    return _NAMES
+
+
+def card(name: str) -> Card:
+    """Return what is known of a data set without having it. ``CIFAR-10`` and ``cifar_10`` mean ``cifar10``.
+
+    Raises:
+        InputError: there is no such data set; the message names the nearest.
+    """
+    plain = {known.replace("_", ""): known for known in _NAMES}
+    wanted = name.lower().replace("-", "").replace("_", "").replace(" ", "")
+    if wanted not in plain:
+        raise InputError(f"unknown data set {name!r}{nearest(name.lower(), _NAMES)}")
+    found: Card = importlib.import_module(f"labelleaks.data.{plain[wanted]}").CARD
+    return found
+
+
+def load(
+    name: str, *, folder: str | Path | None = None, size: int | None = None, show_progress: bool | None = None
+) -> Dataset:
+    """Load a data set.
+
+    From ``folder`` where one is given: the official archives (checked, parsed, and kept in the cache), else an .npz of
+    its rows (read as it is, and not kept: it may be a part). Otherwise from the cache, and where it is not there, from
+    the official source: downloaded, checked, parsed, kept. The cache is LABELLEAKS_CACHE, else labelleaks in
+    XDG_CACHE_HOME, else ~/.cache/labelleaks.
+
+    Args:
+        name: see :func:`names`.
+        size: side of the pictures in pixels, for gtsrb (64 by default, as in the paper) and face (128); None: that
+            default, or for an .npz the size that it holds.
+        show_progress: None: where standard error is a terminal.
+
+    Raises:
+        InputError: an unknown name; a file that is missing, damaged, or not the one that it should be; a server that
+            does not answer. Nothing wrong is kept, and a download goes on where it broke off.
+    """
+    from labelleaks.data.loading import load_card
+
+    return load_card(card(name), folder=folder, side=size, show_progress=show_progress)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"labelleaks.data.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'labelleaks.data' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,107 @@
+"""What is known of a data set before a byte of it is there: where it lies, how to check it, what the paper does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Card", "Evidence", "FileSet", "Labels", "Pixels", "Remote", "Rows", "Sizes"]
+
+Pixels = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+Evidence = Literal["certain", "likely", "no evidence"]
+"""How sure it is that the first version of the paper used a data set (its text was not at hand, its code was)."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file of the official distribution."""
+
+    name: str
+    urls: tuple[str, ...]
+    """https, tried in this order; none: the file is read where a user has it, never downloaded."""
+    checksum: str | None
+    """``"md5:..."`` or ``"sha256:..."``; None: nobody citable published one, so the first download is recorded and
+    every later one must be equal to it."""
+    source: str
+    """Who published the checksum; "" where there is none."""
+    most: int = 1 << 30
+    """Bytes; a larger file is refused."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a parser makes of the official files: all rows, the training part first."""
+
+    x: Pixels
+    """uint8 (n, channels, height, width) pixel values, or (n, features) of 0 and 1"""
+    y: Labels
+    """int64 (n,), 0 … classes - 1"""
+    split: NDArray[np.uint8]
+    """(n,): 0 in the official training part, 1 in the official test part"""
+    class_names: tuple[str, ...]
+    groups: Labels | None = None
+    """int64 (n,): rows that belong together, such as frames of one physical sign; -1 where that is unknown."""
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """Files that hold the whole data set together, and their parser."""
+
+    files: tuple[Remote, ...]
+    read: Callable[[Mapping[str, Path], int | None], Rows]
+    """(path by file name, side of the pictures in pixels or None) -> rows. Raises InputError where a file is damaged or
+    is not of its format."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How the rows are dealt out: the sizes of the target's training sets and of the non-members."""
+
+    targets: tuple[int, ...]
+    """M-0 … M-5: six sizes, largest first."""
+    test: int
+    source: str
+    """Where these numbers come from."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A data set by name."""
+
+    name: str
+    title: str
+    home: str
+    cite: str
+    licence: str
+    evidence: Evidence
+    why: str
+    """What the evidence is."""
+    rows: tuple[int, int]
+    """Rows of the official training part and test part; a complete set must have exactly these."""
+    shape: tuple[int, ...]
+    """Shape of a row."""
+    classes: int
+    sizes: Sizes
+    sets: tuple[FileSet, ...]
+    """The first is the one that is downloaded; the others are read where a user has them."""
+    npz: tuple[str, ...] = ()
+    """Names of .npz files that may hold rows of this data set (see :mod:`labelleaks.data.npz`)."""
+    class_names: tuple[str, ...] = ()
+    """Where the official files hold none."""
+    scale: int = 255
+    """Stored values are whole numbers 0 … scale, and become 0 … 1."""
+    side: int | None = None
+    """Side of the pictures where it can be chosen: the default; None: fixed."""
+    notes: str = ""
+
+    @property
+    def binary(self) -> bool:
+        """Whether a row is a set of bits, no picture."""
+        return len(self.shape) == 1

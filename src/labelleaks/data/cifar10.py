@@ -1,0 +1,65 @@
+"""CIFAR-10: 60,000 colour pictures of 10 classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from labelleaks.data.cards import Card, FileSet, Remote, Rows, Sizes
+from labelleaks.data.cifar import read_binary, read_python
+
+__all__ = ["CARD"]
+
+_HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
+_BINARY = Remote(
+    name="cifar-10-binary.tar.gz",
+    urls=("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
+    checksum="md5:c32a1d4ab5d03f1284b67883e8d87530",
+    source=_HOME,
+)
+_PYTHON = Remote(
+    name="cifar-10-python.tar.gz",
+    urls=("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
+    checksum="md5:c58f30108f718f92721af3b95e74349a",
+    source=_HOME,
+)
+
+
+def _read_binary(paths: Mapping[str, Path], side: int | None) -> Rows:
+    folder = "cifar-10-batches-bin"
+    return read_binary(
+        paths[_BINARY.name],
+        train=[f"{folder}/data_batch_{number}.bin" for number in range(1, 6)],
+        test=f"{folder}/test_batch.bin",
+        names=f"{folder}/batches.meta.txt",
+        label_bytes=1,
+    )
+
+
+def _read_python(paths: Mapping[str, Path], side: int | None) -> Rows:
+    folder = "cifar-10-batches-py"
+    return read_python(
+        paths[_PYTHON.name],
+        train=[f"{folder}/data_batch_{number}" for number in range(1, 6)],
+        test=f"{folder}/test_batch",
+        meta=f"{folder}/batches.meta",
+        labels="labels",
+        names="label_names",
+    )
+
+
+CARD = Card(
+    name="cifar10",
+    title="CIFAR-10",
+    home=_HOME,
+    cite="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
+    licence="none stated",
+    evidence="certain",
+    why="in every version of the authors' code",
+    rows=(50_000, 10_000),
+    shape=(3, 32, 32),
+    classes=10,
+    sizes=Sizes((3000, 2000, 1500, 1000, 500, 100), 1000, "authors' code"),
+    sets=(FileSet((_BINARY,), _read_binary), FileSet((_PYTHON,), _read_python)),
+    npz=("cifar10.npz",),
+)
