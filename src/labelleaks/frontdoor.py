@@ -16,7 +16,18 @@ from labelleaks.domain import Binary, Box, Continuous, Domain, Integer, Mixed, O
 from labelleaks.errors import InputError, LabelLeaksError, SpecError, nearest
 from labelleaks.files import ImageFormat, Rows, import_object, load_target, read_rows
 from labelleaks.ladder import LADDER
-from labelleaks.spec import AuditSpec, DataSpec, DomainSpec, InferSpec, NamedSpec, PartSpec, RowsSpec, TargetSpec
+from labelleaks.spec import (
+    AuditSpec,
+    DataSpec,
+    DomainSpec,
+    HttpSpec,
+    InferSpec,
+    NamedSpec,
+    PartSpec,
+    RowsSpec,
+    TargetSpec,
+)
+from labelleaks.targets.http import Http, is_url
 from labelleaks.training import Recipe
 
 __all__ = ["audit_arguments", "infer_arguments", "write_decisions"]
@@ -95,15 +106,14 @@ def _write(path: Path | None, text: str) -> None:
 
 
 def _shared(spec: AuditSpec | InferSpec, trust_pickle: bool) -> dict[str, Any]:
-    target = TargetSpec(path=spec.target) if isinstance(spec.target, str) else spec.target
+    target = spec.target
+    if isinstance(target, str):
+        target = HttpSpec(url=target) if is_url(target) else TargetSpec(path=target)
     shadow = None if spec.data.shadow is None else _rows(spec.data.shadow, spec.data)
     starts = None if spec.data.starts is None else _rows(spec.data.starts, spec.data)
     return {
-        "target": load_target(target.path, factory=target.factory, trust_pickle=trust_pickle),
-        "preprocess": None if target.preprocess is None else import_object(target.preprocess),
+        **_target(target, trust_pickle),
         "classes": target.classes,
-        "device": target.device,
-        "batch_rows": target.batch_rows,
         "shadow": None if shadow is None else ((shadow.x,) if shadow.y is None else (shadow.x, shadow.y)),
         "starts": None if starts is None else (starts.x,),
         "domain": _domain(spec.domain),
@@ -114,6 +124,17 @@ def _shared(spec: AuditSpec | InferSpec, trust_pickle: bool) -> dict[str, Any]:
         "references": spec.references,
         "journal": spec.journal,
         "allow_noisy": spec.allow_noisy,
+    }
+
+
+def _target(spec: TargetSpec | HttpSpec, trust_pickle: bool) -> dict[str, Any]:
+    if isinstance(spec, HttpSpec):
+        return {"target": Http(**spec.model_dump(exclude_unset=True, exclude={"classes"}))}
+    return {
+        "target": load_target(spec.path, factory=spec.factory, trust_pickle=trust_pickle),
+        "preprocess": None if spec.preprocess is None else import_object(spec.preprocess),
+        "device": spec.device,
+        "batch_rows": spec.batch_rows,
     }
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, create_model
 
 from labelleaks.errors import SpecError, nearest
+from labelleaks.targets.http.options import Http, is_url
 
 __all__ = [
     "AuditSpec",
     "DataSpec",
     "DomainSpec",
+    "HttpSpec",
     "InferSpec",
     "NamedSpec",
     "RowsSpec",
@@ -41,6 +44,37 @@ class TargetSpec(_Strict):
     """number of classes, or their names in the order of the target's outputs"""
     device: str | None = None
     batch_rows: int | None = Field(default=None, ge=1)
+
+
+class _Service(_Strict):
+    """What every target has that is a service; its other keys are the fields of :class:`labelleaks.targets.Http`."""
+
+    url: str
+    classes: int | list[str | int] | None = None
+    """number of classes, or their names in the order of the target's outputs"""
+
+
+if TYPE_CHECKING:
+
+    class HttpSpec(_Service):
+        """A target behind an address: ``target: {url: http://host:8000, protocol: v2, model: digits}``"""
+else:  # its keys have one home: the fields of Http
+    _HINTS = get_type_hints(Http)
+    _KEYS = {f.name: (_HINTS[f.name], None) for f in fields(Http) if f.name != "url"}
+    HttpSpec = create_model("HttpSpec", __base__=_Service, **_KEYS)
+
+
+def _kind_of_target(given: Any) -> str:
+    if isinstance(given, str):
+        return "str"
+    service = "url" in given if isinstance(given, Mapping) else isinstance(given, _Service)
+    return "HttpSpec" if service else "TargetSpec"
+
+
+_Target = Annotated[
+    Annotated[str, Tag("str")] | Annotated[TargetSpec, Tag("TargetSpec")] | Annotated[HttpSpec, Tag("HttpSpec")],
+    Discriminator(_kind_of_target),
+]
 
 
 class PartSpec(_Strict):
@@ -102,7 +136,7 @@ class NamedSpec(BaseModel):
 
 
 class _RunSpec(_Strict):
-    target: str | TargetSpec
+    target: _Target
     data: DataSpec = DataSpec()
     domain: DomainSpec = DomainSpec()
     budget: int = Field(default=500, ge=1)
@@ -214,12 +248,16 @@ def _note_lines(node: yaml.Node, place: _Path, lines: dict[_Path, int], path: Pa
 
 
 def _put(content: dict[str, Any], key: _Path, value: Any, where: str) -> None:
+    if key == ("target", "path") and isinstance(value, str) and is_url(value):
+        key = ("target", "url")
+        if isinstance(content.get("target"), dict):  # it was a file: what was said of that does not hold for a service
+            content["target"] = {k: v for k, v in content["target"].items() if k in HttpSpec.model_fields}
     for part in key[:-1]:
         inner = content.get(str(part))
         if inner is None:
             inner = content[str(part)] = {}
         if isinstance(inner, str) and part == "target":
-            inner = content["target"] = {"path": inner}
+            inner = content["target"] = {"url" if is_url(inner) else "path": inner}
         if not isinstance(inner, dict):
             raise SpecError(f"{where}: --set {'.'.join(map(str, key))}: {part!r} is not a mapping")
         content = inner
@@ -239,11 +277,16 @@ def _complaints(error: ValidationError, where: str, lines: dict[_Path, int], kin
         elif complaint["type"] == "missing":
             text = f"{at}: key {key!r} is missing"
         else:
-            text = f"{at}: {key}: {complaint['msg']}, got {complaint['input']!r}"
+            got = "" if _may_be_secret(place) else f", got {complaint['input']!r}"
+            text = f"{at}: {key}: {complaint['msg']}{got}"
         top = place[:1]
         if top not in furthest or len(complaint["loc"]) > furthest[top][0]:
             furthest[top] = (len(complaint["loc"]), text)
     return [text for _, text in furthest.values()]
+
+
+def _may_be_secret(place: _Path) -> bool:
+    return place[:1] == ("target",) and len(place) > 1 and place[1] in ("url", "auth_env", "headers", "form")
 
 
 def _is_branch(part: str) -> bool:
@@ -254,6 +297,8 @@ def _is_branch(part: str) -> bool:
 def _siblings(kind: type[BaseModel], place: _Path) -> list[str]:
     """The keys that are known where ``place`` is."""
     models: dict[str, type[BaseModel]] = {"target": TargetSpec, "data": DataSpec, "domain": DomainSpec}
+    if place == ("target",):
+        return [*HttpSpec.model_fields, *TargetSpec.model_fields]
     if not place:
         return list(kind.model_fields)
     if place[0] == "data" and len(place) > 1:

@@ -78,7 +78,7 @@ def address_of(options: Http) -> str:
     """Return the address that requests are posted to."""
     parts = urlsplit(options.url)
     path = parts.path.rstrip("/")
-    version = "" if options.version is None else f"/versions/{quote(options.version, safe='')}"
+    version = "" if options.version is None else f"/versions/{quote(str(options.version), safe='')}"
     model = quote(options.model or "", safe="")
     if options.protocol == "v2" and not path.endswith("/infer"):
         if "/models/" not in path:

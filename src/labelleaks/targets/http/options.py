@@ -38,7 +38,7 @@ class Http:
     """``"v2"`` (Open Inference Protocol), ``"tensorflow"``, ``"mlflow"``, ``"template"``; None: as the address says."""
     model: str | None = None
     """Name of the model (v2, tensorflow) where the address does not hold it; ``model`` in a template."""
-    version: str | None = None
+    version: str | int | None = None
     """Its version; None: the server's choice."""
     input: str | None = None
     """Name of the input tensor (v2: ``input-0`` where not given; tensorflow: instances are bare rows then)."""
@@ -52,7 +52,7 @@ class Http:
     """Jinja template of a JSON body; it sees ``rows``, ``images``, ``n``, ``shape``, ``model`` and ``version``."""
     label: str | None = None
     """JMESPath to the labels (or scores) in the answer to a template: one for each row."""
-    label_map: Mapping[str, str | int] | None = None
+    label_map: Mapping[str | int, str | int] | None = None
     """What the service answers -> the label it stands for; an answer that is not in it is refused."""
     pictures: Literal["png", "jpeg"] | None = None
     """Rows are sent as 8-bit pictures: base64 text in ``images``, or files where ``upload`` names their field."""
@@ -102,6 +102,8 @@ class Http:
         for f in fields(self):  # a spec brings lists
             if isinstance(getattr(self, f.name), list):
                 object.__setattr__(self, f.name, tuple(getattr(self, f.name)))
+        if isinstance(self.version, int):
+            object.__setattr__(self, "version", str(self.version))
         _check_url(self.url)
         _check_choices(self)
         _check_numbers(self)

@@ -23,8 +23,8 @@ class Template:
 
     The template sees ``rows`` (nested lists; with ``pictures`` ``images`` instead, base64 texts), ``n``, ``shape``
     (of a row), ``model`` and ``version``, and must render to JSON: ``{"data": {{ rows | tojson }}}``. It runs in
-    Jinja's sandbox. The JMESPath must give one label, or one list of scores, for each row; where one row is asked about, its
-    value alone will do.
+    Jinja's sandbox. The JMESPath must give one label, or one list of scores, for each row; where one row is asked
+    about, its value alone will do.
 
     Raises:
         InputError: a template or a path that cannot be read.
