@@ -39,7 +39,10 @@ app = typer.Typer(
 SpecPath = Annotated[Path | None, typer.Argument(help="A YAML spec; flags override it.", show_default=False)]
 TargetFlag = Annotated[
     str | None,
-    typer.Option(help="module:function, .safetensors (with --factory), TorchScript, or .joblib (with --trust-pickle)."),
+    typer.Option(
+        help="An address (http://…), module:function, .safetensors (with --factory), .onnx, TorchScript, or .pt2 or "
+        ".joblib (with --trust-pickle)."
+    ),
 ]
 Factory = Annotated[str | None, typer.Option(help="module:function that builds the module of a .safetensors file.")]
 TrustPickle = Annotated[bool, typer.Option("--trust-pickle", help="Load a .joblib target: it can run any code.")]
