@@ -192,3 +192,21 @@ def test_scikit_learn_classifiers_are_cloned_and_seeded():
 def test_families_that_cannot_be(family, shape, message):
     with pytest.raises(InputError, match=message):
         models.build(family, shape, 3, seed=0)
+
+
+@pytest.mark.parametrize("family", ["cnn", "cnn11"])
+def test_a_pool_before_the_relu_has_the_values_and_the_slopes_of_one_behind_it(family):
+    model = models.build(family, (3, 16, 16), 5, seed=0)
+    layers = list(model)
+    for i in range(len(layers) - 1):
+        if isinstance(layers[i], nn.MaxPool2d) and isinstance(layers[i + 1], nn.ReLU):
+            layers[i : i + 2] = layers[i + 1], layers[i]
+    papers_order = nn.Sequential(*layers)
+    assert repr(papers_order) != repr(model)
+    x = torch.rand(9, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    slopes = []
+    for net in (model, papers_order):
+        rows = x.clone().requires_grad_()
+        out = net.eval()(rows)
+        slopes.append((out.detach(), *torch.autograd.grad(out.square().sum(), [rows, *net.parameters()])))
+    assert all(torch.equal(a, b) for a, b in zip(*slopes, strict=True))

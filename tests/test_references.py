@@ -1,13 +1,17 @@
 """Reference models: a row's bits in any company, equal seeds, rows held out, labels bought once."""
 
+import hashlib
+import json
+
 import pytest
 import torch
+from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from labelleaks import crew, modelfile, rng, shadows
 from labelleaks import references as refs
-from labelleaks import rng, shadows
 from labelleaks.errors import BudgetExceeded, InputError, NeedsError
 from labelleaks.oracle import Gate
 from labelleaks.training import Recipe
@@ -177,12 +181,13 @@ def test_how_many(given, asked, made):
 def test_held_rows_are_never_trained_on(monkeypatch):
     x, _ = digits()
     seen = []
-    train = shadows.train_shadow
-    monkeypatch.setattr(shadows, "train_shadow", lambda x, *rest, **more: (seen.append(x), train(x, *rest, **more))[1])
+    train = shadows.train_shadows
+    monkeypatch.setattr(shadows, "train_shadows", lambda x, *rest, **more: (seen.append(x), train(x, *rest, **more))[1])
     _, knowledge = knowing(x[:400])
     found = refs.references(knowledge, 10, seed=0, count=2, recipe=QUICK)
     held = set(rng.content_keys(found.held.x).tolist())
     assert 20 < len(held) < 60 and len(found.held) + len(found.rows) == 400
+    assert seen
     for rows in seen:
         assert torch.equal(rows, found.rows.x) and not held & set(rng.content_keys(rows).tolist())
     assert found.held.labelled and torch.equal(found.held.labels(knowledge.setup), by_brightness(found.held.x))
@@ -243,3 +248,96 @@ def test_no_shadow_rows_and_no_references():
     with pytest.raises(InputError, match="references must be at least 1, got 0"):
         refs.references(knowledge, 10, seed=0)
     assert gate.ledger.rows == 0
+
+
+# -- kept on disk ------------------------------------------------------------------------------------------------------
+
+
+def kept_in(folder, family="mlp", target=by_brightness, recipe=QUICK):
+    """A new run, with nothing in memory, that has the folder of another one."""
+    x, _ = digits()
+    _, knowledge = knowing(x[:80], target, family=family, references_dir=folder)
+    return refs.references(knowledge, 10, seed=4, count=2, recipe=recipe).models
+
+
+@pytest.mark.parametrize(
+    "family", ["mlp", "cnn", lambda shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(64, classes))]
+)
+def test_a_second_run_trains_nothing_and_has_the_same_bits(family, tmp_path, monkeypatch):
+    x, _ = digits()
+    first = kept_in(tmp_path, family)
+    monkeypatch.setattr(crew, "_train", lambda *_: pytest.fail("a kept model was trained again"))
+    second = kept_in(tmp_path, family)
+    for a, b in zip(first, second, strict=True):
+        assert a is not b and torch.equal(a.logits(x[80:]), b.logits(x[80:])) and not b.module.training
+        assert (b.training.rows, b.training.epochs, b.training.reused) == (a.training.rows, 2, True)
+        assert not a.training.reused and b.training.seconds == a.training.seconds
+
+
+def test_a_folder_holds_weights_and_words_and_no_pickle(tmp_path):
+    kept_in(tmp_path)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert len(names) == 4 and {name.partition(".")[2] for name in names} == {"json", "safetensors"}
+    about = json.loads((tmp_path / names[0]).read_text())
+    assert (about["family"], about["classes"], about["shape"], about["epochs"]) == ("mlp", 10, [8, 8], 2)
+    assert about["recipe"]["batch"] == 32
+
+
+def test_other_labels_recipes_and_families_are_other_models(tmp_path):
+    kept_in(tmp_path)
+    kept_in(tmp_path, target=zeros)
+    kept_in(tmp_path, recipe=Recipe(epochs=1))
+    kept_in(tmp_path, family="cnn")
+    assert len(list(tmp_path.glob("*.safetensors"))) == 8
+
+
+def other_shapes(path):
+    save_file({"weights": torch.zeros(2)}, path)
+    beside = path.with_suffix(".json")
+    digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    beside.write_text(json.dumps(json.loads(beside.read_text()) | {"blake2b": digest}))
+
+
+DAMAGE = {
+    "one bit": lambda path: path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1])),
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:100]),
+    "empty": lambda path: path.write_bytes(b""),
+    "sidecar": lambda path: path.with_suffix(".json").write_text("{"),
+    "sidecar without figures": lambda path: path.with_suffix(".json").write_text("{}"),
+    "other shapes": other_shapes,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_file_is_trained_again_with_a_warning(damage, tmp_path):
+    x, _ = digits()
+    first = kept_in(tmp_path)
+    damage(sorted(tmp_path.glob("*.safetensors"))[0])
+    with pytest.warns(UserWarning, match=r"shadow-.*\.safetensors is damaged \(.+\); the model is trained again"):
+        second = kept_in(tmp_path)
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a.logits(x[80:]), b.logits(x[80:]))
+    assert [model.training.reused for model in kept_in(tmp_path)] == [True, True]
+
+
+def test_an_interrupted_run_keeps_what_it_trained(tmp_path, monkeypatch):
+    train, calls = crew._train, []
+
+    def interrupted(*job):
+        calls.append(job)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        train(*job)
+
+    monkeypatch.setattr(crew, "_train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kept_in(tmp_path)
+    monkeypatch.setattr(crew, "_train", train)
+    assert [model.training.reused for model in kept_in(tmp_path)] == [True, False]
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"references_dir='.*file/inside' cannot be a folder"):
+        modelfile.check_folder(f"{tmp_path}/file/inside")
+    assert modelfile.check_folder(tmp_path / "new" / "one").is_dir()

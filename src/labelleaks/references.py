@@ -6,16 +6,18 @@ null distribution) is fitted there, with the target's labels already bought.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from labelleaks import rng, shadows
+from labelleaks import models, rng, shadows
 from labelleaks.errors import InputError
-from labelleaks.shadowmodel import BLOCK, Objective, ShadowModel
-from labelleaks.training import Recipe
+from labelleaks.modelfile import Training
+from labelleaks.shadowmodel import BLOCK, Network, Objective, ShadowModel
+from labelleaks.training import Augment, Recipe, train
 from labelleaks.types import Knowledge, ShadowRows
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "logits",
     "margins",
     "references",
+    "relabelled_models",
     "setup_cost",
 ]
 
@@ -74,20 +77,59 @@ def references(
     if len(rows) == 0:  # a handful of rows, all drawn
         rows, held = held, rows
     classes = max(classes, int(y.max()) + 1)  # those that only a held-out row has among them
-    y = rows.labels(knowledge.setup)
-    models = tuple(
-        shadows.train_shadow(
-            rows.x,
-            y,
-            classes,
-            knowledge.family,
-            recipe,
-            seed=shadows.reference_seed(seed, r),
-            store=knowledge.store,
-        )
-        for r in range(count)
+    trained = shadows.train_shadows(
+        rows.x,
+        rows.labels(knowledge.setup),
+        classes,
+        knowledge.family,
+        recipe,
+        seeds=[shadows.reference_seed(seed, r) for r in range(count)],
+        store=knowledge.store,
+        folder=knowledge.references_dir,
     )
-    return References(models, rows, held)
+    return References(trained, rows, held)
+
+
+def relabelled_models(
+    knowledge: Knowledge,
+    classes: int,
+    recipe: Recipe | None = None,
+    *,
+    count: int,
+    seed: int,
+    augment: Augment,
+    project: Callable[[Tensor], Tensor],
+) -> tuple[ShadowModel, ...]:
+    """Train ``count`` models on augmented shadow rows with fresh labels of the target in every epoch.
+
+    One after the other, as torch is set. Sends and bills len(shadow) x epochs x count rows, always:
+    ``stop_at_interpolation`` is not obeyed here, so that the cost is known before. Not kept in the store, since the
+    labels are not known before the training.
+    """
+    shadow = shadows.usable(knowledge)
+    recipe = replace(recipe or shadows.SHADOW_RECIPE, stop_at_interpolation=False)
+
+    def label(rows: Tensor) -> Tensor:
+        owner = torch.full((len(rows),), -1, dtype=torch.int64, device=rows.device)
+        return knowledge.setup.query(rows, owner, phase="relabel")
+
+    def changed(rows: Tensor, generator: torch.Generator) -> Tensor:
+        return project(augment(rows, generator))
+
+    found: list[ShadowModel] = []
+    for r in range(count):
+        own = shadows.reference_seed(seed, r)
+        model = models.build(knowledge.family, shadow.x.shape[1:], classes, seed=own)
+        if not isinstance(model, nn.Module):
+            raise InputError(
+                f"relabelling in every epoch needs a shadow family that is trained in epochs, "
+                f"{type(model).__name__} is not: use a torch family, or relabel_each_epoch=False"
+            )
+        began = time.monotonic()
+        trained = train(model, shadow.x, None, recipe, seed=own, augment=changed, label=shadows.checked(label, classes))
+        training = Training(len(shadow), recipe.epochs, round(time.monotonic() - began, 3))
+        found.append(Network(trained, classes, tuple(shadow.x.shape[1:]), training))
+    return tuple(found)
 
 
 def setup_cost(knowledge: Knowledge) -> int:

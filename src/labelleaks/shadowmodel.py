@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from labelleaks.errors import InputError, NeedsError
+from labelleaks.modelfile import Training
 
 __all__ = ["BLOCK", "LOG_FLOOR", "Fitted", "Network", "Objective", "ShadowModel", "log_posteriors", "table"]
 
@@ -65,6 +66,7 @@ class Network:
     module: nn.Module
     classes: int
     shape: tuple[int, ...]
+    training: Training
 
     def logits(self, x: Tensor) -> Tensor:
         return _in_blocks(self._ask, self.block, x) if len(x) else x.new_empty(0, self.classes)
@@ -107,6 +109,7 @@ class Fitted:
     estimator: Any
     classes: int
     rows: Tensor
+    training: Training
 
     def logits(self, x: Tensor) -> Tensor:
         return self.log_posteriors(x).to(torch.float32)

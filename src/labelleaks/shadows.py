@@ -1,79 +1,47 @@
 """Shadow rows and shadow models: drop what is a candidate, hold some out, relabel, train, keep and reuse.
 
-A trained model is kept in ``knowledge.store`` under a hash of all that made it: rows, labels, the untrained model (its
-structure and its initial weights) and the recipe. So attacks of one run share models, and nothing stale is ever reused.
+A trained model is kept in ``knowledge.store``, and in ``knowledge.references_dir`` where one is given, under a hash of
+all that made it: rows, labels, the untrained model (its structure and its initial weights), the recipe and torch's
+version. So attacks of one run share models, later runs find them again, and nothing stale is ever reused.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, MutableMapping
-from dataclasses import replace
+import time
+import warnings
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from labelleaks import models, rng, shadowmodel
+from labelleaks import modelfile, models, rng, shadowmodel
+from labelleaks.crew import Job, train_all
 from labelleaks.errors import InputError, NeedsError
+from labelleaks.modelfile import Training
 from labelleaks.near import nearly_equal
 from labelleaks.shadowmodel import BLOCK, Fitted, Network, ShadowModel
-from labelleaks.training import Augment, Label, Recipe, train
+from labelleaks.training import Label, Recipe
 from labelleaks.types import Candidates, Knowledge, Predict, ShadowRows
 
 __all__ = [
     "SHADOW_RECIPE",
+    "checked",
     "drop_near_duplicates",
     "reference_seed",
-    "relabelled_models",
     "split_shadow",
     "stand_in",
     "train_shadow",
+    "train_shadows",
     "usable",
 ]
 
 SHADOW_RECIPE = Recipe(stop_at_interpolation=True)
 """How a torch shadow is trained unless told otherwise. On 3,000 CIFAR-10 images its agreement with the target rose to
 0.665 until it fitted all of its rows, after 15 epochs, and stood at 0.664 after 20."""
-
-
-def relabelled_models(
-    knowledge: Knowledge,
-    classes: int,
-    recipe: Recipe | None = None,
-    *,
-    count: int,
-    seed: int,
-    augment: Augment,
-    project: Callable[[Tensor], Tensor],
-) -> tuple[ShadowModel, ...]:
-    """Train ``count`` models on augmented shadow rows with fresh labels of the target in every epoch.
-
-    Sends and bills len(shadow) x epochs x count rows, always: ``stop_at_interpolation`` is not obeyed here, so
-    that the cost is known before. Not kept in the store, since the labels are not known before the training.
-    """
-    shadow = usable(knowledge)
-    recipe = replace(recipe or SHADOW_RECIPE, stop_at_interpolation=False)
-
-    def label(rows: Tensor) -> Tensor:
-        owner = torch.full((len(rows),), -1, dtype=torch.int64, device=rows.device)
-        return knowledge.setup.query(rows, owner, phase="relabel")
-
-    def changed(rows: Tensor, generator: torch.Generator) -> Tensor:
-        return project(augment(rows, generator))
-
-    found: list[ShadowModel] = []
-    for r in range(count):
-        own = reference_seed(seed, r)
-        model = models.build(knowledge.family, shadow.x.shape[1:], classes, seed=own)
-        if not isinstance(model, nn.Module):
-            raise InputError(
-                f"relabelling in every epoch needs a shadow family that is trained in epochs, "
-                f"{type(model).__name__} is not: use a torch family, or relabel_each_epoch=False"
-            )
-        trained = train(model, shadow.x, None, recipe, seed=own, augment=changed, label=_checked(label, classes))
-        found.append(Network(trained, classes, tuple(shadow.x.shape[1:])))
-    return tuple(found)
 
 
 def train_shadow(
@@ -85,16 +53,34 @@ def train_shadow(
     *,
     seed: int,
     store: MutableMapping[str, Any] | None = None,
+    folder: Path | None = None,
 ) -> ShadowModel:
-    """Train one model on (x, y), or take it from ``store`` where the same training was done before.
+    """Train one model on (x, y): :func:`train_shadows` with one seed."""
+    return train_shadows(x, y, classes, family, recipe, seeds=[seed], store=store, folder=folder)[0]
+
+
+def train_shadows(
+    x: Tensor,
+    y: Tensor,
+    classes: int,
+    family: Any,
+    recipe: Recipe | None = None,
+    *,
+    seeds: Sequence[int],
+    store: MutableMapping[str, Any] | None = None,
+    folder: Path | None = None,
+) -> tuple[ShadowModel, ...]:
+    """Train a model on (x, y) for each seed, or take it from where the same training was kept.
 
     Args:
         x: float32 (s, *shape), s >= 1; y: int64 (s,), 0 … K - 1. Not every class needs to occur; one is enough.
-        classes: number of classes K; the model gets more where the target's labels are larger.
+        classes: number of classes K; the models get more where the target's labels are larger.
         family: as for :func:`labelleaks.models.build`.
         recipe: for torch families; None: SHADOW_RECIPE. A scikit-learn classifier has its own settings.
-        seed: decides initial weights, shuffles and every ``random_state``.
-        store: trained models by content key.
+        seeds: each decides initial weights, shuffles and every ``random_state`` of its model. Families with a name have
+            the same bytes whatever torch's number of threads.
+        store: trained models by content key. folder: where torch models are kept between runs; a damaged file is
+            trained again, with a warning.
 
     Raises:
         NeedsError: no rows. InputError: labels out of range, or a family that cannot be built or trained.
@@ -103,21 +89,70 @@ def train_shadow(
         raise NeedsError("no shadow rows to train on")
     if len(y):
         classes = max(classes, int(y.max()) + 1)  # a target may know classes that no candidate has
-    untrained = models.build(family, x.shape[1:], classes, seed=seed)
-    _checked(lambda _: y, classes)(x)
-    recipe = recipe or SHADOW_RECIPE
-    key = _content_key(x, y, classes, untrained, recipe, seed)
-    if store is not None and key in store:
-        kept: ShadowModel = store[key]
-        return kept
-    if isinstance(untrained, nn.Module):
-        model: ShadowModel = Network(train(untrained, x, y, recipe, seed=seed), classes, tuple(x.shape[1:]))
-    else:
-        some = torch.arange(BLOCK, device=x.device) % len(x)
-        model = Fitted(_fit(untrained, x, y), classes, x[some])
-    if store is not None:
-        store[key] = model
-    return model
+    recipe, store = recipe or SHADOW_RECIPE, {} if store is None else store
+    checked(lambda _: y, classes)(x)
+    data = _digest(x, y)
+    keys: list[str] = []
+    new: dict[str, Job] = {}
+    for seed in seeds:
+        untrained = models.build(family, x.shape[1:], classes, seed=seed)
+        key = _content_key(data, classes, untrained, recipe, seed)
+        keys.append(key)
+        if key in store or key in new:
+            continue
+        if not isinstance(untrained, nn.Module):
+            store[key] = _fitted(untrained, x, y, classes)
+        elif (training := _kept(folder, key, untrained.to(x.device))) is not None:
+            store[key] = Network(untrained.eval(), classes, tuple(x.shape[1:]), training)
+        else:
+            new[key] = Job(untrained, seed)
+    _train_new(new, x, y, classes, family, recipe, store, folder)
+    return tuple(store[key] for key in keys)
+
+
+def _train_new(
+    new: Mapping[str, Job],
+    x: Tensor,
+    y: Tensor,
+    classes: int,
+    family: Any,
+    recipe: Recipe,
+    store: MutableMapping[str, Any],
+    folder: Path | None,
+) -> None:
+    shape = tuple(x.shape[1:])
+    name = models.default_family(shape) if family is None else family
+    if not isinstance(name, str):
+        name = None
+    try:
+        train_all(list(new.values()), x, y, recipe, family=name, classes=classes)
+    finally:
+        for key, job in new.items():  # those that an interrupted run has trained are kept
+            if job.training is None:
+                continue
+            store[key] = Network(job.module, classes, shape, job.training)
+            if folder is not None:
+                about = {"family": name or type(job.module).__name__, "classes": classes, "shape": shape}
+                about |= {"seed": job.seed, "recipe": asdict(recipe)}
+                modelfile.save(folder, key, job.module, job.training, about)
+
+
+def _kept(folder: Path | None, key: str, module: nn.Module) -> Training | None:
+    """Fill ``module`` from the folder, if it is there and whole."""
+    if folder is None:
+        return None
+    try:
+        return modelfile.load(folder, key, module)
+    except InputError as error:
+        warnings.warn(f"{error}; the model is trained again", stacklevel=2)
+        return None
+
+
+def _fitted(estimator: Any, x: Tensor, y: Tensor, classes: int) -> Fitted:
+    began = time.monotonic()
+    fitted = _fit(estimator, x, y)
+    some = torch.arange(BLOCK, device=x.device) % len(x)
+    return Fitted(fitted, classes, x[some], Training(len(x), 0, round(time.monotonic() - began, 3)))
 
 
 def stand_in(
@@ -125,7 +160,8 @@ def stand_in(
 ) -> Predict:
     """Train a model of the shadow family on (x, y) and return it as a target that answers labels only."""
     own = rng.seed_from(seed, "stand-in")
-    return train_shadow(x, y, classes, knowledge.family, recipe, seed=own, store=knowledge.store).labels
+    folder = knowledge.references_dir
+    return train_shadow(x, y, classes, knowledge.family, recipe, seed=own, store=knowledge.store, folder=folder).labels
 
 
 def split_shadow(shadow: ShadowRows, fraction: float, seed: int) -> tuple[ShadowRows, ShadowRows]:
@@ -186,7 +222,7 @@ def reference_seed(seed: int, r: int) -> int:
     return rng.seed_from(seed, f"reference {r}")
 
 
-def _checked(label: Label, classes: int) -> Label:
+def checked(label: Label, classes: int) -> Label:
     """Refuse labels outside 0 … classes - 1: cross-entropy would crash, or worse on a GPU."""
 
     def checked(rows: Tensor) -> Tensor:
@@ -217,12 +253,18 @@ def _fit(estimator: Any, x: Tensor, y: Tensor) -> Any:
     return estimator.set_params(**dict.fromkeys(jobs, 1))
 
 
-def _content_key(x: Tensor, y: Tensor, classes: int, untrained: Any, recipe: Recipe, seed: int) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def _digest(x: Tensor, y: Tensor) -> bytes:
+    digest = hashlib.blake2b(f"{x.device.type} ".encode(), digest_size=16)
     for rows in (x, y):
         digest.update(f"{tuple(rows.shape)} {rows.dtype} ".encode())
         digest.update(rows.detach().contiguous().cpu().numpy().reshape(-1).data)
-    digest.update(f"{classes} {seed} ".encode())
+    return digest.digest()
+
+
+def _content_key(data: bytes, classes: int, untrained: Any, recipe: Recipe, seed: int) -> str:
+    """Hash all that makes a trained model: rows and labels (``data``), the untrained model, recipe and library."""
+    digest = hashlib.blake2b(data, digest_size=16)
+    digest.update(f"{classes} {seed} {torch.__version__} ".encode())
     if isinstance(untrained, nn.Module):
         digest.update(f"{type(untrained).__module__} {untrained!r} {recipe!r}".encode())
         for name, weights in untrained.state_dict().items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -179,6 +180,8 @@ class Knowledge:
     """How many reference models to train; None: the attack's own default."""
     store: MutableMapping[str, Any] = field(default_factory=dict)
     """Trained models by content key, shared by the attacks of one run."""
+    references_dir: Path | None = None
+    """A folder where trained torch models are kept between runs."""
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ class Transfer:
                 knowledge, candidates.classes, seed=seed, count=self._count(knowledge), recipe=self.recipe
             )
             return found.models
-        return shadows.relabelled_models(
+        return references.relabelled_models(
             knowledge,
             candidates.classes,
             self.recipe,
