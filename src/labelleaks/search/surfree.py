@@ -29,7 +29,7 @@ from labelleaks.search.subspaces import Space, Subspace, space
 __all__ = ["SurFree", "SurFreeState"]
 
 DIRECTIONS = 16  # in a step; then the point is projected
-REFINE = 2  # labels for the angle of a direction that succeeded
+REFINE = 1  # labels for the angle of a direction that succeeded
 PROJECTION = 6  # labels for a projection at most
 FINISH = 6  # labels kept for the last projection
 FIRST = 0.5  # tangent of the angle that is asked first

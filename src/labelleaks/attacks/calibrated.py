@@ -1,0 +1,152 @@
+"""The calibrated boundary attack: how far the boundary is, compared with where reference models have theirs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from labelleaks.attacks.boundary import Boundary
+from labelleaks.domain import Box, Norm
+from labelleaks.oracle import LabelOracle
+from labelleaks.references import margins, references, setup_cost
+from labelleaks.search.exact import row_sums
+from labelleaks.shadowmodel import ShadowModel
+from labelleaks.training import Recipe
+from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status
+
+__all__ = ["Calibrated"]
+
+OCTAVES = 10  # the shortest distance on a ray that is told from 0: the diameter / 2^OCTAVES
+COARSE = 2  # points an octave at which a reference is asked where it changes its mind first
+BISECT = 5  # halvings of the interval that is found: 64 steps an octave, 1 % each
+_TOGETHER = 5  # points of a ray in one go
+
+
+@dataclass(frozen=True)
+class Calibrated(Boundary):
+    """Some records are easy: any model has its boundary far from them. What memory adds is the difference to models
+    that never saw the record:
+
+        score = log d_target - mean over references of log d_reference.
+
+    d_target is the boundary attack's distance, with all of its settings and its labels. d_reference is the distance
+    from the candidate at which a reference model stops giving the true label, along the same ray, from the candidate
+    through the point that was found, as far as the domain reaches. This costs the target nothing: references are the
+    adversary's own. Distances on a ray are told apart from the domain's diameter down to a 1,024th of it, in steps of
+    1 %; a reference that is wrong about the candidate itself has the shortest.
+
+    Misclassified candidates take one label and score below all others. A candidate without a start (NO_START) has no
+    ray: its score is that of the diameter beside the shortest reference distance, the largest there is.
+
+    Args:
+        norm, subspace, factor, max_iterations, search: as for :class:`~labelleaks.attacks.boundary.Boundary`.
+        recipe: how torch references are trained; None: ``shadows.SHADOW_RECIPE``.
+
+    ``details``: those of the boundary attack, and ``reference_distance``, float64 (n, R), in the norm's units along
+    the ray (0 where misclassified, the shortest where there was no start).
+
+    Needs shadow rows; their labels are bought once, as set-up. There is no trajectory: the ray is known at the end.
+
+    Source: ours. To compare a record with itself under models that never saw it is the idea of calibration by
+    difficulty (Watson et al., ICLR 2022, arXiv 2111.08440) and of DHAttack (Li et al., USENIX Security 2025), which
+    does so along a direction fixed beforehand.
+    """
+
+    recipe: Recipe | None = None
+
+    name: ClassVar[str] = "calibrated"
+    needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
+    is_distance: ClassVar[bool] = False
+
+    def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
+        """The boundary attack's, and a label for each shadow row unless they were bought before.
+
+        Raises:
+            NeedsError: there are no shadow rows.
+        """
+        boundary = super().cost(candidates, knowledge, budget)
+        starts = 0 if knowledge.starts is None else len(knowledge.starts)
+        return Cost(least=boundary.least, most=boundary.most, setup=starts + setup_cost(knowledge))
+
+    def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
+        """Train (or reuse) the references, search as the boundary attack does, follow each ray in every reference."""
+        models = references(knowledge, candidates.classes, seed=seed, recipe=self.recipe).models
+        found = super().score(oracle, candidates, knowledge, seed=seed)
+        lengths = _lengths(candidates, self.norm)
+        rows = ((found.status == int(Status.DONE)) | (found.status == int(Status.BUDGET))).nonzero().reshape(-1)
+        index = torch.zeros(len(candidates), len(models), dtype=torch.int64, device=candidates.device)
+        index[rows] = _changes(models, candidates, found, rows, lengths)
+        reference = lengths.to(index.device)[index]
+        wrong = found.status == int(Status.MISCLASSIFIED)
+        reference[wrong] = 0.0
+        return Scores(
+            value=_score(found.value, found.status, index, lengths),
+            status=found.status,
+            queries=found.queries,
+            details={**found.details, "reference_distance": reference},
+        )
+
+
+def _lengths(candidates: Candidates, norm: Norm) -> Tensor:
+    """The distances that are told apart, shortest first: float64 (OCTAVES * steps + 1,), up to the diameter."""
+    diameter = candidates.domain.diameter(candidates.shape, norm)
+    steps = COARSE << BISECT
+    lengths = [diameter * 2.0 ** (k / steps - OCTAVES) for k in range(OCTAVES * steps + 1)]
+    return torch.tensor(lengths, dtype=torch.float64)
+
+
+def _changes(
+    models: Sequence[ShadowModel], candidates: Candidates, found: Scores, rows: Tensor, lengths: Tensor
+) -> Tensor:
+    """Index of the least of the lengths at which each model is wrong: int64 (k, R); the last where it never is."""
+    x, y = candidates.x[rows], candidates.y[rows]
+    offset = found.details["adversarial"][rows] - x
+    lengths = lengths.to(x.device)
+    bounded = isinstance(candidates.domain, Box)  # else points between two inputs: models take them, a target would not
+
+    def wrong(model: ShadowModel, index: Tensor, i: Tensor) -> Tensor:
+        share = (lengths[index] / found.value[rows[i]]).to(torch.float32)
+        step = share.reshape(-1, *[1] * len(candidates.shape)) * offset[i]
+        points = x[i] + step
+        points = candidates.domain.project(points) if bounded else points
+        return margins([model], points, y[i])[0] <= 0
+
+    last = len(lengths) - 1
+    changes = torch.full((len(rows), len(models)), last, dtype=torch.int64, device=x.device)
+    for r, model in enumerate(models):
+        low, high = torch.zeros_like(rows), changes[:, r].clone()
+        open_ = torch.arange(len(rows), device=x.device)
+        for first in range(0, last, _TOGETHER << BISECT):
+            points = torch.arange(first, min(last, first + (_TOGETHER << BISECT)), 1 << BISECT, device=x.device)
+            hit = wrong(model, points.repeat(len(open_)), open_.repeat_interleave(len(points)))
+            hit = hit.reshape(len(open_), len(points))
+            before = (hit.cumsum(1) == 0).sum(1)  # points of each row before the first that is wrong
+            some = before < len(points)
+            high[open_[some]] = points[before[some]]
+            low[open_] = torch.where(before > 0, points[(before - 1).clamp_min(0)], low[open_])
+            open_ = open_[~some]
+        for _ in range(BISECT):
+            between = ((high - low > 1) & (high < last)).nonzero().reshape(-1)
+            middle = (low[between] + high[between]) // 2
+            hit = wrong(model, middle, between)
+            high[between[hit]] = middle[hit]
+            low[between[~hit]] = middle[~hit]
+        changes[:, r] = high
+    return changes
+
+
+def _score(distance: Tensor, status: Tensor, index: Tensor, lengths: Tensor) -> Tensor:
+    """log d_target - mean log d_reference: float64 (n,). Logarithms one by one, and whole numbers summed, so that the
+    bits of a row do not depend on the rows beside it."""
+    steps = COARSE << BISECT
+    shortest = float(lengths[0])
+    logs = [math.log(max(d, shortest) / shortest) for d in distance.tolist()]
+    calibration = row_sums(index.to(torch.float64)) / index.shape[1] * (math.log(2.0) / steps)
+    value = torch.tensor(logs, dtype=torch.float64, device=index.device) - calibration
+    least = -2.0 * OCTAVES * math.log(2.0)
+    return torch.where(status == int(Status.MISCLASSIFIED), least, value)
