@@ -15,12 +15,29 @@ from labelleaks.errors import InputError, nearest
 if TYPE_CHECKING:
     from labelleaks.attacks.augmentation import Augmentation
     from labelleaks.attacks.boundary import Boundary
+    from labelleaks.attacks.chameleon import Chameleon
+    from labelleaks.attacks.dhattack import DHAttack
     from labelleaks.attacks.gap import Gap
     from labelleaks.attacks.noise import Noise
+    from labelleaks.attacks.oslo import Oslo
     from labelleaks.attacks.transfer import Transfer
+    from labelleaks.attacks.yoqo import Yoqo
     from labelleaks.types import Attack
 
-__all__ = ["Augmentation", "Boundary", "Gap", "Noise", "Transfer", "load", "names", "resolve"]
+__all__ = [
+    "Augmentation",
+    "Boundary",
+    "Chameleon",
+    "DHAttack",
+    "Gap",
+    "Noise",
+    "Oslo",
+    "Transfer",
+    "Yoqo",
+    "load",
+    "names",
+    "resolve",
+]
 
 _CLASSES = {
     "gap": "Gap",
@@ -28,6 +45,10 @@ _CLASSES = {
     "augmentation": "Augmentation",
     "boundary": "Boundary",
     "transfer": "Transfer",
+    "yoqo": "Yoqo",
+    "oslo": "Oslo",
+    "dhattack": "DHAttack",
+    "chameleon": "Chameleon",
 }
 _MODULES = {class_name: name for name, class_name in _CLASSES.items()}
 _MEMBERS = ("name", "needs", "is_distance", "cost", "score")  # of types.Attack

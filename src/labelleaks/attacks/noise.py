@@ -17,7 +17,7 @@ from labelleaks.oracle import LabelOracle
 from labelleaks.rng import NormalTable
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
 
-__all__ = ["Noise"]
+__all__ = ["FLIPS", "RELATIVE", "Noise", "NoisyCopies"]
 
 _BLOCK = 1 << 22
 """Noise values held at a time, 16 MB of float32: memory does not grow with candidates x copies."""
@@ -89,7 +89,7 @@ class Noise:
         """Ask once for each candidate, then for the noisy copies of those that are classified correctly."""
         y, device = candidates.y, candidates.device
         everyone = torch.arange(len(candidates), device=device)
-        noise = _Noise(self._magnitudes(candidates), candidates, seed)
+        noise = NoisyCopies(self._magnitudes(candidates), candidates, seed)
         labels = min([self.copies + 1, *oracle.remaining().tolist()])
         correct = oracle.query(candidates.x, everyone, phase="correct") == y
 
@@ -129,7 +129,7 @@ class Noise:
         return self.magnitudes
 
 
-class _Noise:
+class NoisyCopies:
     """Makes the noisy copies, each from its candidate's own stream: any grouping gives the same bits."""
 
     def __init__(self, magnitudes: tuple[float, ...], candidates: Candidates, seed: int) -> None:

@@ -1,0 +1,231 @@
+"""DHAttack: how far a candidate keeps its label on a fixed straight way, compared with models that never saw it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from labelleaks import references, rng
+from labelleaks.domain import Binary, Box, Mixed, OneHot
+from labelleaks.errors import InputError, nearest
+from labelleaks.models import image_layout
+from labelleaks.oracle import LabelOracle
+from labelleaks.shadowmodel import ShadowModel
+from labelleaks.training import Recipe
+from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status
+
+__all__ = ["DHAttack"]
+
+_ENDS = ("white", "black")
+_EPSILON = 1e-8  # in b = exp(-d) + 1e-8, of the authors' code: what makes u saturate
+_ROUNDING = 12**-0.5
+"""Standard deviation of what is lost where a distance is read in whole steps, in steps."""
+
+Ask = Callable[[Tensor, int], Tensor]
+"""(rows (k,), j) -> int64 (k,): the labels of these candidates' points x_j."""
+
+
+@dataclass(frozen=True)
+class DHAttack:
+    """A member keeps its label farther on the straight way to a white picture than models that never saw it expect.
+
+    1. fixedBD: x_j = x + (j / n) (white - x), j = 0 … n - 1. d is the j of the first label that is not y, n where there
+       is none. Above n = 100 a run of n // 100 wrong labels is needed. Where x itself is misclassified, d is
+       max(n // 100, 1) exp(-c), c the number of wrong labels before the first right one: these are ordered, too.
+    2. The same d of every reference model (relabelled shadow rows, ``knowledge.references`` of them, by default 8).
+    3. u = log(exp(-b) / (1 - exp(-b))), b = exp(-d) + 1e-8: about d where d is small, saturating at 18.4.
+    4. Score z = (u - mean) / sd, mean and sd over the references' u. The authors' relScore, details["relscore"], is
+       Φ(z), in [0, 1]: the same order, but everything beyond 8 standard deviations rounds to a tie. Status
+       MISCLASSIFIED is noted, and such a candidate is not ranked last: it is compared like all others.
+
+    Labels: one for each point up to the first wrong one (for the misclassified: the first right one), n at most; the
+    rest of the walk does not change d. ``early_stop=False`` asks and bills all n points, as the authors do.
+
+    Domains: in a Box the way is straight. A binary feature or a one-hot group cannot move a little: it takes its end
+    value when j / n passes its own threshold; the thresholds are spread evenly over (0, 1), in an order drawn from the
+    seed, the same for all candidates. Integer features round. Every point is projected to the domain.
+
+    Args:
+        queries: n; a smaller budget plans a shorter walk with as many points as it can pay for.
+        towards: ``"white"``: for an image in a Box the candidate's own largest value in all features, else the domain's
+            largest (one-hot groups: the first category); ``"black"``: the smallest; or an input, (*shape), in the
+            domain, float32.
+        early_stop: stop where d is known.
+        sd_floor: smallest sd, in units of u. The authors have none and divide by 1e-30 where all references agree; 0.29
+            is what reading d in whole steps loses.
+        recipe: how torch references are trained; None: the shared default.
+
+    ``details``: ``distance``, ``relscore``, ``reference_mean``, ``reference_sd`` (before the floor), float64 (n,).
+
+    Raises:
+        InputError: queries below 2, an sd_floor that is not positive, an end that is not a point of the domain.
+
+    Source: Li, Li et al., "DHAttack" (USENIX Security 2025), fixedBD and relScore, and the authors' code. They train
+    256 references; here the count is the adversary's choice.
+    """
+
+    name: ClassVar[str] = "dhattack"
+    needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
+    is_distance: ClassVar[bool] = False
+
+    queries: int = 30
+    towards: Literal["white", "black"] | Tensor = "white"
+    early_stop: bool = True
+    sd_floor: float = _ROUNDING
+    recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.queries, int) or self.queries < 2:
+            raise InputError(f"dhattack: queries must be a whole number of at least 2, got {self.queries!r}")
+        if not (math.isfinite(self.sd_floor) and self.sd_floor > 0):
+            raise InputError(f"dhattack: sd_floor must be positive and finite, got {self.sd_floor!r}")
+        if not isinstance(self.towards, Tensor) and self.towards not in _ENDS:
+            raise InputError(
+                f"dhattack: towards must be 'white', 'black' or an input, got {self.towards!r}"
+                f"{nearest(str(self.towards), _ENDS)}"
+            )
+
+    def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
+        """Two labels at least, ``queries`` or the budget at most; set-up: a label per shadow row, bought once a run.
+
+        Raises:
+            NeedsError: there are no shadow rows. InputError: the end of the walk is not a point of the domain.
+        """
+        _end(candidates, self.towards)
+        return Cost(least=2, most=max(2, min(budget, self.queries)), setup=references.setup_cost(knowledge))
+
+    def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
+        """Walk with the target, walk with every reference, compare."""
+        steps = min([self.queries, *oracle.remaining().tolist()])
+        way = _Way(candidates, _end(candidates, self.towards), steps, seed)
+        models = references.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe).models
+
+        def target(rows: Tensor, j: int) -> Tensor:
+            return oracle.query(way.points(rows, j), rows, phase="way")
+
+        d, asked, wrong_at_once = _walk(target, candidates.y, steps, early_stop=self.early_stop)
+        known = [_walk(way.labels_of(model), candidates.y, steps, early_stop=True)[0] for model in models]
+        u = _transformed(torch.stack(known))  # (R, n)
+        mean = _mean(u)
+        sd = _mean((u - mean).square()).sqrt()
+        z = (_transformed(d) - mean) / sd.clamp_min(self.sd_floor)
+        return Scores(
+            value=z,
+            status=torch.where(wrong_at_once, int(Status.MISCLASSIFIED), int(Status.DONE)),
+            queries=asked,
+            details={
+                "distance": d,
+                "relscore": torch.special.ndtr(z),
+                "reference_mean": mean,
+                "reference_sd": sd,
+            },
+        )
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Mean over the first axis, term by term: the bits of a column do not depend on how many there are."""
+    total = torch.zeros_like(values[0])
+    for row in values:
+        total = total + row
+    return total / len(values)
+
+
+def _transformed(d: Tensor) -> Tensor:
+    """u = log(exp(-b) / (1 - exp(-b))) with b = exp(-d) + 1e-8: float64, rises with d, -0.6 … 18.5."""
+    b = torch.exp(-d) + _EPSILON
+    return -b - torch.log(-torch.expm1(-b))
+
+
+def _walk(ask: Ask, y: Tensor, steps: int, *, early_stop: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return fixedBD, float64 (n,), the points asked for, int64 (n,), and where x_0 was wrong, bool (n,)."""
+    window = max(steps // 100, 1)
+    wrong = torch.zeros(len(y), steps, dtype=torch.bool, device=y.device)
+    asked = torch.zeros(len(y), dtype=torch.int64, device=y.device)
+    active = torch.arange(len(y), device=y.device)
+    for j in range(steps):
+        wrong[active, j] = ask(active, j) != y[active]
+        asked[active] += 1
+        if early_stop:
+            far = wrong[active, max(0, j + 1 - window) : j + 1].all(1) & (j + 1 >= window)
+            known = torch.where(wrong[active, 0], ~wrong[active, j], far)
+            active = active[~known]
+            if len(active) == 0:
+                break
+    return _distance(wrong, window), asked, wrong[:, 0]
+
+
+def _distance(wrong: Tensor, window: int) -> Tensor:
+    """fixedBD of answers (n, steps), True = wrong; rows that started right may be cut after their first run."""
+    steps = wrong.shape[1]
+    run = wrong.unfold(1, window, 1).all(2)
+    first = torch.where(run.any(1), run.to(torch.int8).argmax(1), steps).to(torch.float64)
+    leading = wrong.to(torch.int64).cumprod(1).sum(1).to(torch.float64)
+    return torch.where(wrong[:, 0], window * torch.exp(-leading), first)
+
+
+def _end(candidates: Candidates, towards: str | Tensor) -> Tensor:
+    """Return where every candidate's walk ends: float32, (n, *shape) or (1, *shape).
+
+    Raises:
+        InputError: a given end of another shape, or outside the domain.
+    """
+    shape, domain = candidates.shape, candidates.domain
+    if isinstance(towards, Tensor):
+        if tuple(towards.shape) != shape:
+            raise InputError(f"dhattack: towards has shape {tuple(towards.shape)}, the candidates' rows {shape}")
+        end = towards.to(candidates.device, torch.float32)[None]
+        domain.check(end, "dhattack: towards")
+        return end
+    if isinstance(domain, Box) and image_layout(shape) is not None:
+        flat = candidates.x.reshape(len(candidates), candidates.width)
+        own = flat.amax(1) if towards == "white" else flat.amin(1)
+        return own.reshape(-1, *[1] * len(shape)).expand_as(candidates.x)
+    corner = torch.full((1, *shape), math.inf if towards == "white" else -math.inf, device=candidates.device)
+    return domain.project(corner)
+
+
+class _Way:
+    """The points x_j of all candidates."""
+
+    def __init__(self, candidates: Candidates, end: Tensor, steps: int, seed: int) -> None:
+        self._x = candidates.x
+        self._end = end.expand_as(candidates.x)
+        self._steps = steps
+        self._domain = candidates.domain
+        self._turns = _turns(candidates, seed)
+
+    def points(self, rows: Tensor, j: int) -> Tensor:
+        """Return x_j of the given candidates: float32 (k, *shape), in the domain."""
+        x, end = self._x[rows], self._end[rows]
+        share = j / self._steps
+        moved = x + share * (end - x)
+        if self._turns is not None:
+            flat = torch.where(self._turns < share, end.flatten(1), x.flatten(1)).reshape(moved.shape)
+            whole = (~self._turns.isnan()).reshape(1, *moved.shape[1:])
+            moved = torch.where(whole, flat, moved)
+        return self._domain.project(moved)
+
+    def labels_of(self, model: ShadowModel) -> Ask:
+        """Return how ``model`` labels the points."""
+        return lambda rows, j: references.logits(model, self.points(rows, j)).argmax(1)
+
+
+def _turns(candidates: Candidates, seed: int) -> Tensor | None:
+    """Share of the walk at which each feature takes its end value: float32 (width,), NaN where it moves gradually."""
+    domain = candidates.domain
+    if isinstance(domain, Binary):
+        groups = [slice(i, i + 1) for i in range(candidates.width)]
+    elif isinstance(domain, Mixed):
+        groups = [columns for part, columns in domain.groups() if isinstance(part, OneHot)]
+    else:
+        return None
+    turns = torch.full((candidates.width,), math.nan)
+    generator = torch.Generator().manual_seed(rng.seed_from(seed, "dhattack: order"))
+    for place, group in enumerate(torch.randperm(len(groups), generator=generator).tolist()):
+        turns[groups[group]] = (place + 0.5) / len(groups)
+    return turns.to(candidates.device)

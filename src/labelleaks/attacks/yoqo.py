@@ -1,0 +1,210 @@
+"""YOQO: one label for an input that models with the candidate still know, and models without it do not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from labelleaks import references, shadows
+from labelleaks.crafting import Moves, cross_entropy, nats, need_gradients
+from labelleaks.errors import InputError, nearest
+from labelleaks.oracle import LabelOracle
+from labelleaks.references import References
+from labelleaks.search.exact import row_sums
+from labelleaks.shadowmodel import ShadowModel
+from labelleaks.training import Recipe
+from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory
+
+__all__ = ["Yoqo"]
+
+_GROUP = 1 << 22
+"""Numbers in the candidates that are moved together (16 MB)."""
+_MODELS = 16  # their losses are sums over so many models; ours are scaled to it
+_SPREAD = 0.25
+"""Their inputs are standardised: one unit is a standard deviation, about a quarter of the range of a picture."""
+_MODES = ("offline", "online")
+
+
+@dataclass(frozen=True)
+class Yoqo:
+    """A member keeps its label at an input that is changed until models that never saw the candidate give it up.
+
+    From x' = x, by plain gradient descent (step 0.01, at most 50 rounds, until the loss is below a threshold):
+
+    ======= =============================================================================== ===== =========
+    mode    loss, summed over 16 models                                                     alpha threshold
+    ======= =============================================================================== ===== =========
+    offline (alpha MSE(x', x) + CE(OUT_i(x'), t_i)) / (1 + alpha) · 6                       5     8
+    online  (CE(IN_i(x'), y) + alpha CE(OUT_i(x'), t_i)) / (1 + alpha) · 3                  2     4
+    ======= =============================================================================== ===== =========
+
+    OUT are the reference models; t_i is the class other than y that OUT_i finds most likely at x. IN are trained like
+    them, but on the candidate, with its true label, too. With another number of models the mean is scaled to 16. Then
+    one label: score 1 where the target still says y, else 0. This is a hard decision, one point of the ROC curve. The
+    candidate itself is not asked for, so misclassified candidates are not told apart and the status is always DONE.
+
+    **Online costs a training for each candidate and reference model**: n · references of them, none of which is kept.
+    It is there for small n.
+
+    Units: a feature is measured in quarters of its span. The input is projected to the domain before it is sent, and in
+    every round: in Binary and Mixed domains a relaxed input moves and its projection is judged, so a feature flips when
+    it has come halfway.
+
+    Args:
+        mode: ``"offline"`` or ``"online"``.
+        alpha, threshold: None: as in the table.
+        rounds: steps at most. step: their length.
+        recipe: how torch models are trained; None: the shared default.
+
+    ``details``: ``loss``, float64 (n,), at the input that was sent.
+
+    Raises:
+        InputError: an unknown mode, or numbers out of their range; NeedsError: models without gradients.
+
+    Source: Wu et al., "You Only Query Once: An Efficient Label-Only Membership Inference Attack" (ICLR 2024), and the
+    authors' code.
+    """
+
+    name: ClassVar[str] = "yoqo"
+    needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
+    is_distance: ClassVar[bool] = False
+
+    mode: Literal["offline", "online"] = "offline"
+    alpha: float | None = None
+    threshold: float | None = None
+    rounds: int = 50
+    step: float = 0.01
+    recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in _MODES:
+            raise InputError(f"yoqo: unknown mode {self.mode!r}{nearest(str(self.mode), _MODES)}")
+        if not isinstance(self.rounds, int) or self.rounds < 0:
+            raise InputError(f"yoqo: rounds must be a whole number of at least 0, got {self.rounds!r}")
+        for name in ("alpha", "threshold", "step"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise InputError(f"yoqo: {name} must be positive and finite, got {value!r}")
+
+    def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
+        """One label. Set-up: a label per shadow row, bought once a run.
+
+        Raises:
+            NeedsError: there are no shadow rows, or the references' family has no gradients.
+        """
+        setup = references.setup_cost(knowledge)
+        need_gradients(self.name, candidates, knowledge)
+        return Cost(least=1, most=1, setup=setup)
+
+    def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
+        """Move every candidate, then ask for each once."""
+        need_gradients(self.name, candidates, knowledge)
+        known = references.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
+        everyone = torch.arange(len(candidates), device=candidates.device)
+        most = 1 if self.mode == "online" else max(1, _GROUP // max(1, candidates.width))
+        kept = torch.zeros(len(candidates), dtype=torch.float64, device=candidates.device)
+        loss = torch.zeros_like(kept)
+        for rows in everyone.split(most):
+            inside = self._inside(candidates, rows, known, knowledge, seed) if self.mode == "online" else ()
+            points, loss[rows] = self._moved(candidates, rows, known.models, inside)
+            kept[rows] = (oracle.query(points, rows, phase="moved") == candidates.y[rows]).to(torch.float64)
+        return Scores(
+            value=kept,
+            status=torch.full_like(everyone, int(Status.DONE)),
+            queries=torch.ones_like(everyone),
+            trajectory=Trajectory((1,), kept[None]),
+            details={"loss": loss},
+        )
+
+    def _inside(
+        self, candidates: Candidates, row: Tensor, known: References, knowledge: Knowledge, seed: int
+    ) -> tuple[ShadowModel, ...]:
+        """Train the IN models of one candidate: as the references, with the candidate and its true label besides."""
+        rows = known.rows
+        x = torch.cat([rows.x, candidates.x[row]])
+        y = torch.cat([rows.labels(knowledge.setup), candidates.y[row]])
+        return tuple(
+            shadows.train_shadow(
+                x, y, candidates.classes, knowledge.family, self.recipe, seed=shadows.reference_seed(seed, r)
+            )
+            for r in range(len(known.models))
+        )
+
+    def _moved(
+        self, candidates: Candidates, rows: Tensor, outside: Sequence[ShadowModel], inside: Sequence[ShadowModel]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the inputs to send, float32 (k, *shape), and their losses, float64 (k,)."""
+        online = bool(inside)
+        alpha = self.alpha or (2.0 if online else 5.0)
+        enough = self.threshold or (4.0 if online else 8.0)
+        loss = _Loss(candidates.x[rows], candidates.y[rows], outside, inside, alpha, Moves.of(candidates))
+        z, points = loss.x.clone(), loss.x.clone()
+        value = torch.zeros(len(rows), dtype=torch.float64, device=z.device)
+        active = torch.arange(len(rows), device=z.device)
+        for k in range(self.rounds + 1):
+            points[active] = candidates.domain.project(z[active])
+            value[active] = loss.value(points[active], active)
+            active = active[value[active] >= enough]
+            if k == self.rounds or len(active) == 0:
+                break
+            z[active] = loss.moves.within(
+                loss.x[active], z[active] - self.step * loss.unit * loss.slope(points[active], z[active], active), 1.0
+            )
+        return points, value
+
+
+class _Loss:
+    """The loss of the table and its gradient, for some candidates. Rows ``who`` are positions among them."""
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        outside: Sequence[ShadowModel],
+        inside: Sequence[ShadowModel],
+        alpha: float,
+        moves: Moves,
+    ) -> None:
+        self.x, self._y, self.moves = x, y, moves
+        self._outside, self._inside, self._alpha = outside, inside, alpha
+        self.unit = _SPREAD * moves.span(x.device)
+        """float32 (1, *shape): how much of each feature is one unit."""
+        self._scale = _MODELS * (3.0 if inside else 6.0) / (1.0 + alpha)
+        self._targets = [_best_other(references.logits(model, x), y) for model in outside]
+
+    def value(self, points: Tensor, who: Tensor) -> Tensor:
+        """Return the loss: float64 (k,)."""
+        out = _mean([nats(model, points, t[who]) for model, t in zip(self._outside, self._targets, strict=True)])
+        if self._inside:
+            known = _mean([nats(model, points, self._y[who]) for model in self._inside])
+            return self._scale * (known + self._alpha * out)
+        away = ((points - self.x[who]) / self.unit).to(torch.float64).square().flatten(1)
+        return self._scale * (self._alpha * (row_sums(away) / away.shape[1]) + out)
+
+    def slope(self, points: Tensor, z: Tensor, who: Tensor) -> Tensor:
+        """Return the gradient by the features in units, float32 (k, *shape): of the models at ``points``."""
+        pairs = zip(self._outside, self._targets, strict=True)
+        out = _mean([references.gradient([model], points, t[who], cross_entropy) for model, t in pairs])
+        if self._inside:
+            known = references.gradient(self._inside, points, self._y[who], cross_entropy)
+            return self._scale * self.unit * (known + self._alpha * out)
+        away = (z - self.x[who]) / self.unit
+        pull = (2.0 * self._alpha / self.x[0].numel()) * away
+        return self._scale * (pull + self.unit * out)
+
+
+def _mean(terms: Sequence[Tensor]) -> Tensor:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total / len(terms)
+
+
+def _best_other(logits: Tensor, y: Tensor) -> Tensor:
+    """The most likely class other than y: int64 (k,)."""
+    return logits.scatter(1, y[:, None], -math.inf).argmax(1)
