@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelleaks.errors import InputError, MissingExtra, SpecError, nearest
+from labelleaks.targets import Onnx, exported
 
 __all__ = ["ImageFormat", "Rows", "import_object", "load_target", "read_rows"]
 
 _X_KEYS = ("x", "images", "features", "inputs")
 _Y_KEYS = ("y", "labels", "label", "target")
 _LABEL_COLUMNS = ("label", "y", "target", "class")
+_MODELS = (".safetensors", ".onnx", *exported.TORCHSCRIPT, *exported.EXPORTED, ".joblib")
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"}
 
 
@@ -263,18 +265,20 @@ def import_object(name: str) -> Any:
     return found
 
 
-def load_target(path: str, *, factory: str | None = None, trust_pickle: bool = False) -> Any:
+def load_target(path: str, *, factory: str | None = None, output: str | None = None, trust_pickle: bool = False) -> Any:
     """Load what a spec or a flag calls the target.
 
     Args:
         path: ``module:function``; a .safetensors file with ``factory`` (``module:function`` that builds the
-            ``nn.Module``); a TorchScript file (.pt, .ts, .torchscript); a .joblib file with ``trust_pickle``.
+            ``nn.Module``); an ONNX file (.onnx); a TorchScript file (.pt, .ts, .torchscript); with ``trust_pickle`` a
+            program of ``torch.export`` (.pt2) or a .joblib file.
+        output: of an ONNX file with several, the one that holds labels or scores.
 
     Raises:
         SpecError: it cannot be loaded; says why and what is missing.
     """
     suffix = Path(path).suffix.lower()
-    if ":" in path and suffix not in (".safetensors", ".pt", ".ts", ".torchscript", ".joblib"):
+    if ":" in path and suffix not in _MODELS:
         found = import_object(path)
         if isinstance(found, type):
             raise SpecError(f"target {path!r} is a class, not a function or a model: name an instance or a function")
@@ -283,15 +287,14 @@ def load_target(path: str, *, factory: str | None = None, trust_pickle: bool = F
         raise SpecError(f"target {path!r}: no such file, and not of the form module:function")
     if suffix == ".safetensors":
         return _from_safetensors(path, factory)
-    if suffix in (".pt", ".ts", ".torchscript"):
-        import torch
-
-        try:
-            return torch.jit.load(path, map_location="cpu")  # TorchScript archives only: no unpickling of code
-        except (RuntimeError, ValueError) as error:
-            raise SpecError(
-                f"target {path!r} is not TorchScript ({str(error).splitlines()[0]}); save weights as .safetensors"
-            ) from None
+    if output is not None and suffix != ".onnx":
+        raise SpecError(f"target {path!r}: output: belongs to .onnx files")
+    if suffix == ".onnx":
+        return Onnx(path, output=output)
+    if suffix in exported.TORCHSCRIPT:
+        return exported.load_torchscript(path)
+    if suffix in exported.EXPORTED:
+        return exported.load_exported(path, trust_pickle=trust_pickle)
     if suffix == ".joblib":
         if not trust_pickle:
             raise SpecError(f"target {path!r}: a .joblib file can run any code when it is loaded; say --trust-pickle")
@@ -301,7 +304,7 @@ def load_target(path: str, *, factory: str | None = None, trust_pickle: bool = F
             return joblib.load(path)
         except Exception as error:  # unpickling somebody's file can raise anything
             raise SpecError(f"target {path!r} cannot be loaded: {type(error).__name__}: {error}") from error
-    raise SpecError(f"target {path!r}: unknown ending {suffix!r}; known: .safetensors, .pt, .ts, .torchscript, .joblib")
+    raise SpecError(f"target {path!r}: unknown ending {suffix!r}; known: {', '.join(_MODELS)}")
 
 
 def _from_safetensors(path: str, factory: str | None) -> Any:

@@ -122,6 +122,7 @@ def _shared(spec: AuditSpec | InferSpec, trust_pickle: bool) -> dict[str, Any]:
         "seed": spec.seed,
         "family": _family(spec.family),
         "references": spec.references,
+        "references_dir": spec.references_dir,
         "journal": spec.journal,
         "allow_noisy": spec.allow_noisy,
     }
@@ -131,7 +132,7 @@ def _target(spec: TargetSpec | HttpSpec, trust_pickle: bool) -> dict[str, Any]:
     if isinstance(spec, HttpSpec):
         return {"target": Http(**spec.model_dump(exclude_unset=True, exclude={"classes"}))}
     return {
-        "target": load_target(spec.path, factory=spec.factory, trust_pickle=trust_pickle),
+        "target": load_target(spec.path, factory=spec.factory, output=spec.output, trust_pickle=trust_pickle),
         "preprocess": None if spec.preprocess is None else import_object(spec.preprocess),
         "device": spec.device,
         "batch_rows": spec.batch_rows,

@@ -35,7 +35,9 @@ class TargetSpec(_Strict):
     """What answers labels."""
 
     path: str
-    """``module:function``, a .safetensors file, TorchScript, or .joblib (with --trust-pickle)"""
+    """``module:function``, a .safetensors, .onnx or TorchScript file, or .pt2 or .joblib (with --trust-pickle)"""
+    output: str | None = None
+    """of an .onnx file with several: the output that holds labels or scores"""
     factory: str | None = None
     """``module:function`` that builds the module of a .safetensors file"""
     preprocess: str | None = None
@@ -144,6 +146,7 @@ class _RunSpec(_Strict):
     seed: int = 0
     family: str | None = None
     references: int | None = Field(default=None, ge=1)
+    references_dir: str | None = None
     journal: str | None = None
     allow_noisy: bool = False
     keep_inputs: bool = True

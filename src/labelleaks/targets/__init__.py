@@ -22,11 +22,13 @@ from labelleaks.targets.estimator import EstimatorTarget
 from labelleaks.targets.function import FunctionTarget
 from labelleaks.targets.http import Http, HttpTarget
 from labelleaks.targets.module import ModuleTarget
+from labelleaks.targets.onnx import Onnx, OnnxTarget
 from labelleaks.targets.probe import ProbeResult, probe
 from labelleaks.targets.recorded import Recorded, RecordedTarget
 
 __all__ = [
     "Http",
+    "Onnx",
     "Preprocess",
     "ProbeResult",
     "Recorded",
@@ -53,8 +55,8 @@ def wrap(
     """Make a target of what the user brought. Sends nothing.
 
     Args:
-        target: ``nn.Module``; fitted classifier or pipeline; function; :class:`Http`; :class:`Recorded`; or a Target,
-            returned as is.
+        target: ``nn.Module``; fitted classifier or pipeline; function; :class:`Http`; :class:`Onnx`;
+            :class:`Recorded`; or a Target, returned as is.
         numpy: whether a function gets NumPy arrays (the candidates came as NumPy) or torch tensors.
         classes: what :func:`labelleaks.labels.resolve_classes` found, or the user's ``classes=``; None: its own.
         preprocess: applied to each batch just before the target, in the kind of array that the target gets (images of
@@ -81,6 +83,10 @@ def wrap(
         return ModuleTarget(target, classes=found, batch_rows=rows, preprocess=preprocess, device=place)
     if kind == "estimator":
         return EstimatorTarget(target, classes=found, batch_rows=rows, preprocess=preprocess)
+    if kind == "onnx":
+        if preprocess is not None:
+            raise InputError("preprocess does not apply to an ONNX file: make it part of the model")
+        return OnnxTarget(target, classes=found, batch_rows=rows)
     if kind == "http":
         return _http(target, found, preprocess, batch_rows, width)
     if kind == "recorded":
@@ -106,6 +112,8 @@ def _kind(target: Any) -> str:
         return "recorded"
     if isinstance(target, Http):
         return "http"
+    if isinstance(target, Onnx):
+        return "onnx"
     if inspect.isclass(target):
         raise InputError(f"target: {target.__name__} is a class; give a fitted or trained instance of it")
     if is_estimator(target):
@@ -114,7 +122,7 @@ def _kind(target: Any) -> str:
         return "callable"
     raise InputError(
         f"target: a {type(target).__name__} does not answer labels; give a torch nn.Module, a fitted scikit-learn "
-        "classifier, a function of rows, targets.Http(url=...) or Recorded(x, labels)"
+        "classifier, a function of rows, targets.Http(url=...), targets.Onnx(path) or Recorded(x, labels)"
     )
 
 
@@ -131,7 +139,7 @@ def _http(
 def _device(device: torch.device | str | None, kind: str, *, numpy: bool) -> torch.device | None:
     if device is None:
         return None
-    if kind in ("estimator", "recorded", "http") or (kind == "callable" and numpy):
+    if kind in ("estimator", "recorded", "http", "onnx") or (kind == "callable" and numpy):
         raise InputError(f"device={str(device)!r} applies to torch targets only, not to this {kind} target")
     return usable_device(device)
 
