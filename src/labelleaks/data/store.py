@@ -46,7 +46,7 @@ def kept(card: Card, folder: Path, side: int | None) -> Dataset | None:
             whole=True,
             origin=", ".join(sorted(about["files"])),
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{place} is damaged ({error}): delete it, and it is made again") from None
