@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+import labelleaks
 from labelleaks import crew, modelfile, rng, shadows
 from labelleaks import references as refs
 from labelleaks.errors import BudgetExceeded, InputError, NeedsError
@@ -341,3 +343,25 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     with pytest.raises(InputError, match=r"references_dir='.*file/inside' cannot be a folder"):
         modelfile.check_folder(f"{tmp_path}/file/inside")
     assert modelfile.check_folder(tmp_path / "new" / "one").is_dir()
+
+
+def test_a_second_audit_trains_nothing_and_leaves_the_same_record(tmp_path):
+    x, y = digits()
+
+    def audit(out, references_dir, seed=0):
+        return labelleaks.audit(
+            by_brightness, members=(x[:30], y[:30]), nonmembers=(x[30:60], y[30:60]), shadow=(x[60:160],),
+            attacks=["transfer"], family="mlp", references=2, references_dir=references_dir, seed=seed, out=out,
+        )  # fmt: skip
+
+    kept = tmp_path / "models"
+    plain, first, second = audit(tmp_path / "a", None), audit(tmp_path / "b", kept), audit(tmp_path / "c", kept)
+    assert plain == first == second
+    trained = plain.shadow["models"]
+    assert len(trained) == 2 and 80 < trained[0]["rows"] < 100 and 1 <= trained[0]["epochs"] <= 30
+    logs = [labelleaks.record.RunLog.load(tmp_path / name) for name in "abc"]
+    assert [log.models_reused for log in logs] == [0, 0, 2]
+    assert logs[0].training_seconds > 0 and logs[2].training_seconds == 0
+    report = (tmp_path / "c" / "report.html").read_text()
+    assert re.search(r"Computed, without a query: 2 shadow models trained on \d+ rows, [\d to]+ epochs", report)
+    assert labelleaks.record.load(tmp_path / "c") == plain

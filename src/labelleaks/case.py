@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from labelleaks import attacks as registry
-from labelleaks import calibration, ladder, models, shadows
+from labelleaks import calibration, ladder, modelfile, models, shadows
 from labelleaks.calibration import Setting, Threshold, ThresholdRule
 from labelleaks.domain import Box, Domain
 from labelleaks.errors import InputError, NeedsError, nearest
@@ -142,9 +142,7 @@ class Case:
             )
             for p in self.planned
         ]
-        found = Forecast(
-            tuple(lines), self.budget, probe_rows=0 if probed is None else probed.rows, notes=self.notes
-        )
+        found = Forecast(tuple(lines), self.budget, probe_rows=0 if probed is None else probed.rows, notes=self.notes)
         remote = self.target if isinstance(self.target, Remote) else None
         if remote is not None:
             found = replace(found, cost=remote.price(found.rows))
@@ -243,6 +241,7 @@ def _plan(
         starts=rows.starts,
         family=request.family,
         references=request.references,
+        references_dir=None if request.references_dir is None else modelfile.check_folder(request.references_dir),
     )
     chosen, left_out = _chosen(request, candidates, knowledge, default_attacks)
     climbing = ladder.asked(request.attacks)

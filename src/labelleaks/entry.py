@@ -24,6 +24,7 @@ from labelleaks.domain import Domain
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.ladder import LADDER
 from labelleaks.record import AttackResult, AuditRecord, LedgerSummary, RunLog
+from labelleaks.references import trainings
 from labelleaks.request import Request, describe
 from labelleaks.targets import Http
 from labelleaks.targets.probe import ProbeResult
@@ -49,6 +50,7 @@ def audit(
     thresholds: Sequence[str | ThresholdRule] | None = None,
     family: Any = None,
     references: int | None = None,
+    references_dir: str | Path | None = None,
     classes: int | Sequence[Any] | None = None,
     preprocess: Callable[[Any], Any] | None = None,
     device: str | torch.device | None = None,
@@ -84,6 +86,8 @@ def audit(
         family: the shadow models' family: a name, a factory of ``nn.Module`` or a scikit-learn estimator; default: a
             small CNN for images, an MLP for flat rows. ``references``: how many shadow models;
             default: the attack's own, 1 for transfer and 8 for those that compare with several.
+        references_dir: a folder where trained torch shadow models are kept by content: what is there is not trained
+            again. They are trained by as many processes as torch has threads.
         classes: number of classes or their labels; default: what the target says, else the largest label + 1.
         preprocess: applied to each query before a torch target, e.g. normalisation.
         device: where the target's inputs live; default: where its parameters are.
@@ -108,8 +112,8 @@ def audit(
     request = Request(
         target=target, groups={"members": members, "nonmembers": nonmembers}, attacks=attacks, thresholds=thresholds,
         shadow=shadow, starts=starts, domain=domain, budget=budget, budget_total=budget_total, seed=seed, family=family,
-        references=references, classes=classes, preprocess=preprocess, device=device, batch_rows=batch_rows, ids=ids,
-        journal=journal, allow_noisy=allow_noisy,
+        references=references, references_dir=references_dir, classes=classes, preprocess=preprocess, device=device,
+        batch_rows=batch_rows, ids=ids, journal=journal, allow_noisy=allow_noisy,
     )  # fmt: skip
     if out is not None:
         record.check_folder(out, overwrite=overwrite)
@@ -139,6 +143,7 @@ def infer(
     seed: int = 0,
     family: Any = None,
     references: int | None = None,
+    references_dir: str | Path | None = None,
     classes: int | Sequence[Any] | None = None,
     preprocess: Callable[[Any], Any] | None = None,
     device: str | torch.device | None = None,
@@ -167,8 +172,8 @@ def infer(
     request = Request(
         target=target, groups={"candidates": (x, y)}, attacks=[attack], thresholds=[] if rule is None else [rule],
         shadow=shadow, starts=starts, domain=domain, budget=budget, budget_total=budget_total, seed=seed, family=family,
-        references=references, classes=classes, preprocess=preprocess, device=device, batch_rows=batch_rows, ids=ids,
-        journal=journal, allow_noisy=allow_noisy,
+        references=references, references_dir=references_dir, classes=classes, preprocess=preprocess, device=device,
+        batch_rows=batch_rows, ids=ids, journal=journal, allow_noisy=allow_noisy,
     )  # fmt: skip
     with (
         progress.meter(show_progress) as (note, expect),
@@ -209,6 +214,7 @@ def forecast(
     thresholds: Sequence[str | ThresholdRule] | None = None,
     family: Any = None,
     references: int | None = None,
+    references_dir: str | Path | None = None,
     classes: int | Sequence[Any] | None = None,
     preprocess: Callable[[Any], Any] | None = None,
     device: str | torch.device | None = None,
@@ -227,8 +233,8 @@ def forecast(
     request = Request(
         target=target, groups={"members": members, "nonmembers": nonmembers}, attacks=attacks, thresholds=thresholds,
         shadow=shadow, starts=starts, domain=domain, budget=budget, budget_total=budget_total, seed=seed, family=family,
-        references=references, classes=classes, preprocess=preprocess, device=device, batch_rows=batch_rows, ids=ids,
-        journal=journal, allow_noisy=allow_noisy,
+        references=references, references_dir=references_dir, classes=classes, preprocess=preprocess, device=device,
+        batch_rows=batch_rows, ids=ids, journal=journal, allow_noisy=allow_noisy,
     )  # fmt: skip
     with open_case(request, default_attacks=_all_that_fit) as case:
         return case.forecast(case.probe() if probe else None)
@@ -366,6 +372,7 @@ class _Run:
                 "given": case.shadow_given,
                 "dropped": case.shadow_dropped,
                 "held_out": 0 if case.holdout is None else len(case.holdout),
+                "models": [{"rows": t.rows, "epochs": t.epochs} for t in trainings(case.knowledge.store)],
             },
             complete=complete,
             notes=(*case.notes, *([note] if note else [])),
@@ -378,6 +385,7 @@ class _Run:
         assert self.out is not None
         made.save(self.out, overwrite=True)
         ledger = self.case.gate.ledger
+        models = trainings(self.case.knowledge.store)
         log = RunLog(
             started=self.started,
             seconds=round(time.monotonic() - self.began, 3),
@@ -389,6 +397,8 @@ class _Run:
             host=platform.node(),
             platform=platform.platform(),
             attack_seconds=dict(self.seconds),
+            models_reused=sum(t.reused for t in models),
+            training_seconds=round(sum(t.seconds for t in models if not t.reused), 3),
         )
         log.save(self.out)
         write_report(made, self.out / "report.html")

@@ -143,7 +143,7 @@ class AuditRecord:
     comparisons: tuple[PairComparison, ...] = ()
     flags: tuple[Flag, ...] = ()
     shadow: Mapping[str, Any] = field(default_factory=dict)
-    """Shadow rows: ``given``, ``dropped`` as (near) equal to candidates, …"""
+    """Shadow rows: ``given``, ``dropped`` as (near) equal to candidates, …; ``models``: rows and epochs of each one."""
     complete: bool = True
     """False: the run stopped early, and ``attacks`` holds what was finished."""
     notes: tuple[str, ...] = ()

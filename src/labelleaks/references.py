@@ -7,7 +7,7 @@ null distribution) is fitted there, with the target's labels already bought.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from labelleaks import models, rng, shadows
 from labelleaks.errors import InputError
 from labelleaks.modelfile import Training
-from labelleaks.shadowmodel import BLOCK, Network, Objective, ShadowModel
+from labelleaks.shadowmodel import BLOCK, Fitted, Network, Objective, ShadowModel
 from labelleaks.training import Augment, Recipe, train
 from labelleaks.types import Knowledge, ShadowRows
 
@@ -31,6 +31,7 @@ __all__ = [
     "references",
     "relabelled_models",
     "setup_cost",
+    "trainings",
 ]
 
 DEFAULT_COUNT = 8
@@ -140,6 +141,12 @@ def setup_cost(knowledge: Knowledge) -> int:
     """
     shadow = shadows.usable(knowledge)
     return 0 if shadow.labelled else len(shadow)
+
+
+def trainings(store: Mapping[str, object]) -> list[Training]:
+    """Return what each model of a store cost, in an order that equal runs share."""
+    found = [model.training for model in store.values() if isinstance(model, Network | Fitted)]
+    return sorted(found, key=lambda training: (training.rows, training.epochs))
 
 
 def logits(model: ShadowModel, x: Tensor) -> Tensor:

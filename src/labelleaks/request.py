@@ -38,6 +38,7 @@ class Request:
     seed: int = 0
     family: Any = None
     references: int | None = None
+    references_dir: str | Path | None = None
     classes: int | Sequence[Any] | None = None
     preprocess: Callable[[Any], Any] | None = None
     device: str | torch.device | None = None

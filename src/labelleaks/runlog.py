@@ -82,6 +82,10 @@ class RunLog:
     host: str = ""
     platform: str = ""
     attack_seconds: Mapping[str, float] = field(default_factory=dict)
+    models_reused: int = 0
+    """Shadow models taken from ``references_dir``."""
+    training_seconds: float = 0.0
+    """For the other shadow models, one added to the other; less than that passed where processes shared them."""
 
     def save(self, folder: str | Path) -> None:
         """Write ``run.json``, readable as widely as the record beside it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -293,7 +293,23 @@ def _ledger(record: AuditRecord) -> dict[str, Any]:
         "total": count(ledger.rows),
         "typical": count(int(np.median(ledger.by_candidate))) if len(ledger.by_candidate) else "0",
         "most": count(int(ledger.by_candidate.max(initial=0))),
+        "models": _models(record),
     }
+
+
+def _models(record: AuditRecord) -> str:
+    """Say what training shadow models took, or nothing where there were none."""
+    trained = record.shadow.get("models", ())
+    if not trained:
+        return ""
+    rows, epochs = [m["rows"] for m in trained], [m["epochs"] for m in trained if m["epochs"]]
+    words = f"{count(len(trained))} shadow {'model' if len(trained) == 1 else 'models'} trained on {_span(rows)} rows"
+    return f"{words}, {_span(epochs)} epochs" if epochs else words
+
+
+def _span(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return count(low) if low == high else f"{count(low)} to {count(high)}"
 
 
 def _bar(share: float) -> Markup:
