@@ -57,6 +57,9 @@ Budget = Annotated[int | None, typer.Option(help="Labels per candidate and attac
 BudgetTotal = Annotated[int | None, typer.Option(help="Rows of the whole run, set-up included.")]
 Seed = Annotated[int | None, typer.Option(help="Equal seeds give equal results.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the run.")]
+ReferencesDir = Annotated[
+    str | None, typer.Option(help="Folder where trained shadow models are kept; what is there is not trained again.")
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override any key: --set domain.high=255.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")]
@@ -148,6 +151,7 @@ def audit(
     budget_total: BudgetTotal = None,
     seed: Seed = None,
     out: Out = None,
+    references_dir: ReferencesDir = None,
     set_: Set = None,
     fail_if: FailIf = None,
     overwrite: Overwrite = False,
@@ -166,7 +170,7 @@ def audit(
     _set_threads(threads)
     loaded = _audit_spec(
         spec, set_, target=target, factory=factory, members=members, nonmembers=nonmembers, shadow=shadow,
-        attacks=attacks, budget=budget, budget_total=budget_total, seed=seed, out=out,
+        attacks=attacks, budget=budget, budget_total=budget_total, seed=seed, out=out, references_dir=references_dir,
     )  # fmt: skip
     kinds = attacks_by_name.names() if loaded.attacks is None else [getattr(a, "name", a) for a in loaded.attacks]
     if LADDER in kinds:
@@ -201,6 +205,7 @@ def infer(
     budget_total: BudgetTotal = None,
     seed: Seed = None,
     out: Annotated[Path | None, typer.Option(help="CSV file for the decisions; default: standard output.")] = None,
+    references_dir: ReferencesDir = None,
     set_: Set = None,
     trust_pickle: TrustPickle = False,
     as_json: Json = False,
@@ -215,6 +220,7 @@ def infer(
     loaded = _infer_spec(
         spec, set_, target=target, factory=factory, candidates=candidates, shadow=shadow, attack=attack,
         threshold=threshold, budget=budget, budget_total=budget_total, seed=seed, out=out,
+        references_dir=references_dir,
     )  # fmt: skip
     arguments = frontdoor.infer_arguments(loaded, trust_pickle=trust_pickle)
     if loaded.out is not None:
@@ -330,6 +336,7 @@ def _audit_spec(
     budget_total: int | None,
     seed: int | None,
     out: Path | None,
+    references_dir: str | None = None,
 ) -> AuditSpec:
     from labelleaks.spec import AuditSpec, load_spec
 
@@ -344,6 +351,7 @@ def _audit_spec(
         ("budget_total",): budget_total,
         ("seed",): seed,
         ("out",): None if out is None else str(out),
+        ("references_dir",): references_dir,
     }
     return load_spec(AuditSpec, path, _overrides(overrides, flags))
 
@@ -362,6 +370,7 @@ def _infer_spec(
     budget_total: int | None,
     seed: int | None,
     out: Path | None,
+    references_dir: str | None = None,
 ) -> InferSpec:
     from labelleaks.spec import InferSpec, load_spec
 
@@ -376,6 +385,7 @@ def _infer_spec(
         ("budget_total",): budget_total,
         ("seed",): seed,
         ("out",): None if out is None else str(out),
+        ("references_dir",): references_dir,
     }
     return load_spec(InferSpec, path, _overrides(overrides, flags))
 
