@@ -34,6 +34,31 @@ def _table() -> Iterator[tuple[Attack, str, tuple[str, ...]]]:
         yield attacks.Transfer(recipe=SHORT), name, ()
 
 
+def _compared() -> Iterator[tuple[Attack, str, bool]]:
+    """(attack that compares with reference models, case, whether it asks for the candidate).
+
+    Every kind of input comes up, not every pair: training and asking the references takes a second for each run.
+    """
+    yield attacks.DHAttack(queries=12, recipe=SHORT), "vector", True
+    yield attacks.DHAttack(queries=30, recipe=SHORT), "mixed", True
+    yield attacks.DHAttack(queries=8, recipe=SHORT), "memory", True
+    yield attacks.Oslo(taus=(0.5, 0.2), budgets=2, steps=2, recipe=SHORT), "image", False
+    yield attacks.Oslo(taus=(0.5, 0.2), budgets=3, steps=2, recipe=SHORT), "binary", False
+    yield attacks.Yoqo(rounds=2, recipe=SHORT), "vector", False
+    yield attacks.Yoqo(rounds=3, recipe=SHORT), "mixed", False
+    yield attacks.Chameleon(copies=6, recipe=SHORT), "binary", True
+    yield attacks.Chameleon(copies=6, recipe=SHORT), "far image", True  # noise: a shift is no small change
+
+
+@pytest.mark.parametrize(
+    ("attack", "on", "asks"), [pytest.param(a, on, asks, id=f"{a.name}-{on}") for a, on, asks in _compared()]
+)
+def test_every_row_where_memory_is_the_leak(attack: Attack, on: str, asks: bool) -> None:
+    """What reference models expect is subtracted, so a plain distance to the boundary would be no leak."""
+    made = case(on.removeprefix("far ")) if on in ("memory", "far image") else remembered(on)
+    check_attack(attack, made, misclassified_lowest=False, asks_candidate=asks)
+
+
 def _name(entry: tuple[Attack, str, tuple[str, ...]]) -> str:
     attack, on, give = entry
     return "-".join([attack.name, on, *give])

@@ -179,6 +179,8 @@ def _end(candidates: Candidates, towards: str | Tensor) -> Tensor:
         if tuple(towards.shape) != shape:
             raise InputError(f"dhattack: towards has shape {tuple(towards.shape)}, the candidates' rows {shape}")
         end = towards.to(candidates.device, torch.float32)[None]
+        if not bool(torch.isfinite(end).all()):
+            raise InputError("dhattack: towards has NaN or infinity: give finite numbers of the domain")
         domain.check(end, "dhattack: towards")
         return end
     if isinstance(domain, Box) and image_layout(shape) is not None:
