@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labelleaks import datacli
+from labelleaks import datacli, probecli
 
 if TYPE_CHECKING:
     from labelleaks.failif import Condition
@@ -306,6 +306,7 @@ def report(
 
 
 datacli.mount(app, _guarded)
+probecli.mount(app, _guarded)
 
 
 def _set_threads(threads: int | None) -> None:

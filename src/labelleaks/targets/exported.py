@@ -45,7 +45,8 @@ def load_exported(path: str | Path, *, trust_pickle: bool = False) -> Exported:
             program = torch.export.load(str(path))
     except Exception as error:  # unpickling somebody's file can raise anything
         raise SpecError(
-            f"target {str(path)!r} is no program of torch.export ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+            f"target {str(path)!r} is no program of torch.export "
+            f"({type(error).__name__}: {str(error).partition(chr(10))[0]})"
         ) from None
     return Exported(program)
 
@@ -66,7 +67,7 @@ class Exported(nn.Module):
             raise SpecError(f"an exported program with {len(taken)} inputs: one is needed, the rows")
         self.program = program.module()
         self._singly = _rows(program, str(taken[0])) == 1
-        self._code = program.graph_module.code  # says what is computed, where the module's own text does not
+        self._code = str(program.graph_module.code)  # says what is computed, where the module's own text does not
 
     def train(self, mode: bool = True) -> Exported:
         """Note the mode; the program was exported in one and stays in it."""

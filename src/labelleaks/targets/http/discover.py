@@ -1,0 +1,240 @@
+"""What a service speaks, answers and bears: a few questions without rows, then a handful of billed ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from labelleaks.errors import InputError, MissingExtra, TargetError
+from labelleaks.targets.http.formats import address_of, format_of
+from labelleaks.targets.http.options import Http, protocol_of
+from labelleaks.targets.http.secrets import Credentials, credentials
+from labelleaks.targets.http.wire import Part, Wire
+from labelleaks.traffic import Answered, Sent
+
+__all__ = ["BATCHES", "Found", "Spoken", "ask", "spoken"]
+
+BATCHES = (1, 1, 1, 4, 16)
+"""Rows of the billed requests; a larger limit is tried where the user says so."""
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What a service said of itself, without being asked about a row."""
+
+    protocol: Literal["v2", "tensorflow", "mlflow", "template"]
+    how: str
+    """How that is known."""
+    model: str | None
+    input: str | None = None
+    shape: tuple[int, ...] | None = None
+    """Of one row."""
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass
+class Found:
+    """What the billed requests showed."""
+
+    rows: int = 0
+    """Rows that were sent, refused ones among them."""
+    cost: float = 0.0
+    answers: str = ""
+    """What it answers, in words."""
+    labels: list[Any] = field(default_factory=list)
+    """Distinct labels that were seen, at most 10."""
+    seconds: list[tuple[int, float]] = field(default_factory=list)
+    """(rows, seconds) of each request that was answered."""
+    refused: tuple[int, str] | None = None
+    """The first batch that was refused, and why."""
+    changed: int = 0
+    """Rows that got another answer when they were asked about again."""
+
+    @property
+    def most_rows(self) -> int:
+        """Rows of the largest batch that was answered."""
+        return max((rows for rows, _ in self.seconds), default=0)
+
+
+def spoken(url: str, settings: Mapping[str, Any]) -> Spoken:
+    """Find out what is spoken at an address; sends no row.
+
+    Args:
+        url: the server or the whole address.
+        settings: other fields of :class:`Http`; ``protocol`` and ``model`` are believed.
+
+    Raises:
+        InputError: it cannot be told.
+        TargetError: the server cannot be reached.
+    """
+    given = settings.get("protocol")
+    if given == "template":
+        return Spoken("template", "you said so", settings.get("model"))
+    plain = {k: v for k, v in settings.items() if k in ("timeout", "auth_env", "auth_header", "auth_scheme", "netrc")}
+    options = Http(url=url, protocol="mlflow", **plain)
+    with _Asker(options, credentials(options)) as asker:
+        protocol, how = (given, "you said so") if given else _protocol(url, asker)
+        model = settings.get("model") or _model_in(url)
+        if protocol != "v2":
+            return Spoken(protocol, how, model)
+        return _open_inference(asker, how, model or _only_model(asker))
+
+
+class _Asker:
+    """Questions about the server itself; answers None for whatever is not a JSON object with status 200."""
+
+    def __init__(self, options: Http, secret: Credentials) -> None:
+        try:
+            import httpx
+        except ImportError:
+            raise MissingExtra("an HTTP target needs httpx: pip install 'labelleaks[http]'") from None
+        parts = urlsplit(options.url)
+        path = parts.path.partition("/v1")[0].partition("/v2")[0].removesuffix("/").removesuffix("/invocations")
+        self._base = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+        self._errors = (httpx.HTTPError, ValueError)
+        self._secret = secret
+        self._client = httpx.Client(
+            headers={"Accept": "application/json", "User-Agent": "labelleaks", **secret.headers},
+            timeout=min(options.timeout, 10.0),
+            verify=options.url.lower().startswith("https"),
+        )
+
+    def __enter__(self) -> _Asker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def text(self, path: str) -> str | None:
+        import httpx
+
+        try:
+            answer = self._client.get(self._base + path)
+        except httpx.TransportError as error:
+            raise TargetError(
+                f"{self._base} cannot be reached ({type(error).__name__}: {self._secret.scrub(str(error))})"
+            ) from None
+        return answer.text if answer.status_code == 200 else None
+
+    def json(self, path: str, *, post: bool = False) -> Any:
+        try:
+            answer = self._client.post(self._base + path, json={}) if post else self._client.get(self._base + path)
+            return answer.json() if answer.status_code == 200 else None
+        except self._errors:
+            return None
+
+
+def _protocol(url: str, asker: _Asker) -> tuple[Any, str]:
+    try:
+        return protocol_of(url), "by the address"
+    except InputError:
+        pass
+    if isinstance(asker.json("/v2"), dict) or asker.text("/v2/health/live") is not None:
+        return "v2", "it answers GET /v2"
+    if asker.text("/ping") is not None and asker.text("/version") is not None:
+        return "mlflow", "it answers GET /ping and /version"
+    raise InputError(
+        f"{url.partition('?')[0]}: it is not known what it speaks: no answer to GET /v2, /ping or /version; say --set "
+        "protocol=tensorflow --set model=NAME, or protocol=template with template= and label="
+    )
+
+
+def _model_in(url: str) -> str | None:
+    _, _, rest = urlsplit(url).path.partition("/models/")
+    return rest.partition("/")[0].partition(":")[0] or None
+
+
+def _only_model(asker: _Asker) -> str:
+    index = asker.json("/v2/repository/index", post=True)
+    names = [str(m.get("name")) for m in index if isinstance(m, dict)] if isinstance(index, list) else []
+    if len(names) != 1:
+        known = f"; it has {', '.join(names)}" if names else ""
+        raise InputError(f"several models, or none that it tells of{known}: say --set model=NAME")
+    return names[0]
+
+
+def _open_inference(asker: _Asker, how: str, model: str) -> Spoken:
+    held = asker.json(f"/v2/models/{quote(model, safe='')}")
+    held = held if isinstance(held, dict) else {}
+    inputs = [i for i in held.get("inputs") or [] if isinstance(i, dict)]
+    outputs = tuple(str(o.get("name")) for o in held.get("outputs") or [] if isinstance(o, dict))
+    if len(inputs) != 1:
+        return Spoken("v2", how, model, outputs=outputs)
+    sizes = inputs[0].get("shape")
+    row = tuple(sizes[1:]) if isinstance(sizes, list) and len(sizes) > 1 else ()
+    shape = row if row and all(isinstance(size, int) and size > 0 for size in row) else None
+    return Spoken("v2", how, model, str(inputs[0].get("name")), shape, outputs)
+
+
+def ask(options: Http, rows: NDArray[np.float32], batches: tuple[int, ...] = BATCHES) -> Found:
+    """Ask about rows in growing batches; each request is sent once, whatever becomes of it.
+
+    Args:
+        options: where and how; retries are off.
+        rows: (m, *shape) float32, at least as many as the largest batch.
+
+    Raises:
+        TargetError: the first request was refused.
+    """
+    found = Found()
+    options = replace(options, retries=0, concurrency=1)
+    form = format_of(options)
+    wire = Wire(options, address_of(options), credentials(options))
+    wire.open()
+    first: list[Any] = []
+    try:
+        for size in batches:
+            seen: list[Any] = []
+            began = time.perf_counter()
+            try:
+                wire.deliver([_part(form.body, form.read, rows[:size], seen)], _book(found))
+            except TargetError as error:
+                if not found.seconds:
+                    raise
+                found.refused = (size, str(error))
+                break
+            found.seconds.append((size, time.perf_counter() - began))
+            _look(found, seen[-1], first)
+    finally:
+        wire.close()
+    return found
+
+
+def _part(body: Callable[..., Any], read: Callable[..., Any], rows: NDArray[np.float32], seen: list[Any]) -> Part:
+    def labels(answer: Any) -> Tensor:
+        seen.append(np.asarray(read(answer, len(rows))))
+        return torch.zeros(len(rows), dtype=torch.int64)
+
+    return Part(slice(0, len(rows)), lambda: body(rows), labels)
+
+
+def _book(found: Found) -> Callable[[Sent | Answered], None]:
+    def note(event: Sent | Answered) -> None:
+        if isinstance(event, Sent):
+            found.rows += event.rows.stop - event.rows.start
+            found.cost += event.cost
+
+    return note
+
+
+def _look(found: Found, answer: NDArray[Any], first: list[Any]) -> None:
+    if answer.ndim == 2 and answer.shape[1] == 1:
+        answer = answer[:, 0]
+    if answer.ndim == 2:
+        found.answers = f"scores for {answer.shape[1]} classes"
+        labels = answer.argmax(1).tolist()
+    else:
+        kinds = {"i": "labels: whole numbers", "b": "labels: truth values", "O": "labels: text"}
+        found.answers = kinds.get(answer.dtype.kind, "numbers that are no labels (say label_map:, or another output:)")
+        labels = answer.tolist()
+    found.labels = sorted(set(found.labels) | set(labels), key=str)[:10]
+    first.extend(labels[len(first) :])
+    found.changed += sum(a != b for a, b in zip(first, labels, strict=False))
