@@ -110,11 +110,101 @@ def test_a_smooth_boundary_is_found_sooner_in_a_smooth_subspace(subspace: Any) -
     assert float((scores.value / plain.value).max()) < 0.8
 
 
-@pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_what_is_reported_was_projected_after_the_last_step(norm: Any) -> None:
+# As above, for the other searches in L2: (plane, ball).
+OTHERS = {
+    ("surfree", 8, 500): (1.001, 1.001),
+    ("surfree", 64, 500): (1.08, 1.08),
+    ("surfree", 784, 1000): (2.3, 3.5),
+    ("signopt", 8, 500): (1.001, 1.001),
+    ("signopt", 64, 500): (1.06, 1.06),
+    ("signopt", 784, 2500): (1.15, 1.15),
+    ("tangent", 8, 500): (1.001, 1.001),
+    ("tangent", 64, 500): (1.08, 1.08),
+    ("tangent", 784, 2500): (1.2, 1.2),
+}
+
+
+@pytest.mark.parametrize(("search", "d", "budget"), OTHERS)
+def test_other_searches_come_close_in_l2(search: Any, d: int, budget: int) -> None:
+    plane, x, true = half_space(d)
+    ball = Ball(torch.zeros(d), math.sqrt(d))
+    inner = numbers(6, d, seed=1)
+    inner *= 0.5 * math.sqrt(d) / inner.norm(dim=1, keepdim=True)
+
+    def outside(rows: torch.Tensor) -> torch.Tensor:
+        return 1 - ball(rows)
+
+    for target, rows, away, most in (
+        (plane, x, true, OTHERS[search, d, budget][0]),
+        (outside, inner, ball.distance(inner), OTHERS[search, d, budget][1]),
+    ):
+        pool = starts(target, d, 3.0)
+        scores, _ = run(target, rows, WIDE, budget=budget, attack=Boundary(search=search), starts=pool)
+        ratio = scores.value / away
+        assert float(ratio.min()) >= 1 - 1e-6
+        assert float(ratio.median()) < most
+
+
+@pytest.mark.parametrize(("d", "budget", "most"), [(8, 300, 1.02), (64, 500, 1.1), (784, 1000, 2.2)])
+@pytest.mark.parametrize("pool", [False, True])
+def test_rays_need_no_start(d: int, budget: int, most: float, pool: bool) -> None:
+    target, x, true = half_space(d)
+    given = {"starts": starts(target, d, 3.0)} if pool else {}
+    attack = Boundary(norm="linf", search="rays")
+    scores, ledger = run(target, x, WIDE, budget=budget, attack=attack, **given)
+    ratio = scores.value / (true / target.normal.abs().sum())
+    assert float(ratio.min()) >= 1 - 1e-6 and float(ratio.median()) < most
+    assert torch.equal(scores.value, scores.details["distance_linf"])
+    assert ("boundary.start" in ledger.by_phase()) is not pool
+
+
+def test_rays_start_from_a_corner_of_a_ball_around_them_and_give_up_without_one() -> None:
+    d = 20
+    ball = Ball(torch.zeros(d), 3.0)
+    x = 0.1 * numbers(4, d)
+
+    def outside(rows: torch.Tensor) -> torch.Tensor:
+        return 1 - ball(rows)
+
+    attack = Boundary(norm="linf", search="rays")
+    scores, _ = run(outside, x, Box(-1, 1), budget=200, attack=attack)
+    a = x.to(torch.float64).abs()
+    # The farthest corner of the cube of half-side t around a is a + t sign(a): d t^2 + 2 t |a|_1 + |a|^2 = 9.
+    one, square = a.sum(1), a.square().sum(1)
+    true = (-one + (one.square() - d * (square - 9.0)).sqrt()) / d
+    assert float((scores.value / true).min()) >= 1 - 1e-6 and float((scores.value / true).max()) < 1.05
+    never, _ = run(lambda rows: torch.zeros(len(rows), dtype=torch.int64), x, Box(-1, 1), budget=150, attack=attack)
+    assert never.status.tolist() == [int(Status.NO_START)] * 4 and 100 < int(never.queries.max()) <= 113
+
+
+def test_a_ray_that_meets_nothing_ends_at_its_start() -> None:
+    x = torch.zeros(2, 6)
+    start = torch.tensor([[3.0, 1, 0, 0, 0, 0]])
+    island = Ball(start[0], 0.5)
+    scores, _ = run(island, x, WIDE, budget=100, attack=Boundary(norm="linf", search="rays"), starts=start)
+    assert scores.value.tolist() == [3.0, 3.0] and scores.status.tolist() == [int(Status.DONE)] * 2
+
+
+@pytest.mark.parametrize("search", ["surfree", "signopt"])
+def test_a_smooth_subspace_helps_the_others_too(search: Any) -> None:
+    smooth = torch.linspace(-1, 1, 16)[:, None] * torch.linspace(1, 2, 16)[None, :]
+    w = smooth.reshape(-1).to(torch.float64)
+    target = HalfSpace(w / w.norm(), 0.5)
+    x = 0.05 * numbers(6, 1, 16, 16)
+    pool = starts(target, 256, 2.0).reshape(-1, 1, 16, 16)
+    plain, _ = run(target, x, WIDE, budget=200, attack=Boundary(search=search), starts=pool)
+    dct, _ = run(target, x, WIDE, budget=200, attack=Boundary(search=search, subspace="dct"), starts=pool)
+    assert float((dct.value / plain.value).max()) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("norm", "search"), [("l2", s) for s in ("hopskipjump", "surfree", "signopt", "tangent")]
+    + [("linf", s) for s in ("hopskipjump", "rays")]
+)  # fmt: skip
+def test_what_is_reported_was_projected_after_the_last_step(norm: Any, search: Any) -> None:
     target, x, _ = half_space(100)
     for steps in (1, 3):
-        attack = Boundary(norm=norm, max_iterations=steps)
+        attack = Boundary(norm=norm, max_iterations=steps, search=search)
         scores, _ = run(target, x, WIDE, attack=attack, starts=starts(target, 100, 3.0))
         offset = scores.details["adversarial"] - x
         assert bool((target(x + offset) == 1).all()) and bool((target(x + (1 - 1e-3) * offset) == 0).all())
@@ -122,7 +212,18 @@ def test_what_is_reported_was_projected_after_the_last_step(norm: Any) -> None:
 
 # --- rows do not see each other -----------------------------------------------------------------------------------
 
-ATTACKS = [Boundary(), Boundary(norm="linf"), Boundary(subspace="resize"), Boundary(subspace="dct")]
+ATTACKS = [
+    Boundary(),
+    Boundary(norm="linf"),
+    Boundary(subspace="resize"),
+    Boundary(subspace="dct"),
+    Boundary(search="surfree"),
+    Boundary(search="surfree", subspace="dct"),
+    Boundary(search="signopt"),
+    Boundary(search="tangent"),
+    Boundary(norm="linf", search="rays"),
+]
+OTHER_ATTACKS = [a for a in ATTACKS if a.search != "hopskipjump" and a.subspace is None]
 
 
 def assert_same(a: Scores, b: Scores, rows: torch.Tensor) -> None:
@@ -136,22 +237,23 @@ def assert_same(a: Scores, b: Scores, rows: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 @pytest.mark.parametrize("levels", [None, 256])
-def test_64_together_permuted_and_alone_give_the_same_bits(
+def test_all_together_permuted_and_alone_give_the_same_bits(
     attack: Boundary, levels: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    n, budget = (64, 400) if attack.search == "hopskipjump" else (33, 140)
     domain = Box(0, 1, levels=levels)
-    x = domain.from_uniform(torch.rand(64, 1, 9, 11, generator=torch.Generator().manual_seed(0)))
+    x = domain.from_uniform(torch.rand(n, 1, 9, 11, generator=torch.Generator().manual_seed(0)))
     normal = numbers(99, seed=4).to(torch.float64)
-    target = HalfSpace(normal, float((x.reshape(64, -1).to(torch.float64) @ normal).quantile(0.8)))
-    together, _ = run(target, x, domain, budget=400, attack=attack)
+    target = HalfSpace(normal, float((x.reshape(n, -1).to(torch.float64) @ normal).quantile(0.8)))
+    together, _ = run(target, x, domain, budget=budget, attack=attack)
     assert set(together.status.tolist()) >= {int(Status.BUDGET), int(Status.MISCLASSIFIED)}
-    order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
-    assert_same(together, run(target, x[order], domain, budget=400, attack=attack, batch_rows=100)[0], order)
-    for i in (0, 17, 63):
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(1))
+    assert_same(together, run(target, x[order], domain, budget=budget, attack=attack, batch_rows=100)[0], order)
+    for i in (0, 17, n - 1):
         rows = torch.tensor([i])
-        assert_same(together, run(target, x[rows], domain, budget=400, attack=attack, batch_rows=7)[0], rows)
-    monkeypatch.setattr(module, "_GROUP", 99 * 5)  # thirteen groups of candidates instead of one
-    assert_same(together, run(target, x, domain, budget=400, attack=attack)[0], torch.arange(64))
+        assert_same(together, run(target, x[rows], domain, budget=budget, attack=attack, batch_rows=7)[0], rows)
+    monkeypatch.setattr(module, "_GROUP", 99 * n // 4)  # five groups of candidates instead of one
+    assert_same(together, run(target, x, domain, budget=budget, attack=attack)[0], torch.arange(n))
 
 
 @pytest.mark.parametrize("d", [784, 3072])
@@ -169,6 +271,14 @@ def test_image_sized_rows_alone_and_together(d: int) -> None:
         sent.clear()
         assert_same(together, run(recording, x[i : i + 1], WIDE, budget=300)[0], torch.tensor([i]))
         assert sent <= everything  # not only the scores: every query has the same bits
+
+
+@pytest.mark.parametrize("attack", OTHER_ATTACKS, ids=str)
+def test_image_sized_rows_alone_and_together_in_the_other_searches(attack: Boundary) -> None:
+    target, x, _ = half_space(784, n=33)
+    together, _ = run(target, x, WIDE, budget=150, attack=attack)
+    for i in (0, 32):
+        assert_same(together, run(target, x[i : i + 1], WIDE, budget=150, attack=attack)[0], torch.tensor([i]))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -199,14 +309,14 @@ def test_another_seed_gives_another_search() -> None:
 @given(
     budget=st.integers(1, 3000),
     name=st.sampled_from(["vector", "image", "binary", "mixed", "memory"]),
-    linf=st.booleans(),
+    chosen=st.sampled_from([Boundary(), Boundary(norm="linf"), *OTHER_ATTACKS]),
     pool=st.booleans(),
 )
-def test_any_budget_is_kept_and_every_row_is_billed(budget: int, name: str, linf: bool, pool: bool) -> None:
+def test_any_budget_is_kept_and_every_row_is_billed(budget: int, name: str, chosen: Boundary, pool: bool) -> None:
     made = case(name, members=4, nonmembers=3)
     target = made.target()
     whole = made.candidates
-    attack = Boundary(norm="linf" if linf and isinstance(whole.domain, Box) else "l2")
+    attack = chosen if isinstance(whole.domain, Box) else Boundary()
     given_starts = {"starts": made.shadow[:20].clone()} if pool else {}
     scores, ledger = run(
         target, whole.x, whole.domain, budget=budget, y=whole.y, attack=attack, **given_starts
@@ -229,9 +339,11 @@ def test_any_budget_is_kept_and_every_row_is_billed(budget: int, name: str, linf
 
 
 def test_without_a_limit_the_search_ends_within_what_cost_says() -> None:
-    for name in ("vector", "binary", "mixed"):
+    for name, attack in (
+        *((name, Boundary(max_iterations=4)) for name in ("vector", "binary", "mixed")),
+        *(("vector", replace(attack, max_iterations=4)) for attack in OTHER_ATTACKS),
+    ):
         made = case(name, members=3, nonmembers=3)
-        attack = Boundary(max_iterations=4)
         gate = Gate(made.target())
         cost = attack.cost(made.candidates, Knowledge(setup=gate.setup_oracle("x")), 10**9)
         whole = made.candidates
@@ -357,7 +469,14 @@ def test_one_hot_groups_move_as_one_and_numbers_move_part_of_the_way() -> None:
 
 
 def test_bad_settings_are_refused() -> None:
-    for wrong in ({"norm": "l3"}, {"norm": True}, {"subspace": "pca"}, {"factor": 0}, {"max_iterations": 0}):
+    for wrong in (
+        {"norm": "l3"},
+        {"norm": True},
+        {"subspace": "pca"},
+        {"factor": 0},
+        {"max_iterations": 0},
+        {"search": "rayz"},
+    ):
         with pytest.raises(InputError, match=next(iter(wrong))):
             replace(Boundary(), **wrong)  # type: ignore[arg-type]
     target, x, _ = half_space(10)
@@ -367,3 +486,11 @@ def test_bad_settings_are_refused() -> None:
         run(target, x, WIDE, attack=Boundary(subspace="dct"))
     with pytest.raises(InputError, match="Box"):
         run(target, (x > 0).to(torch.float32), Binary(), attack=Boundary(subspace="dct"))
+    with pytest.raises(InputError, match="search='surfree' needs a Box"):
+        run(target, (x > 0).to(torch.float32), Binary(), attack=Boundary(search="surfree"))
+    with pytest.raises(InputError, match="use norm='linf'"):
+        run(target, x, WIDE, attack=Boundary(search="rays"))
+    with pytest.raises(InputError, match="use norm='l2'"):
+        run(target, x, WIDE, attack=Boundary(search="tangent", norm="linf"))
+    with pytest.raises(InputError, match="signs of features"):
+        run(target, x, WIDE, attack=Boundary(search="rays", norm="linf", subspace="dct"))

@@ -41,6 +41,7 @@ MOST_VOTES = 300
 GROWTH = 0.5  # of the votes so far
 PROBE = 0.5  # delta in units of sin(theta) |b - x| / sqrt(d): where the curvature of a sphere costs no votes yet
 PRECISION = 0.5  # of a projection, in standard deviations of a probe along the normal
+LEFT = 2e-3
 INERTIA = 0.2  # weight of the last step's direction, which a curved boundary leaves unfinished
 LEAST_SINE = 0.02
 
@@ -229,9 +230,10 @@ class HopSkipJump:
 
     def _precision(self, state: HopState, who: Tensor) -> Tensor:
         """Of a projection in L2, relative to |b - x|: what is left along the normal is PRECISION deviations of a
-        probe. float64 (k,)."""
+        probe, or LEFT where that is less: the last projection has labels for no more. float64 (k,)."""
         sine = state.sine[who]
-        return PRECISION * PROBE * sine / (self.d * (1.0 - sine * sine).clamp_min(1e-4).sqrt())
+        cosine = (1.0 - sine * sine).clamp_min(1e-4).sqrt()
+        return (PRECISION * PROBE * sine / (self.d * cosine)).clamp(max=LEFT)
 
     def _learn(self, state: HopState, who: Tensor, tangent: Tensor, t: int) -> None:
         """Estimate sin(theta) from the step's angle: tan(angle) = c tan(theta), where B_t votes find the normal's

@@ -6,13 +6,14 @@ are flipped one after another; one label at the present r tells whether r(s') < 
 start is needed: at the largest r the points are corners of the domain. What differs here:
 
 * a flip has to gain: it is asked a little below r, so that a block without influence is not taken for progress, and
-  the bisection begins at that gain instead of at r / 2;
-* blocks of an image are squares (runs along a Z-order curve), not stripes of rows;
-* given a start, the first ray is the one towards its corner.
+  the bisection begins at that gain instead of at r / 2; how much is asked adapts to what succeeds;
+* a ray is bisected for REFINE labels after a flip, and to the end only when the labels run out;
+* given a start, the first ray is the one towards its corner; without one, corners of stripes are tried before noise.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,16 +23,19 @@ from torch import Tensor
 from labelleaks.search.bisect import widest
 from labelleaks.search.drive import Track
 from labelleaks.search.exact import row_max
-from labelleaks.search.start import TRIES
+from labelleaks.search.start import from_trials
 
-__all__ = ["Rays", "RaysState", "blocks"]
+__all__ = ["Rays", "RaysState"]
 
+CORNERS = 12  # labels for corners before other starts
 FLIPS = 64  # labels for flips in a step
 LENGTHEN = 3  # labels for a first ray that is too short
 FIRST = 10  # labels for the length of the first ray
 REFINE = 3  # labels for the length of a ray after a flip
-FINISH = 6  # labels kept for the last projection
-GAIN = 0.25  # of what a flip of a block this large gains on average: asked for
+FINISH = 10  # labels kept for the last projection
+GAIN = 0.5  # what is asked of a flip first, times the number of blocks
+UP, DOWN = 1.1, 0.985  # what is asked after a flip that gained, and after one that did not
+LEAST, MOST = 0.01, 0.7
 
 
 @dataclass(eq=False)
@@ -42,44 +46,54 @@ class RaysState:
     """float32 (n, d), s: ±1"""
     r: Tensor
     """float64 (n,): a length at which x + r s has another label"""
+    gain: Tensor
+    """float64 (n,): the share of r that a flip has to gain, times the number of blocks that are as large"""
 
 
 class Rays:
     """The search for Box domains in L∞.
 
     Args:
-        shape: of a row; (H, W) and (C, H, W) are images.
+        shape: of a row; blocks are stripes of the flat row, as in the original: squares of an image, all of a pixel's
+            channels together, found less.
         iterations: steps of FLIPS flips at most.
     """
 
     def __init__(self, shape: tuple[int, ...], *, iterations: int) -> None:
         self.iterations = iterations
-        self._order, self._levels = blocks(shape)
+        self._levels = list(_levels(math.prod(shape)))
 
     @property
     def most(self) -> int:
-        """Labels after the start that a candidate can spend at most."""
-        return LENGTHEN + FIRST + self.iterations * FLIPS * (1 + REFINE) + FINISH
+        """Labels beyond those of other starts that a candidate can spend at most."""
+        return CORNERS + LENGTHEN + FIRST + self.iterations * FLIPS * (1 + REFINE) + FINISH
 
     def cost(self, iteration: int) -> int:
         return 1 + FINISH
 
     def start(self, track: Track, who: Tensor) -> None:
-        """Ask corners of the domain until one has another label: TRIES labels for each of ``who`` at most."""
+        """Ask corners of the domain, then what other searches start from, until something has another label."""
         span = row_max(track.domain.span(track.shape).reshape(1, -1)).to(track.x.device)
-        sign = torch.ones_like(track.x[:1])
-        for number in range(TRIES):
-            who = who[~track.found[who] & (track.left[who] > 0)]
-            if len(who) == 0:
+        for number in range(CORNERS):
+            rows = who[~track.found[who] & (track.left[who] > 0)]
+            if len(rows) == 0:
                 return
-            pattern = sign if number == 0 else sign * self._flip(number - 1).to(sign.device)
-            track.ask(track.x[who] + span * pattern, who, "start")
+            track.ask(track.x[rows] + span * self._corner(number).to(span.device), rows, "start")
+        from_trials(track, who)
+
+    def _corner(self, number: int) -> Tensor:
+        """All high, all low, then a level's blocks by turns high and low, and the other way: ±1, float32 (1, d)."""
+        level, turned = divmod(number, 2)
+        edges = self._levels[min(level, len(self._levels)) - 1] if level else [0, self._levels[0][-1]]
+        turns = 1.0 - 2.0 * (torch.arange(len(edges) - 1) % 2)
+        made = turns.repeat_interleave(torch.tensor(edges).diff())[None]
+        return -made if turned else made
 
     def init(self, track: Track, who: Tensor) -> RaysState:
         offset = track.point - track.x
         sign = torch.where(offset < 0, -1.0, 1.0)
         r = row_max(offset.abs()).to(torch.float64)
-        state = RaysState(sign, r)
+        state = RaysState(sign, r, torch.full_like(r, GAIN))
         self._lengthen(track, state, who)
         rows = who[(track.left[who] > FINISH) & (state.r[who] > 0)]
         guess = torch.full((len(rows),), 0.5, dtype=torch.float64, device=rows.device)
@@ -103,39 +117,38 @@ class Rays:
     def _flip(self, number: int) -> Tensor:
         """Flip ``number`` of the endless list of blocks, halves first: ±1, float32 (1, d)."""
         level, block = self._block(number)
-        sizes = self._levels[level]
-        start = sum(sizes[:block])
-        made = torch.ones(1, len(self._order))
-        made[0, self._order[start : start + sizes[block]]] = -1.0
+        edges = self._levels[level]
+        made = torch.ones(1, edges[-1])
+        made[0, edges[block] : edges[block + 1]] = -1.0
         return made
 
     def _block(self, number: int) -> tuple[int, int]:
-        number %= sum(len(sizes) for sizes in self._levels)
-        for level, sizes in enumerate(self._levels):
-            if number < len(sizes):
+        number %= sum(len(edges) - 1 for edges in self._levels)
+        for level, edges in enumerate(self._levels):
+            if number < len(edges) - 1:
                 return level, number
-            number -= len(sizes)
+            number -= len(edges) - 1
         raise AssertionError
 
-    def _gain(self, number: int) -> float:
-        level, _ = self._block(number)
-        return GAIN / len(self._levels[level])
+    def _blocks(self, number: int) -> int:
+        return len(self._levels[self._block(number)[0]]) - 1
 
     def _try(self, track: Track, state: RaysState, who: Tensor, number: int) -> None:
         """Flip a block where that brings the boundary nearer."""
         sign = state.sign[who] * self._flip(number).to(who.device)
-        gain = self._gain(number)
+        gain = state.gain[who] / self._blocks(number)
         r = state.r[who] * (1.0 - gain)
         _, wrong = track.ask(_point(track, who, r, sign), who, "flip")
+        state.gain[who] = (state.gain[who] * torch.where(wrong, UP, DOWN)).clamp(LEAST, MOST)
         hit = who[wrong]
         state.sign[hit] = sign[wrong]
         state.r[hit] = r[wrong]
         rows = hit[track.left[hit] > FINISH]
-        guess = torch.full((len(rows),), gain, dtype=torch.float64, device=rows.device)
-        self._shorten(track, state, rows, guess=guess, precision=gain / 4, steps=REFINE)
+        guess = gain[wrong][track.left[hit] > FINISH]
+        self._shorten(track, state, rows, guess=guess, precision=guess / 4, steps=REFINE)
 
     def _shorten(
-        self, track: Track, state: RaysState, who: Tensor, *, guess: Tensor, precision: float, steps: int
+        self, track: Track, state: RaysState, who: Tensor, *, guess: Tensor, precision: float | Tensor, steps: int
     ) -> None:
         """Make the rays shorter as far as the label stays another one, up to a relative ``precision``."""
         if len(who) == 0:
@@ -173,31 +186,11 @@ def _point(track: Track, who: Tensor, r: Tensor, sign: Tensor) -> Tensor:
     return track.project(track.x[who] + r.to(torch.float32)[:, None] * sign)
 
 
-def blocks(shape: tuple[int, ...]) -> tuple[Tensor, list[list[int]]]:
-    """Lay the features of a row along a line, and cut it into halves, quarters, ..., single features.
-
-    Returns:
-        The features' places in the row in the order of the line, int64 (d,): along a Z-order curve through the pixels
-        of an image, a pixel's channels together; and the sizes of each level's blocks.
-    """
-    index = torch.arange(torch.Size(shape).numel()).reshape(shape)
-    if len(shape) in (2, 3):
-        planes = index if len(shape) == 3 else index[None]
-        rows, columns = torch.meshgrid(torch.arange(shape[-2]), torch.arange(shape[-1]), indexing="ij")
-        code = torch.zeros_like(rows)
-        for bit in range(max(shape[-2:]).bit_length()):
-            code |= ((rows >> bit) & 1) << (2 * bit + 1) | ((columns >> bit) & 1) << (2 * bit)
-        order = planes.flatten(1)[:, code.reshape(-1).argsort()].T.reshape(-1)
-    else:
-        order = index.reshape(-1)
-    return order, list(_levels(len(order)))
-
-
 def _levels(d: int) -> Iterator[list[int]]:
-    """Sizes of 1, 2, 4, ... blocks of nearly equal size that make up ``d``, the last of size 1 each."""
+    """Where 2, 4, 8, ... blocks of nearly equal size begin, and the last ends; at last each is one of ``d`` features."""
     count = 1
     while True:
         count = min(2 * count, d)
-        yield [d * (k + 1) // count - d * k // count for k in range(count)]
+        yield [d * k // count for k in range(count + 1)]
         if count == d:
             return
