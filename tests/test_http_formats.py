@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from labelleaks.domain import Binary, Box
 from labelleaks.errors import InputError
-from labelleaks.targets import Http, sendable
+from labelleaks.targets import Http, sendable, wrap
 from labelleaks.targets.http import pictures
 from labelleaks.targets.http.formats import Breach, address_of, format_of, parse
 from labelleaks.targets.http.pacing import Pace, backoff, retry_after
@@ -170,6 +172,47 @@ def test_numbers_that_json_does_not_have_are_refused() -> None:
     for broken in (b"", b"[1, 2", b"<html>", b"\xff\xfe", b"[" * 100_000):
         with pytest.raises(ValueError):
             parse(broken)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=3)
+    | st.sampled_from([0, 1, 2]),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["name", "y", "data"]), inner, max_size=2)
+    ),
+    max_leaves=12,
+)
+TENSOR = st.fixed_dictionaries(
+    {
+        "name": st.just("y"),
+        "datatype": st.sampled_from(["INT64", "FP32", "BYTES", "BOOL", "X"]) | JSON,
+        "shape": st.lists(st.integers(-1, 4), max_size=3) | JSON,
+        "data": st.lists(st.integers(-1, 4), max_size=6) | JSON,
+    }
+)
+
+
+@given(
+    st.sampled_from([V2, TF, ML, {**V2, "output": "y"}, {**TF, "output": "y"}, {**TF, "label_map": {0: 1, "a": 2}}]),
+    JSON
+    | st.fixed_dictionaries({"predictions": JSON | st.lists(st.integers(0, 3), min_size=3, max_size=3)})
+    | st.fixed_dictionaries({"outputs": JSON | st.lists(TENSOR, max_size=2)}),
+    st.integers(1, 3),
+)
+@settings(max_examples=400, deadline=None, derandomize=True, database=None)
+def test_whatever_is_answered_is_labels_for_the_rows_or_a_breach(options: Any, answer: Any, rows: int) -> None:
+    target = wrap(Http(**options), numpy=True, classes=3)
+    form = format_of(Http(**options))
+    try:
+        labels = target._codes(form.read(parse(json.dumps(answer).encode()), rows), rows)
+    except Breach:
+        return
+    assert labels.shape == (rows,) and labels.dtype == torch.int64
+    assert ((labels >= 0) & (labels < 3)).all()
 
 
 # --- templates and pictures -------------------------------------------------------------------------------------------

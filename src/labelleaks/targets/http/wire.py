@@ -118,10 +118,10 @@ class Wire:
                 limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
                 verify=self._address.lower().startswith("https"),  # without TLS there is nothing to load
             )
-        except Exception as error:  # a proxy of the environment that is misspelled or needs another package
+        except Exception as error:  # a proxy of the environment that cannot be; its text may hold a password
             raise InputError(
-                f"the HTTP client cannot be made ({type(error).__name__}: {self._secret.scrub(str(error))}); check "
-                "HTTP_PROXY, HTTPS_PROXY and headers:"
+                f"the HTTP client cannot be made ({type(error).__name__}); check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY "
+                "and headers:"
             ) from None
 
     def deliver(self, parts: Sequence[Part], note: Note) -> None:
