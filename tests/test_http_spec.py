@@ -1,0 +1,105 @@
+"""A service in a spec and on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from labelleaks import frontdoor
+from labelleaks.cli import app
+from labelleaks.errors import InputError, SpecError
+from labelleaks.spec import AuditSpec, HttpSpec, TargetSpec, load_spec
+from labelleaks.targets import Http
+from tests.servers.faulty import Faulty, rows_of, truth
+
+
+def load(tmp_path: Path, text: str, overrides: dict[tuple[str | int, ...], Any] | None = None) -> Any:
+    path = tmp_path / "audit.yaml"
+    path.write_text(text)
+    return load_spec(AuditSpec, path, overrides or {}).target
+
+
+def test_every_option_is_a_key(tmp_path: Path) -> None:
+    target = load(
+        tmp_path,
+        "target:\n  url: http://h/invocations\n  version: 2\n  columns: [a, b]\n  rate: 3\n"
+        "  label_map: {0: cat, x: 1}\n  pixel_range: [0, 255]\n  classes: [cat, dog]\n  auth_env: TOKEN\n",
+    )
+    assert isinstance(target, HttpSpec)
+    assert frontdoor._target(target, False)["target"] == Http(
+        url="http://h/invocations", version="2", columns=("a", "b"), rate=3.0, label_map={0: "cat", "x": 1},
+        pixel_range=(0.0, 255.0), auth_env="TOKEN",
+    )  # fmt: skip
+    assert target.classes == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "url"),
+    [
+        ("target: http://a/invocations", {}, None),
+        ("target: http://a/invocations", {("target", "rate"): 2}, "http://a/invocations"),
+        ("budget: 3", {("target", "path"): "https://b/invocations"}, "https://b/invocations"),
+        ("target: {path: model.onnx, output: y}", {("target", "path"): "HTTP://b/invocations"}, "HTTP://b/invocations"),
+        ("target: {url: 'http://a/invocations'}", {("target", "path"): "http://b/invocations"}, "http://b/invocations"),
+    ],
+)
+def test_the_flag_and_the_spec_go_together(tmp_path: Path, text: str, overrides: Any, url: str | None) -> None:
+    target = load(tmp_path, text, overrides)
+    if url is None:
+        assert target == "http://a/invocations"
+    else:
+        assert isinstance(target, HttpSpec) and target.url == url
+        frontdoor._target(target, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("target:\n  url: http://h/invocations\n  rat: 3", r"line 3: unknown key 'target\.rat'; did you mean 'rate'"),
+        ("target:\n  url: http://h/invocations\n  headers: hunter2", r"line 3: target\.headers: [^']*dictionary$"),
+        ("target:\n  url: http://h/invocations\n  auth_env: [hunter2]", r"line 3: target\.auth_env: [^']*string$"),
+        ("target:\n  url: http://h/invocations\n  concurrency: many", r"line 3: .*integer.*'many'"),
+        ("target:\n  url: http://h/invocations\n  device: cpu", r"unknown key 'target\.device'"),
+        ("target: {}", r"'target\.path' is missing"),
+        ("target: 3", "target"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line_and_no_secret(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(SpecError, match=says) as caught:
+        load(tmp_path, text)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_values_that_cannot_be_are_refused_when_the_target_is_made(tmp_path: Path) -> None:
+    target = load(tmp_path, "target: {url: 'http://h/invocations', rate: -1}")
+    with pytest.raises(InputError, match="rate=-1"):
+        frontdoor._target(target, False)
+    assert isinstance(load(tmp_path, "target: {path: model.pt}"), TargetSpec)
+
+
+def test_audit_and_forecast_of_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    x = rows_of(24)
+    for side, part in (("members", slice(12)), ("nonmembers", slice(12, 24))):
+        np.savez(tmp_path / f"{side}.npz", x=x[part].numpy(), y=truth(x[part]).numpy())
+    given = ["--members", f"{tmp_path}/members.npz", "--nonmembers", f"{tmp_path}/nonmembers.npz", "--attacks", "gap"]
+    keys = ["--set", "target.classes=3", "--set", "target.batch_rows=5", "--set", "target.price_per_row=0.01"]
+    with Faulty() as server:
+        asked = CliRunner().invoke(app, ["forecast", "--target", server.url, *given, *keys])
+        assert asked.exit_code == 0, asked.output
+        assert "costs 0.40 to 0.40 without retries" in asked.output
+        done = CliRunner().invoke(
+            app, ["audit", "--target", server.url, *given, *keys, "--out", f"{tmp_path}/run", "-q"]
+        )
+        assert done.exit_code == 0, done.output
+        record = json.loads((tmp_path / "run" / "record.json").read_text())
+        assert record["target"]["protocol"] == "tensorflow" and record["target"]["batch_rows"] == 5
+        server.faults = ["500"] * 999
+        failed = CliRunner().invoke(app, ["audit", "--target", server.url, *given, *keys, "--set", "target.retries=0"])
+        assert failed.exit_code == 3
+        assert "answered 500" in failed.output and "run it again to go on" in failed.output
