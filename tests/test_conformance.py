@@ -28,6 +28,11 @@ def _table() -> Iterator[tuple[Attack, str, tuple[str, ...]]]:
         yield attacks.Noise(), name, ()
         yield attacks.Boundary(), name, ()
         yield attacks.Boundary(), name, ("shadow",)
+    for search in ("surfree", "signopt", "tangent"):
+        yield attacks.Boundary(search=search), "vector", ()
+    yield attacks.Boundary(search="surfree", subspace="dct"), "image", ("shadow",)
+    for name in ("vector", "image"):
+        yield attacks.Boundary(search="rays", norm="linf"), name, ()
     for name in IMAGES:
         yield attacks.Augmentation(), name, ()
     for name in ("vector", "image", "mixed"):
@@ -61,7 +66,8 @@ def test_every_row_where_memory_is_the_leak(attack: Attack, on: str, asks: bool)
 
 def _name(entry: tuple[Attack, str, tuple[str, ...]]) -> str:
     attack, on, give = entry
-    return "-".join([attack.name, on, *give])
+    search = getattr(attack, "search", attack.name)
+    return "-".join([search if attack.name == "boundary" else attack.name, on, *give])
 
 
 @pytest.mark.parametrize(("attack", "on", "give"), [pytest.param(*entry, id=_name(entry)) for entry in _table()])

@@ -15,9 +15,11 @@ from labelleaks.errors import InputError, nearest
 if TYPE_CHECKING:
     from labelleaks.attacks.augmentation import Augmentation
     from labelleaks.attacks.boundary import Boundary
+    from labelleaks.attacks.calibrated import Calibrated
     from labelleaks.attacks.chameleon import Chameleon
     from labelleaks.attacks.dhattack import DHAttack
     from labelleaks.attacks.gap import Gap
+    from labelleaks.attacks.guided import Guided
     from labelleaks.attacks.noise import Noise
     from labelleaks.attacks.oslo import Oslo
     from labelleaks.attacks.transfer import Transfer
@@ -27,9 +29,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Augmentation",
     "Boundary",
+    "Calibrated",
     "Chameleon",
     "DHAttack",
     "Gap",
+    "Guided",
     "Noise",
     "Oslo",
     "Transfer",
@@ -45,10 +49,12 @@ _CLASSES = {
     "augmentation": "Augmentation",
     "boundary": "Boundary",
     "transfer": "Transfer",
+    "guided": "Guided",
     "yoqo": "Yoqo",
     "oslo": "Oslo",
     "dhattack": "DHAttack",
     "chameleon": "Chameleon",
+    "calibrated": "Calibrated",
 }
 _MODULES = {class_name: name for name, class_name in _CLASSES.items()}
 _MEMBERS = ("name", "needs", "is_distance", "cost", "score")  # of types.Attack

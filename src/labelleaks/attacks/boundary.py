@@ -40,7 +40,12 @@ class Boundary:
         subspace: ``"resize"`` or ``"dct"``: probe along smooth images only (QEBA); images in a Box, as (H, W) or
             (C, H, W).
         factor: how much smaller the subspace's images are, along each side.
-        max_iterations: steps of the search at most.
+        max_iterations: steps of the search at most: votes and a projection, or 16 directions of SurFree, or 64 flips of
+            RayS.
+        search: how a Box is searched. ``"hopskipjump"``, in L2 or L∞: the nearest where there are 1,000 labels or more.
+            ``"surfree"``, L2: fewer labels than that, best with ``subspace="dct"`` on images. ``"rays"``, L∞: at any
+            number of labels on images, needs no start. ``"signopt"`` and ``"tangent"``, L2: HopSkipJump's votes with
+            other steps, for comparison. Binary and Mixed rows have one search of their own.
 
     ``details``: ``distance_l0``, ``distance_l1``, ``distance_l2``, ``distance_linf``, float64 (n,), of the same point
     (0 where misclassified, the diameter where there was no start), and ``adversarial``, float32 (n, *shape), that
@@ -50,10 +55,12 @@ class Boundary:
     at the nearest with another label; otherwise at random, constant, inverted or blurred inputs, at one label each.
 
     Source: Li & Zhang, "Membership Leakage in Label-Only Exposures", CCS 2021, boundary attack (arXiv 2007.15528v1:
-    perturbation-based attack); searches: :mod:`labelleaks.search.hopskipjump`, :mod:`labelleaks.search.pointwise`.
+    perturbation-based attack); searches: :mod:`labelleaks.search.hopskipjump`, :mod:`labelleaks.search.surfree`,
+    :mod:`labelleaks.search.rays`, :mod:`labelleaks.search.signopt`, :mod:`labelleaks.search.tangent`,
+    :mod:`labelleaks.search.pointwise`.
 
     Raises:
-        InputError: an unknown norm or subspace, or numbers below 1.
+        InputError: an unknown norm, subspace or search, or numbers below 1.
     """
 
     norm: Norm = "l2"

@@ -52,6 +52,10 @@ ABOUT = {
         "Searches for the smallest change that flips the label; members need a larger one.",
         "distance to the decision boundary",
     ),
+    "calibrated": About(
+        "Compares the smallest change that flips the label with what flips models that never saw the record.",
+        "log of the distance, beside that of reference models",
+    ),
     "transfer": About(
         "Trains a copy of the model on its labels, then reads members off the copy’s confidence.",
         "score on the attacker’s copy",

@@ -187,7 +187,7 @@ def _point(track: Track, who: Tensor, r: Tensor, sign: Tensor) -> Tensor:
 
 
 def _levels(d: int) -> Iterator[list[int]]:
-    """Where 2, 4, 8, ... blocks of nearly equal size begin, and the last ends; at last each is one of ``d`` features."""
+    """Where 2, 4, 8, ... blocks of nearly equal size begin, and the last ends; at last each is a feature of ``d``."""
     count = 1
     while True:
         count = min(2 * count, d)
