@@ -34,9 +34,8 @@ def test_list_says_which_are_certain_and_which_are_here() -> None:
     assert "certain" in lines["face"] and "likely" in lines["tiny_imagenet"] and "no evidence" in lines["mnist"]
     assert lines["digits"].endswith("yes") and lines["cifar10"].endswith("no")
     held = json.loads(run("list", "--json"))
-    assert [entry["name"] for entry in held] == list(data.names()) and held[0]["files"][0]["checksum"].startswith(
-        "md5:"
-    )
+    assert [entry["name"] for entry in held] == list(data.names()) and held[4]["name"] == "tiny_imagenet"
+    assert held[0]["files"][0]["checksum"].startswith("sha256:")
 
 
 def test_describe_without_the_data() -> None:

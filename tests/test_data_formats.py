@@ -195,6 +195,19 @@ def test_face_people_with_more_than_40_pictures_and_the_crop(server: Server) -> 
     assert abs(int(found.x[0].min()) - 100) < 3 and abs(int(found.x[0].max()) - 100) < 3, "all of it is the middle"
 
 
+def test_other_versions_of_the_faces_are_kept_apart(server: Server, tmp_path: Path) -> None:
+    def archive(folder: str, shade: int) -> bytes:
+        content = picture(np.full((250, 250, 3), shade, np.uint8), "JPEG")
+        return tgz({f"{folder}/Amy_B/Amy_B_{number:04d}.jpg": content for number in range(1, 42)})
+
+    files = {"lfw-funneled.tgz": archive("lfw_funneled", 50), "lfw-deepfunneled.tgz": archive("lfw-deepfunneled", 200)}
+    small = at(card("face"), server, files, (41, 0), classes=1)
+    (tmp_path / "lfw-deepfunneled.tgz").write_bytes(files["lfw-deepfunneled.tgz"])
+    assert int(get(small, folder=tmp_path).x.max()) == 200 and not is_kept(small)
+    assert int(get(small).x.max()) == 50, "the version that everybody gets"
+    assert int(get(small, folder=tmp_path).x.max()) == 200
+
+
 def test_tiny_imagenet(server: Server) -> None:
     wnids = ["n02000002", "n01000001"]
     shades = {"n01000001": 50, "n02000002": 200}

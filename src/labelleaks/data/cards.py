@@ -58,6 +58,8 @@ class FileSet:
     read: Callable[[Mapping[str, Path], int | None], Rows]
     """(path by file name, side of the pictures in pixels or None) -> rows. Raises InputError where a file is damaged or
     is not of its format."""
+    variant: str = ""
+    """A name where the rows differ from those of the first set; they are kept apart, and read by ``folder=`` only."""
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ _HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 _BINARY = Remote(
     name="cifar-10-binary.tar.gz",
     urls=("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
-    checksum="md5:c32a1d4ab5d03f1284b67883e8d87530",
-    source=_HOME,
+    checksum="sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    source="tensorflow_datasets/url_checksums/cifar10.txt of tensorflow/datasets",
 )
 _PYTHON = Remote(
     name="cifar-10-python.tar.gz",
     urls=("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
     checksum="md5:c58f30108f718f92721af3b95e74349a",
-    source=_HOME,
+    source="torchvision/datasets/cifar.py of pytorch/vision",
 )
 
 

@@ -14,14 +14,14 @@ _HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 _BINARY = Remote(
     name="cifar-100-binary.tar.gz",
     urls=("https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",),
-    checksum="md5:03b5dce01913d631647c71ecec9e9cb8",
-    source=_HOME,
+    checksum="sha256:58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+    source="tensorflow_datasets/url_checksums/cifar100.txt of tensorflow/datasets",
 )
 _PYTHON = Remote(
     name="cifar-100-python.tar.gz",
     urls=("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",),
     checksum="md5:eb9058c3a382ffc7106e4002c42a8d85",
-    source=_HOME,
+    source="torchvision/datasets/cifar.py of pytorch/vision",
 )
 
 

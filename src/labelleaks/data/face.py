@@ -2,7 +2,8 @@
 
 The crop: the middle 150 x 150 of the 250 x 250 pixels, scaled to 128 x 128 (Lanczos). The paper's code reads files that
 are 128 x 128 already, and how they were made is not known. Downloaded are the funneled pictures, which have an address
-that is in service and a published checksum; the deep-funneled and the original ones are read where a user has them.
+that is in service and a published checksum; the deep-funneled and the original ones are read where a user has them,
+with ``folder=`` each time, and kept apart.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ _MOST = 1 << 24
 """bytes of a picture"""
 
 
+def _set(file: Remote, variant: str) -> FileSet:
+    return FileSet((file,), _reader(file), variant)
+
+
 def _reader(file: Remote) -> Callable[[Mapping[str, Path], int | None], Rows]:
     return lambda paths, side: _read(paths[file.name], side)
 
@@ -82,7 +87,7 @@ CARD = Card(
     shape=(3, 128, 128),
     classes=19,
     sizes=Sizes((350, 300, 250, 200, 150, 100), 100, "authors' code"),
-    sets=tuple(FileSet((file,), _reader(file)) for file in (_FUNNELED, _DEEP, _PLAIN)),
+    sets=(_set(_FUNNELED, ""), _set(_DEEP, "deepfunneled"), _set(_PLAIN, "original")),
     npz=("faces_lfw19.npz",),
     side=128,
     notes="The 19 people with more than 40 pictures; the middle 150 x 150 of 250 x 250 pixels, scaled (Lanczos).",

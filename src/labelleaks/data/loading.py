@@ -135,8 +135,8 @@ def _read(
         if wrong is not None:
             raise InputError(f"{paths[file.name]} is not the file that it should be: {wrong}{_mend(paths, ours)}")
     made_of = {name: sums.sha256 for name, sums in found.items()}
-    if store.files_of(kept_in, side) == made_of:
-        there = store.kept(card, kept_in, side)
+    if store.files_of(kept_in, side, chosen.variant) == made_of:
+        there = store.kept(card, kept_in, side, chosen.variant)
         assert there is not None
         return there
     try:
@@ -145,8 +145,8 @@ def _read(
     except InputError as error:
         raise InputError(f"{error}{_mend(paths, ours)}") from None
     cache.remember(kept_in, found)
-    store.keep(card, kept_in, side, rows, made_of)
-    there = store.kept(card, kept_in, side)
+    store.keep(card, kept_in, side, chosen.variant, rows, made_of)
+    there = store.kept(card, kept_in, side, chosen.variant)
     assert there is not None
     return there
 

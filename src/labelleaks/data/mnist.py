@@ -12,21 +12,21 @@ __all__ = ["CARD"]
 
 _NAMES = tuple("0123456789")
 _SUMS = (
-    "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-    "d53e105ee54ea40749a09fcbcd1e9432",
-    "9fb629c4189551a2d022fa330f9573f3",
-    "ec29112dd5afa0611ce80d1b7f02629c",
+    "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 )
 _MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist")
 _REMOTES = tuple(
     Remote(
         name=name,
         urls=tuple(f"{mirror}/{name}" for mirror in _MIRRORS),
-        checksum=f"md5:{md5}",
-        source="torchvision/datasets/mnist.py of pytorch/vision",
+        checksum=f"sha256:{sha256}",
+        source="tensorflow_datasets/url_checksums/mnist.txt of tensorflow/datasets",
         most=1 << 26,
     )
-    for name, md5 in zip(FILES, _SUMS, strict=True)
+    for name, sha256 in zip(FILES, _SUMS, strict=True)
 )
 
 

@@ -26,9 +26,9 @@ _VERSION = 1
 _ABOUT = "about.json"
 
 
-def kept(card: Card, folder: Path, side: int | None) -> Dataset | None:
+def kept(card: Card, folder: Path, side: int | None, variant: str = "") -> Dataset | None:
     """Return the data set as it was parsed earlier, None where it was not. Values stay on disk until they are used."""
-    place = _place(folder, side)
+    place = _place(folder, side, variant)
     try:
         about = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
         if about["version"] != _VERSION:
@@ -52,9 +52,9 @@ def kept(card: Card, folder: Path, side: int | None) -> Dataset | None:
         raise InputError(f"{place} is damaged ({error}): delete it, and it is made again") from None
 
 
-def keep(card: Card, folder: Path, side: int | None, rows: Rows, files: Mapping[str, str]) -> None:
+def keep(card: Card, folder: Path, side: int | None, variant: str, rows: Rows, files: Mapping[str, str]) -> None:
     """Put parsed rows into the cache. ``files``: SHA-256 by name of the files that they were read from."""
-    place = _place(folder, side)
+    place = _place(folder, side, variant)
     folder.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=folder, prefix=f".{place.name}."))
     try:
@@ -73,21 +73,24 @@ def keep(card: Card, folder: Path, side: int | None, rows: Rows, files: Mapping[
         }
         (made / _ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         made.chmod(0o755)
-        if place.exists():
-            shutil.rmtree(place)
-        made.rename(place)
+        shutil.rmtree(place, ignore_errors=True)
+        try:
+            made.rename(place)
+        except OSError:
+            if not (place / _ABOUT).exists():  # else another process was faster, and made the same
+                raise
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def files_of(folder: Path, side: int | None) -> dict[str, str]:
+def files_of(folder: Path, side: int | None, variant: str = "") -> dict[str, str]:
     """Return the SHA-256 by name of the files that the kept data set was made of; empty where there is none."""
     try:
-        about = json.loads((_place(folder, side) / _ABOUT).read_text(encoding="utf-8"))
+        about = json.loads((_place(folder, side, variant) / _ABOUT).read_text(encoding="utf-8"))
         return dict(about["files"]) if about["version"] == _VERSION else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
-def _place(folder: Path, side: int | None) -> Path:
-    return folder / ("rows" if side is None else f"rows-{side}")
+def _place(folder: Path, side: int | None, variant: str) -> Path:
+    return folder / "-".join(["rows", *([] if side is None else [str(side)]), *([variant] if variant else [])])
