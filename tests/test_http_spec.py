@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from labelleaks import frontdoor
 from labelleaks.cli import app
 from labelleaks.errors import InputError, SpecError
-from labelleaks.spec import AuditSpec, HttpSpec, TargetSpec, load_spec
+from labelleaks.spec import AuditSpec, DataSpec, HttpSpec, TargetSpec, load_spec
 from labelleaks.targets import Http
 from tests.servers.faulty import Faulty, rows_of, truth
 
@@ -24,6 +24,10 @@ def load(tmp_path: Path, text: str, overrides: dict[tuple[str | int, ...], Any] 
     return load_spec(AuditSpec, path, overrides or {}).target
 
 
+def made(target: Any) -> dict[str, Any]:
+    return frontdoor._target(target, False, [], DataSpec())
+
+
 def test_every_option_is_a_key(tmp_path: Path) -> None:
     target = load(
         tmp_path,
@@ -31,7 +35,7 @@ def test_every_option_is_a_key(tmp_path: Path) -> None:
         "  label_map: {0: cat, x: 1}\n  pixel_range: [0, 255]\n  classes: [cat, dog]\n  auth_env: TOKEN\n",
     )
     assert isinstance(target, HttpSpec)
-    assert frontdoor._target(target, False)["target"] == Http(
+    assert made(target)["target"] == Http(
         url="http://h/invocations", version="2", columns=("a", "b"), rate=3.0, label_map={0: "cat", "x": 1},
         pixel_range=(0.0, 255.0), auth_env="TOKEN",
     )  # fmt: skip
@@ -54,7 +58,7 @@ def test_the_flag_and_the_spec_go_together(tmp_path: Path, text: str, overrides:
         assert target == "http://a/invocations"
     else:
         assert isinstance(target, HttpSpec) and target.url == url
-        frontdoor._target(target, False)
+        made(target)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,7 @@ def test_what_is_wrong_is_named_with_its_line_and_no_secret(tmp_path: Path, text
 def test_values_that_cannot_be_are_refused_when_the_target_is_made(tmp_path: Path) -> None:
     target = load(tmp_path, "target: {url: 'http://h/invocations', rate: -1}")
     with pytest.raises(InputError, match="rate=-1"):
-        frontdoor._target(target, False)
+        made(target)
     assert isinstance(load(tmp_path, "target: {path: model.pt}"), TargetSpec)
 
 
@@ -103,3 +107,30 @@ def test_audit_and_forecast_of_an_address(tmp_path: Path, monkeypatch: pytest.Mo
         failed = CliRunner().invoke(app, ["audit", "--target", server.url, *given, *keys, "--set", "target.retries=0"])
         assert failed.exit_code == 3
         assert "answered 500" in failed.output and "run it again to go on" in failed.output
+
+
+def test_recorded_answers_from_a_file(tmp_path: Path) -> None:
+    x = rows_of(24)
+    y = truth(x).tolist()
+    lines = [
+        f"{i},{','.join(map(repr, row))},{label}" for i, (row, label) in enumerate(zip(x.tolist(), y, strict=True))
+    ]
+    header = "id,a,b,c,label"
+    (tmp_path / "members.csv").write_text("\n".join([header, *lines[:12]]))
+    (tmp_path / "nonmembers.csv").write_text("\n".join([header, *lines[12:]]))
+    (tmp_path / "rows.csv").write_text("\n".join([header, *lines]))
+    (tmp_path / "ids.csv").write_text("\n".join(["id,label", *[f"{i},{label}" for i, label in enumerate(y)]]))
+    np.savez(tmp_path / "rows.npz", x=x.numpy(), y=np.array(y))
+    given = ["--members", f"{tmp_path}/members.csv", "--nonmembers", f"{tmp_path}/nonmembers.csv", "--attacks", "gap"]
+    for name in ("rows.csv", "ids.csv", "rows.npz"):
+        done = CliRunner().invoke(app, ["audit", "--target", str(tmp_path / name), *given, "--json"])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["ledger"]["rows"] > 24
+    for name, text, says in (
+        ("ids.csv", "id,label\n0,1\n0,2\n", "1 ids are there twice"),
+        ("ids.csv", "id,label\n77,1\n78,2\n", "none of its 2 ids"),
+        ("rows.csv", "a,b,c\n0,0,0\n", "need labels"),
+    ):
+        (tmp_path / name).write_text(text)
+        refused = CliRunner().invoke(app, ["audit", "--target", str(tmp_path / name), *given])
+        assert refused.exit_code == 2 and says in refused.output

@@ -40,8 +40,8 @@ SpecPath = Annotated[Path | None, typer.Argument(help="A YAML spec; flags overri
 TargetFlag = Annotated[
     str | None,
     typer.Option(
-        help="An address (http://…), module:function, .safetensors (with --factory), .onnx, TorchScript, or .pt2 or "
-        ".joblib (with --trust-pickle)."
+        help="An address (http://…), module:function, .safetensors (with --factory), .onnx, TorchScript, .pt2 or "
+        ".joblib (with --trust-pickle), or recorded answers (.csv, .parquet, .npz)."
     ),
 ]
 Factory = Annotated[str | None, typer.Option(help="module:function that builds the module of a .safetensors file.")]

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelleaks.errors import InputError, MissingExtra, SpecError, nearest
-from labelleaks.targets import Onnx, exported
+from labelleaks.targets import Onnx, Recorded, exported
 
-__all__ = ["ImageFormat", "Rows", "import_object", "load_target", "read_rows"]
+__all__ = ["ImageFormat", "Rows", "import_object", "load_target", "read_answers", "read_rows"]
 
 _X_KEYS = ("x", "images", "features", "inputs")
 _Y_KEYS = ("y", "labels", "label", "target")
@@ -86,8 +86,8 @@ def read_rows(
     readers: dict[str, Callable[[], Rows]] = {
         ".npz": lambda: _npz(path, images),
         ".npy": lambda: _npy(path, labels, images),
-        ".csv": lambda: _csv(path, label_column, id_column),
-        ".parquet": lambda: _parquet(path, label_column, id_column),
+        ".csv": lambda: _table(path, _csv(path), label_column, id_column),
+        ".parquet": lambda: _table(path, _parquet(path), label_column, id_column),
     }
     if path.suffix.lower() not in readers:
         raise InputError(
@@ -99,6 +99,42 @@ def read_rows(
     if rows.ids is not None and len(rows.ids) != len(rows.x):
         raise InputError(f"{path}: {len(rows.x)} rows but {len(rows.ids)} ids")
     return rows
+
+
+def read_answers(path: str | Path, given: Sequence[Rows], images: ImageFormat | None = None) -> Recorded:
+    """Read answers that a target gave before: rows with their labels, or ``id`` and ``label`` alone.
+
+    Args:
+        path: a file as :func:`read_rows` takes it. A table of nothing but an id and a label column answers for the rows
+            of ``given`` that have these ids.
+        given: the rows of the run, with their ids.
+        images: how 8-bit pictures are turned into inputs, as for the rows of the run.
+
+    Raises:
+        InputError: the file has no labels, or none of its ids is an id of the run.
+    """
+    path = Path(path)
+    if path.suffix.lower() in (".csv", ".parquet") and path.is_file():
+        columns = _csv(path) if path.suffix.lower() == ".csv" else _parquet(path)
+        label = next((name for name in _LABEL_COLUMNS if name in columns), None)
+        if label is not None and set(columns) == {"id", label}:
+            return _by_id(
+                path, dict(zip(map(str, columns["id"]), columns[label], strict=True)), len(columns["id"]), given
+            )
+    rows = read_rows(path, images=images)
+    if rows.y is None:
+        raise InputError(f"{path}: recorded answers need labels: a column label, or y in an .npz")
+    return Recorded(rows.x, rows.y)
+
+
+def _by_id(path: Path, ids: list[str], answers: list[Any], given: Sequence[Rows]) -> Recorded:
+    labels = dict(zip(ids, answers, strict=True))
+    if len(labels) < len(ids):
+        raise InputError(f"{path}: {len(ids) - len(labels)} ids are there twice")
+    found = [(x, labels[i]) for rows in given for x, i in zip(rows.x, rows.ids or (), strict=False) if i in labels]
+    if not found:
+        raise InputError(f"{path}: none of its {len(ids)} ids is an id of the rows (give them an id column)")
+    return Recorded(np.stack([x for x, _ in found]), _labels([label for _, label in found]))
 
 
 def _load_numpy(path: Path) -> Any:
@@ -142,7 +178,7 @@ def _npy(path: Path, labels: str | Path | None, images: ImageFormat) -> Rows:
     return Rows(_pixels(x, images), y)
 
 
-def _csv(path: Path, label_column: str | None, id_column: str | None) -> Rows:
+def _csv(path: Path) -> dict[str, list[Any]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             lines = list(csv.reader(stream))
@@ -158,10 +194,10 @@ def _csv(path: Path, label_column: str | None, id_column: str | None) -> Rows:
     columns = {name: [line[i] for line in body] for i, name in enumerate(header)}
     if len(columns) != len(header):
         raise InputError(f"{path}: the header names a column twice")
-    return _table(path, columns, label_column, id_column)
+    return columns
 
 
-def _parquet(path: Path, label_column: str | None, id_column: str | None) -> Rows:
+def _parquet(path: Path) -> dict[str, list[Any]]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -171,7 +207,7 @@ def _parquet(path: Path, label_column: str | None, id_column: str | None) -> Row
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{path}: not a parquet file ({error})") from None
-    return _table(path, {name: table[name].to_pylist() for name in table.column_names}, label_column, id_column)
+    return {name: table[name].to_pylist() for name in table.column_names}
 
 
 def _table(path: Path, columns: dict[str, list[Any]], label_column: str | None, id_column: str | None) -> Rows:

@@ -14,7 +14,7 @@ from labelleaks import calibration
 from labelleaks.decisions import Decisions
 from labelleaks.domain import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
 from labelleaks.errors import InputError, LabelLeaksError, SpecError, nearest
-from labelleaks.files import ImageFormat, Rows, import_object, load_target, read_rows
+from labelleaks.files import ImageFormat, Rows, import_object, load_target, read_answers, read_rows
 from labelleaks.ladder import LADDER
 from labelleaks.spec import (
     AuditSpec,
@@ -49,7 +49,7 @@ def audit_arguments(spec: AuditSpec, *, trust_pickle: bool = False) -> dict[str,
     if members.ids is not None and nonmembers.ids is not None:
         ids = [*members.ids, *nonmembers.ids]
     return {
-        **_shared(spec, trust_pickle),
+        **_shared(spec, trust_pickle, [members, nonmembers]),
         "members": (members.x, members.y),
         "nonmembers": (nonmembers.x, nonmembers.y),
         "attacks": None
@@ -67,7 +67,7 @@ def infer_arguments(spec: InferSpec, *, trust_pickle: bool = False) -> dict[str,
     rows = _labelled("candidates", _rows(spec.data.candidates, spec.data))
     threshold = spec.threshold
     return {
-        **_shared(spec, trust_pickle),
+        **_shared(spec, trust_pickle, [rows]),
         "x": rows.x,
         "y": rows.y,
         "attack": _attack(spec.attack),
@@ -105,14 +105,14 @@ def _write(path: Path | None, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def _shared(spec: AuditSpec | InferSpec, trust_pickle: bool) -> dict[str, Any]:
+def _shared(spec: AuditSpec | InferSpec, trust_pickle: bool, groups: list[Rows]) -> dict[str, Any]:
     target = spec.target
     if isinstance(target, str):
         target = HttpSpec(url=target) if is_url(target) else TargetSpec(path=target)
     shadow = None if spec.data.shadow is None else _rows(spec.data.shadow, spec.data)
     starts = None if spec.data.starts is None else _rows(spec.data.starts, spec.data)
     return {
-        **_target(target, trust_pickle),
+        **_target(target, trust_pickle, [*groups, *([shadow] if shadow else [])], spec.data),
         "classes": target.classes,
         "shadow": None if shadow is None else ((shadow.x,) if shadow.y is None else (shadow.x, shadow.y)),
         "starts": None if starts is None else (starts.x,),
@@ -128,9 +128,12 @@ def _shared(spec: AuditSpec | InferSpec, trust_pickle: bool) -> dict[str, Any]:
     }
 
 
-def _target(spec: TargetSpec | HttpSpec, trust_pickle: bool) -> dict[str, Any]:
+def _target(spec: TargetSpec | HttpSpec, trust_pickle: bool, rows: list[Rows], data: DataSpec) -> dict[str, Any]:
     if isinstance(spec, HttpSpec):
         return {"target": Http(**spec.model_dump(exclude_unset=True, exclude={"classes"}))}
+    if Path(spec.path).suffix.lower() in (".csv", ".parquet", ".npz"):
+        images = ImageFormat(layout=data.images.layout, scale=data.images.scale)
+        return {"target": read_answers(spec.path, rows, images)}
     return {
         "target": load_target(spec.path, factory=spec.factory, output=spec.output, trust_pickle=trust_pickle),
         "preprocess": None if spec.preprocess is None else import_object(spec.preprocess),

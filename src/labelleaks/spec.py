@@ -35,7 +35,8 @@ class TargetSpec(_Strict):
     """What answers labels."""
 
     path: str
-    """``module:function``, a .safetensors, .onnx or TorchScript file, or .pt2 or .joblib (with --trust-pickle)"""
+    """``module:function``; a .safetensors, .onnx or TorchScript file; .pt2 or .joblib (with --trust-pickle); or answers
+    that were recorded: a .csv, .parquet or .npz of rows and labels, or a table of id and label"""
     output: str | None = None
     """of an .onnx file with several: the output that holds labels or scores"""
     factory: str | None = None
