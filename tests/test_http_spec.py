@@ -112,9 +112,7 @@ def test_audit_and_forecast_of_an_address(tmp_path: Path, monkeypatch: pytest.Mo
 def test_recorded_answers_from_a_file(tmp_path: Path) -> None:
     x = rows_of(24)
     y = truth(x).tolist()
-    lines = [
-        f"{i},{','.join(map(repr, row))},{label}" for i, (row, label) in enumerate(zip(x.tolist(), y, strict=True))
-    ]
+    lines = [f"{i},{','.join(map(repr, x[i].tolist()))},{y[i]}" for i in range(24)]
     header = "id,a,b,c,label"
     (tmp_path / "members.csv").write_text("\n".join([header, *lines[:12]]))
     (tmp_path / "nonmembers.csv").write_text("\n".join([header, *lines[12:]]))

@@ -118,9 +118,7 @@ def read_answers(path: str | Path, given: Sequence[Rows], images: ImageFormat | 
         columns = _csv(path) if path.suffix.lower() == ".csv" else _parquet(path)
         label = next((name for name in _LABEL_COLUMNS if name in columns), None)
         if label is not None and set(columns) == {"id", label}:
-            return _by_id(
-                path, dict(zip(map(str, columns["id"]), columns[label], strict=True)), len(columns["id"]), given
-            )
+            return _by_id(path, [str(i) for i in columns["id"]], columns[label], given)
     rows = read_rows(path, images=images)
     if rows.y is None:
         raise InputError(f"{path}: recorded answers need labels: a column label, or y in an .npz")
