@@ -21,9 +21,11 @@ from labelleaks.search.bisect import widest
 from labelleaks.search.drive import Track
 from labelleaks.search.exact import distances, reject, row_sums, to_grid, unit
 from labelleaks.search.normal import Ballot, normal
+from labelleaks.search.rays import Rays
 from labelleaks.search.signs import Signs, hadamard
 from labelleaks.search.start import TRIES, from_pool, from_trials
 from labelleaks.search.subspaces import Whole, space
+from labelleaks.search.tangent import ray
 from labelleaks.types import Candidates, Predict
 
 NORMS = ("l0", "l1", "l2", "linf")
@@ -168,6 +170,57 @@ def test_widest_brackets_the_edge(edge: float, guess: float, steps: int, precisi
     assert all(0 < value < 1 for value in asked) and len(set(asked)) == len(asked)
     if steps == 30:
         assert float(high - low) <= precision
+
+
+def test_widest_goes_on_from_where_it_is_known_to_hold() -> None:
+    asked: list[float] = []
+
+    def holds(value: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        asked.extend(value.tolist())
+        return value <= 0.5
+
+    def one(value: float) -> torch.Tensor:
+        return torch.tensor([value], dtype=torch.float64)
+
+    low, high = widest(holds, lambda a, b: b - a > 0.01, most=1.0, guess=one(0.4), least=one(0.3), steps=20)
+    assert 0.49 <= float(low) <= 0.5 < float(high) and min(asked) == 0.4
+    low, _ = widest(holds, lambda a, b: b - a > 0.01, most=1.0, guess=one(0.9), least=one(0.3), steps=1)
+    assert float(low) == 0.3
+
+
+# --- rays ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_tangent_ray_touches_the_ball_on_the_normal_s_side() -> None:
+    angle = torch.tensor([0.1, 0.7, 1.3, 1.5], dtype=torch.float64).repeat(3)
+    radius = torch.tensor([0.05, 0.5, 2.0], dtype=torch.float64).repeat_interleave(4)
+    cosine, sine = ray(radius, angle.cos(), angle.sin())
+    torch.testing.assert_close(cosine.square() + sine.square(), torch.ones(12, dtype=torch.float64))
+    centre = 1 + radius * angle.cos(), radius * angle.sin()
+    away = centre[0] * sine - centre[1] * cosine  # of the centre from the ray; above 0: the ray is the upper one
+    torch.testing.assert_close(away, radius)
+    foot = ray(angle.sin(), angle.cos(), angle.sin())  # this ball's ray meets a flat boundary at its nearest point
+    torch.testing.assert_close(torch.stack(foot), torch.stack([angle.cos(), angle.sin()]))
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 7, 64, 101])
+def test_every_level_of_blocks_covers_the_row_once(d: int) -> None:
+    search = Rays((d,), iterations=1)
+    number = 0
+    for level in range(8):
+        covered, blocks = torch.zeros(d), search._blocks(number)
+        assert blocks == min(d, 2 ** (level + 1))
+        for _ in range(blocks):
+            flipped = search._flip(number)[0] < 0
+            assert flipped.any() and search._blocks(number) == blocks
+            covered += flipped
+            number += 1
+        assert torch.equal(covered, torch.ones(d))
+        if blocks == d:
+            break
+    assert torch.equal(search._flip(number), search._flip(0))  # from halves again
+    corners = torch.cat([search._corner(k) for k in range(12)])
+    assert corners.shape == (12, d) and torch.equal(corners[::2], -corners[1::2]) and bool((corners[0] == 1).all())
 
 
 # --- normals from votes -------------------------------------------------------------------------------------------
