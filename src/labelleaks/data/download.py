@@ -10,20 +10,19 @@ from __future__ import annotations
 import contextlib
 import email.message
 import http.client
-import ipaddress
 import json
 import os
 import re
 import ssl
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from labelleaks.data.addresses import Refused, check_address, opener
 from labelleaks.data.cache import Sums, check_sums, sums_of
 from labelleaks.data.cards import Remote
 from labelleaks.errors import InputError
@@ -51,10 +50,6 @@ class Policy:
 
 class _Broken(Exception):
     """Worth another attempt at the same address."""
-
-
-class _Refused(Exception):
-    """This address does not have the file."""
 
 
 def fetch(
@@ -85,7 +80,7 @@ def fetch(
         for url in remote.urls:
             try:
                 return _from_address(url, remote, folder, known, note, expect, policy)
-            except (_Refused, _Broken) as error:
+            except (Refused, _Broken) as error:
                 problems.append(f"{url}: {error}")
     raise InputError(
         f"{remote.name} could not be downloaded ({'; '.join(problems) or 'no address of it is known'}); if you have "
@@ -117,7 +112,7 @@ def _from_address(
         part.drop()
         if not resumed:
             break
-    raise _Refused(f"what came is not the file: {wrong}")
+    raise Refused(f"what came is not the file: {wrong}")
 
 
 def _complete(
@@ -177,22 +172,22 @@ def _ask(
     part: _Part, remote: Remote, note: Callable[[int], None], expect: Callable[[int], None], policy: Policy
 ) -> None:
     """Make one request and keep what comes. Returns when the file is complete."""
-    _check_address(part.url)
+    check_address(part.url)
     asked = {"User-Agent": "labelleaks", "Accept-Encoding": "identity", **part.headers()}
     request = urllib.request.Request(part.url, headers=asked)
     try:
-        with _opener(part.url).open(request, timeout=policy.timeout) as answer:
+        with opener(part.url).open(request, timeout=policy.timeout) as answer:
             _keep(answer, part, remote, note, expect)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:
             part.drop()
             raise _Broken("the server does not have the rest of the file") from None
-        kind = _Broken if error.code in _AGAIN else _Refused
+        kind = _Broken if error.code in _AGAIN else Refused
         raise kind(f"the server answered {error.code} {error.reason}") from None
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
-            raise _Refused(f"the server's certificate is not valid ({error.reason})") from None
+            raise Refused(f"the server's certificate is not valid ({error.reason})") from None
         raise _Broken(f"no connection ({error.reason})") from None
     except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
         raise _Broken(f"the connection broke at {part.size():,} bytes ({error or type(error).__name__})") from None
@@ -202,11 +197,11 @@ def _keep(answer: Any, part: _Part, remote: Remote, note: Callable[[int], None],
     have = part.size() if answer.status == 206 else 0
     total = _total(answer, have, part)
     if "html" in answer.headers.get_content_type() and not remote.name.endswith(".html"):
-        raise _Refused("the server sent an HTML page instead of the file")
+        raise Refused("the server sent an HTML page instead of the file")
     if answer.headers.get("Content-Encoding", "identity") != "identity":
-        raise _Refused("the server sent the file encoded in another way")
+        raise Refused("the server sent the file encoded in another way")
     if total is not None and total > remote.most:
-        raise _Refused(f"it has {total:,} bytes, at most {remote.most:,} are expected")
+        raise Refused(f"it has {total:,} bytes, at most {remote.most:,} are expected")
     if total is not None:
         expect(total)
     part.note_version(answer.headers)
@@ -224,11 +219,11 @@ def _copy(answer: Any, stream: IO[bytes], have: int, remote: Remote, part: _Part
     while block := answer.read1(_BLOCK):
         if got == 0 and re.match(rb"\s*<(!doctype|html|\?xml)", block[:256], re.IGNORECASE):
             part.drop()
-            raise _Refused("the server sent an HTML page instead of the file")
+            raise Refused("the server sent an HTML page instead of the file")
         got += len(block)
         if got > remote.most:
             part.drop()
-            raise _Refused(f"it goes on beyond the {remote.most:,} bytes that are expected at most")
+            raise Refused(f"it goes on beyond the {remote.most:,} bytes that are expected at most")
         stream.write(block)
         note(len(block))
     return got
@@ -243,7 +238,7 @@ def _total(answer: Any, have: int, part: _Part) -> int | None:
             raise _Broken("the server sent another part of the file than was asked for")
         return None if found[2] == "*" else int(found[2])
     if answer.status != 200:
-        raise _Refused(f"the server answered {answer.status}")
+        raise Refused(f"the server answered {answer.status}")
     length = answer.headers.get("Content-Length")
     return int(length) if length and length.isdigit() else None
 
@@ -254,41 +249,7 @@ def _check_kind(part: _Part, remote: Remote) -> None:
         start = stream.read(len(magic))
     if start != magic:
         part.drop()
-        raise _Refused(f"what came is no {Path(remote.name).suffix} file: it begins with {start!r}")
-
-
-def _check_address(url: str) -> None:
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname)):
-        return
-    raise _Refused(f"{parts.scheme}:// is not safe on the way; https is needed")
-
-
-def _is_loopback(host: str | None) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows to https only."""
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        _check_address(newurl)
-        if _is_loopback(urllib.parse.urlsplit(newurl).hostname) and not _is_loopback(req.host.partition(":")[0]):
-            raise _Refused("the server points back into this machine")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    """https through the proxy that the environment names, if any; this machine without one."""
-    handlers: list[urllib.request.BaseHandler] = [_SafeRedirects()]
-    if _is_loopback(urllib.parse.urlsplit(url).hostname):
-        handlers.append(urllib.request.ProxyHandler({}))
-    return urllib.request.build_opener(*handlers)
+        raise Refused(f"what came is no {Path(remote.name).suffix} file: it begins with {start!r}")
 
 
 @contextlib.contextmanager
