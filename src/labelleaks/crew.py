@@ -70,8 +70,8 @@ def train_all(jobs: Sequence[Job], x: Tensor, y: Tensor, recipe: Recipe, *, fami
     waiting = deque(jobs)
     helpers = torch.get_num_threads() - 1
     with _one_thread(), _Crew(waiting, helpers, x, y, recipe, family, classes) as crew:
-        while (job := _next(waiting)) is not None:
-            _train(job, x, y, recipe, crew.consider)
+        while (own := _next(waiting)) is not None:
+            _train(own, x, y, recipe, crew.consider)
         crew.wait()
 
 

