@@ -51,9 +51,10 @@ class Yoqo:
     **Online costs a training for each candidate and reference model**: n · references of them, none of which is kept.
     It is there for small n.
 
-    Units: a feature is measured in quarters of its span. The input is projected to the domain before it is sent, and in
-    every round: in Binary and Mixed domains a relaxed input moves and its projection is judged, so a feature flips when
-    it has come halfway.
+    Units: a feature is measured in quarters of its span. What is sent, and judged in every round, is the projection to
+    the domain. Binary and Mixed domains have no small moves: there a step goes along the gradient, with the largest
+    feature moving 10 · ``step`` of its span, and a feature flips when it has come halfway; MSE makes a flip dear where
+    there are few features. The input with the lowest loss of all rounds is sent (theirs: the last).
 
     Args:
         mode: ``"offline"`` or ``"online"``.
@@ -143,23 +144,24 @@ class Yoqo:
         alpha = self.alpha or (2.0 if online else 5.0)
         enough = self.threshold or (4.0 if online else 8.0)
         loss = _Loss(candidates.x[rows], candidates.y[rows], outside, inside, alpha, Moves.of(candidates))
-        z, points = loss.x.clone(), loss.x.clone()
-        value = torch.zeros(len(rows), dtype=torch.float64, device=z.device)
+        z, best = loss.x.clone(), loss.x.clone()
+        lowest = torch.full((len(rows),), math.inf, dtype=torch.float64, device=z.device)
         active = torch.arange(len(rows), device=z.device)
         for k in range(self.rounds + 1):
-            points[active] = candidates.domain.project(z[active])
-            value[active] = loss.value(points[active], active)
-            active = active[value[active] >= enough]
+            points = candidates.domain.project(z[active])
+            value = loss.value(points, active)
+            better = value < lowest[active]
+            best[active[better]], lowest[active[better]] = points[better], value[better]
+            going = value >= enough
+            active, points = active[going], points[going]
             if k == self.rounds or len(active) == 0:
                 break
-            z[active] = loss.moves.within(
-                loss.x[active], z[active] - self.step * loss.unit * loss.slope(points[active], z[active], active), 1.0
-            )
-        return points, value
+            z[active] = loss.step(points, z[active], active, self.step)
+        return best, lowest
 
 
 class _Loss:
-    """The loss of the table and its gradient, for some candidates. Rows ``who`` are positions among them."""
+    """The loss of the table, its gradient and a step down it; rows ``who`` are positions among the candidates."""
 
     def __init__(
         self,
@@ -186,16 +188,23 @@ class _Loss:
         away = ((points - self.x[who]) / self.unit).to(torch.float64).square().flatten(1)
         return self._scale * (self._alpha * (row_sums(away) / away.shape[1]) + out)
 
-    def slope(self, points: Tensor, z: Tensor, who: Tensor) -> Tensor:
-        """Return the gradient by the features in units, float32 (k, *shape): of the models at ``points``."""
+    def slope(self, points: Tensor, who: Tensor) -> Tensor:
+        """Return the gradient by the features, in units: float32 (k, *shape)."""
         pairs = zip(self._outside, self._targets, strict=True)
         out = _mean([references.gradient([model], points, t[who], cross_entropy) for model, t in pairs])
         if self._inside:
             known = references.gradient(self._inside, points, self._y[who], cross_entropy)
             return self._scale * self.unit * (known + self._alpha * out)
-        away = (z - self.x[who]) / self.unit
+        away = (points - self.x[who]) / self.unit
         pull = (2.0 * self._alpha / self.x[0].numel()) * away
         return self._scale * (pull + self.unit * out)
+
+    def step(self, points: Tensor, z: Tensor, who: Tensor, length: float) -> Tensor:
+        """Return the next z, from the slope at its projection: float32 (k, *shape)."""
+        slope = self.slope(points, who)
+        if self.moves.gradual:
+            return self.moves.within(self.x[who], z - length * self.unit * slope, 1.0)
+        return self.moves.signed(self.x[who], z, -slope / self.unit, step=10 * length, radius=1.0)
 
 
 def _mean(terms: Sequence[Tensor]) -> Tensor:
