@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from labelleaks.attacks import calibrated as module
 from labelleaks.attacks.boundary import Boundary
-from labelleaks.attacks.calibrated import OCTAVES, Calibrated
+from labelleaks.attacks.calibrated import BISECT, COARSE, OCTAVES, Calibrated
 from labelleaks.conformance import check_attack
 from labelleaks.domain import Box
 from labelleaks.errors import NeedsError
@@ -113,6 +114,28 @@ def test_misclassified_last_and_censored_first() -> None:
     scores, _ = attack(never, alone, 4.0)
     assert scores.status.tolist() == [int(Status.NO_START)] * 2
     assert scores.value.tolist() == pytest.approx([OCTAVES * math.log(2)] * 2)
+
+
+@pytest.mark.parametrize("together", [1, 3, 5, 100])
+def test_the_first_wrong_length_is_found_on_every_ray(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TOGETHER", together)
+    lengths = torch.arange((OCTAVES * COARSE << BISECT) + 1)
+    last = len(lengths) - 1
+    edge = torch.tensor([0, 1, 31, 32, 33, 100, last - 33, last - 1, last, last + 9])
+
+    def wrong(index: torch.Tensor, ray: torch.Tensor) -> torch.Tensor:
+        return index >= edge[ray]
+
+    found = module._first(wrong, len(edge), lengths)
+    # Beyond the last coarse point nothing is asked: those rays count as never wrong.
+    coarse = last - (1 << BISECT)
+    assert torch.equal(found, torch.where(edge > coarse, last, edge))
+
+
+def test_rays_are_followed_some_candidates_at_a_time_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, _ = attack(FIRST, ROWS, 4.0)
+    monkeypatch.setattr(module, "_GROUP", 1)
+    assert torch.equal(attack(FIRST, ROWS, 4.0)[0].value, scores.value)
 
 
 def test_without_shadow_rows_it_refuses() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -25,6 +26,7 @@ OCTAVES = 10  # the shortest distance on a ray that is told from 0: the diameter
 COARSE = 2  # points an octave at which a reference is asked where it changes its mind first
 BISECT = 5  # halvings of the interval that is found: 64 steps an octave, 1 % each
 _TOGETHER = 5  # points of a ray in one go
+_GROUP = 1 << 24  # numbers in one go (64 MB)
 
 
 @dataclass(frozen=True)
@@ -104,40 +106,47 @@ def _changes(
     models: Sequence[ShadowModel], candidates: Candidates, found: Scores, rows: Tensor, lengths: Tensor
 ) -> Tensor:
     """Index of the least of the lengths at which each model is wrong: int64 (k, R); the last where it never is."""
-    x, y = candidates.x[rows], candidates.y[rows]
-    offset = found.details["adversarial"][rows] - x
-    lengths = lengths.to(x.device)
+    lengths = lengths.to(rows.device)
     bounded = isinstance(candidates.domain, Box)  # else points between two inputs: models take them, a target would not
 
-    def wrong(model: ShadowModel, index: Tensor, i: Tensor) -> Tensor:
-        share = (lengths[index] / found.value[rows[i]]).to(torch.float32)
-        step = share.reshape(-1, *[1] * len(candidates.shape)) * offset[i]
-        points = x[i] + step
-        points = candidates.domain.project(points) if bounded else points
-        return margins([model], points, y[i])[0] <= 0
+    def wrong(index: Tensor, i: Tensor, *, model: ShadowModel, part: Tensor) -> Tensor:
+        who = part[i]
+        x = candidates.x[who]
+        share = (lengths[index] / found.value[who]).to(torch.float32)
+        step = share.reshape(-1, *[1] * len(candidates.shape)) * (found.details["adversarial"][who] - x)
+        points = candidates.domain.project(x + step) if bounded else x + step
+        return margins([model], points, candidates.y[who])[0] <= 0
 
+    at_once = max(1, _GROUP // max(1, _TOGETHER * candidates.width))
+    changes = [torch.empty(0, len(models), dtype=torch.int64, device=rows.device)]
+    for part in rows.split(at_once):
+        each = [_first(partial(wrong, model=model, part=part), len(part), lengths) for model in models]
+        changes.append(torch.stack(each, 1))
+    return torch.cat(changes)
+
+
+def _first(wrong: Callable[[Tensor, Tensor], Tensor], k: int, lengths: Tensor) -> Tensor:
+    """Find for each of ``k`` rays the first length at which ``wrong`` (index of the length, which ray) holds: coarse
+    steps from the shortest on, _TOGETHER at a time, then bisection. int64 (k,), the last where it holds nowhere."""
     last = len(lengths) - 1
-    changes = torch.full((len(rows), len(models)), last, dtype=torch.int64, device=x.device)
-    for r, model in enumerate(models):
-        low, high = torch.zeros_like(rows), changes[:, r].clone()
-        open_ = torch.arange(len(rows), device=x.device)
-        for first in range(0, last, _TOGETHER << BISECT):
-            points = torch.arange(first, min(last, first + (_TOGETHER << BISECT)), 1 << BISECT, device=x.device)
-            hit = wrong(model, points.repeat(len(open_)), open_.repeat_interleave(len(points)))
-            hit = hit.reshape(len(open_), len(points))
-            before = (hit.cumsum(1) == 0).sum(1)  # points of each row before the first that is wrong
-            some = before < len(points)
-            high[open_[some]] = points[before[some]]
-            low[open_] = torch.where(before > 0, points[(before - 1).clamp_min(0)], low[open_])
-            open_ = open_[~some]
-        for _ in range(BISECT):
-            between = ((high - low > 1) & (high < last)).nonzero().reshape(-1)
-            middle = (low[between] + high[between]) // 2
-            hit = wrong(model, middle, between)
-            high[between[hit]] = middle[hit]
-            low[between[~hit]] = middle[~hit]
-        changes[:, r] = high
-    return changes
+    low = torch.zeros(k, dtype=torch.int64, device=lengths.device)
+    high = torch.full_like(low, last)
+    open_ = torch.arange(k, device=lengths.device)
+    for first in range(0, last, _TOGETHER << BISECT):
+        points = torch.arange(first, min(last, first + (_TOGETHER << BISECT)), 1 << BISECT, device=lengths.device)
+        hit = wrong(points.repeat(len(open_)), open_.repeat_interleave(len(points))).reshape(-1, len(points))
+        before = (hit.cumsum(1) == 0).sum(1)  # points of each ray before the first that is wrong
+        some = before < len(points)
+        high[open_[some]] = points[before[some]]
+        low[open_] = torch.where(before > 0, points[(before - 1).clamp_min(0)], low[open_])
+        open_ = open_[~some]
+    for _ in range(BISECT):
+        between = ((high - low > 1) & (high < last)).nonzero().reshape(-1)
+        middle = (low[between] + high[between]) // 2
+        hit = wrong(middle, between)
+        high[between[hit]] = middle[hit]
+        low[between[~hit]] = middle[~hit]
+    return high
 
 
 def _score(distance: Tensor, status: Tensor, index: Tensor, lengths: Tensor) -> Tensor:
