@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# The rivals stay out of the project's own environment.
+# Model servers and rivals stay out of the project's own environment.
+SERVERS ?= .venv-servers
 BENCH  ?= .venv-bench
 
-.PHONY: demo test check bench power format clean
+.PHONY: demo test check servers bench power format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +26,13 @@ check: $(STAMP)           ## what CI runs before the tests: lint, format, strict
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layering.py
 
+servers: $(SERVERS)/mlserver/.installed $(SERVERS)/mlflow/.installed  ## MLServer and MLflow, for tests/test_http_servers.py
+
+$(SERVERS)/%/.installed: tests/servers/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q --prefer-binary -r $<
+	touch $@
+
 bench: $(BENCH)/.installed  ## accuracy and overhead of the boundary search, next to ART and foolbox
 	$(BENCH)/bin/python -m benchmarks.overhead
 	$(BENCH)/bin/python -m benchmarks.boundary_accuracy
@@ -42,4 +50,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(BENCH) runs .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) $(SERVERS) runs .mypy_cache .ruff_cache
