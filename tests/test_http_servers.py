@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -23,7 +24,8 @@ from typer.testing import CliRunner
 
 import labelleaks as ll
 from labelleaks.cli import app
-from labelleaks.targets import Http, wrap
+from labelleaks.targets import Http, Onnx, wrap
+from tests.test_model_files import save_onnx
 
 ROOT = Path(__file__).parent.parent / ".venv-servers"
 START = 120.0
@@ -105,6 +107,15 @@ def _audited(options: Http, truth: dict[str, Any], folder: Path) -> None:
     assert found.tolist() == (truth["labels"][:80] == y[:80]).tolist()
 
 
+def _scores(folder: Path) -> None:
+    """A second model, in ONNX, that answers scores."""
+    folder.mkdir()
+    model = save_onnx(folder / "model.onnx")
+    shutil.copy(Path(__file__).parent / "servers" / "scores.py", folder)
+    settings = {"name": "scores", "implementation": "scores.Scores", "parameters": {"uri": str(model)}}
+    (folder / "model-settings.json").write_text(json.dumps(settings))
+
+
 @pytest.mark.servers
 def test_mlserver(tmp_path: Path) -> None:
     truth = _train("mlserver", tmp_path)
@@ -113,8 +124,9 @@ def test_mlserver(tmp_path: Path) -> None:
         "host": "127.0.0.1", "http_port": port, "grpc_port": _port(), "metrics_port": _port(), "parallel_workers": 0,
     }  # fmt: skip
     (tmp_path / "settings.json").write_text(json.dumps(settings))
+    _scores(tmp_path / "onnx")
     base = f"http://127.0.0.1:{port}"
-    with _served("mlserver", ["start", "."], f"{base}/v2/models/digits/ready", tmp_path):
+    with _served("mlserver", ["start", "."], f"{base}/v2/health/ready", tmp_path):
         _audited(Http(url=base, protocol="v2", model="digits", batch_rows=50), truth, tmp_path)
         named = Http(url=f"{base}/v2/models/digits", version="v1", input="x", output="predict", datatype="FP64")
         with wrap(named, numpy=True, classes=10, width=64) as target:
@@ -124,9 +136,15 @@ def test_mlserver(tmp_path: Path) -> None:
         scores = Http(url=base, protocol="v2", model="digits", output="predict_proba")
         with wrap(scores, numpy=True, classes=10) as target:
             assert target(torch.from_numpy(truth["x"])).tolist() == truth["labels"].tolist()
-        probed = CliRunner().invoke(app, ["probe", base, "--shape", "64"])
+        probed = CliRunner().invoke(app, ["probe", f"{base}/v2/models/digits", "--shape", "64"])
         assert probed.exit_code == 0, probed.output
         assert "speaks    v2" in probed.output and "labels: whole numbers" in probed.output
+        asked = CliRunner().invoke(app, ["probe", base, "--shape", "64"])
+        assert asked.exit_code == 2 and "it has" in asked.output and "digits" in asked.output
+        x = torch.rand(100, 4, generator=torch.Generator().manual_seed(0))
+        local = wrap(Onnx(tmp_path / "onnx" / "model.onnx"), numpy=True, classes=3)(x)
+        scored = Http(url=f"{base}/v2/models/scores", input="x", batch_rows=7, concurrency=3)
+        assert wrap(scored, numpy=True, classes=3)(x).equal(local)
 
 
 @pytest.mark.servers
