@@ -3,16 +3,19 @@
 import hashlib
 import json
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import nn
+from typer.testing import CliRunner
 
 import labelleaks
-from labelleaks import crew, modelfile, rng, shadows
+from labelleaks import cli, crew, modelfile, rng, shadows
 from labelleaks import references as refs
 from labelleaks.errors import BudgetExceeded, InputError, NeedsError
 from labelleaks.oracle import Gate
@@ -365,3 +368,14 @@ def test_a_second_audit_trains_nothing_and_leaves_the_same_record(tmp_path):
     report = (tmp_path / "c" / "report.html").read_text()
     assert re.search(r"Computed, without a query: 2 shadow models trained on \d+ rows, [\d to]+ epochs", report)
     assert labelleaks.record.load(tmp_path / "c") == plain
+
+
+def test_the_command_line_passes_the_folder_on(tmp_path, monkeypatch):
+    x, y = digits()
+    monkeypatch.chdir(tmp_path)
+    for side, rows in (("members", slice(0, 20)), ("nonmembers", slice(20, 40))):
+        np.savez(f"{side}.npz", x=x[rows].numpy(), y=y[rows].numpy())
+    Path("taken").touch()
+    words = ["audit", "--target", f"{__name__}:by_brightness", "--members", "members.npz"]
+    done = CliRunner().invoke(cli.app, [*words, "--nonmembers", "nonmembers.npz", "--references-dir", "taken"])
+    assert done.exit_code == 2 and "references_dir='taken' cannot be a folder" in done.output
