@@ -94,7 +94,7 @@ def test_what_is_believed_at_first_use_is_said(tmp_path: Path, monkeypatch: pyte
     [
         (["get", "cifar11"], "did you mean 'cifar10'"),
         (["get", "cifar10", "--from", "/nowhere/at/all"], "no such folder"),
-        (["get", "digits", "--from", "/tmp"], "no complete copy"),
+        (["get", "digits", "--from", "/tmp"], "comes with scikit-learn: leave the folder out"),
         (["get", "mnist", "--size", "64"], "a size cannot be chosen"),
         (["describe", "nothing"], "known: "),
     ],

@@ -112,6 +112,8 @@ def _from_folder(card: Card, folder: Path, kept_in: Path, side: int | None) -> D
         path = _find(folder, card, name)
         if path is not None:
             return read_npz(path, card, None if side is None else _side(card, side))
+    if not any(s.files for s in card.sets):
+        raise InputError(f"{card.title} comes with {card.home}: leave the folder out")
     wanted = [" + ".join(file.name for file in s.files) for s in card.sets if s.files]
     raise InputError(
         f"{folder} holds no complete copy of {card.title}: one of these is needed: {'; '.join([*wanted, *card.npz])}"
