@@ -260,8 +260,9 @@ def main() -> None:
         "load": os.getloadavg()[0],
     }
     text = page(results)
-    print(text)
-    if not quick:
+    if quick:
+        print(text)
+    else:
         write("references", results, text)
 
 
