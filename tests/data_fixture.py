@@ -92,7 +92,7 @@ def send(
 
     def behave(handler: _Handler, content: bytes) -> None:
         start = _start(handler, content) if ranges else 0
-        rest = content[start:]
+        rest = content[start + shift if start else 0 :]
         if start:
             handler.head(
                 206, len(rest), Content_Range=f"bytes {start + shift}-{len(content) - 1}/{len(content)}", **headers
