@@ -119,8 +119,11 @@ def test_a_helpers_error_is_the_error(slow_starts_are_fine, monkeypatch):
 def test_a_dead_helper_is_one_clear_error(slow_starts_are_fine, monkeypatch):
     x, y = rows("mlp")
     wait_for_helpers(monkeypatch)
-    monkeypatch.setattr(crew.sys, "executable", "/bin/false")
-    with pytest.raises(LabelLeaksError, match=r"a process that trained a shadow model died \(exit code 1\)"):
+    broken = slow_starts_are_fine / "python"
+    broken.write_text("#!/bin/sh\necho no torch here >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(crew.sys, "executable", str(broken))
+    with pytest.raises(LabelLeaksError, match=r"trained a shadow model died \(exit code 1: no torch here\)"):
         train_all(jobs("mlp"), x, y, QUICK, family="mlp", classes=4)
     assert not list(slow_starts_are_fine.glob("labelleaks-*"))
 

@@ -39,6 +39,7 @@ WORTH_HELP = 20.0
 """Seconds of training left, at most, below which no helper is started; it takes a few to start."""
 
 _ROWS = "rows.safetensors"
+_SAID = "stderr.txt"
 
 
 @dataclass(eq=False)
@@ -163,14 +164,15 @@ class _Crew:
     def _start(self) -> subprocess.Popen[str]:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         program = "from labelleaks import crew; crew.serve()"
-        return subprocess.Popen(
-            [sys.executable, "-c", program, self._folder.name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
+        with (Path(self._folder.name) / _SAID).open("a") as said:
+            return subprocess.Popen(
+                [sys.executable, "-c", program, self._folder.name],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                env=environment,
+            )
 
     def _feed(self, process: subprocess.Popen[str]) -> None:
         """Give one helper jobs until none waits; runs in a thread of its own."""
@@ -181,7 +183,7 @@ class _Crew:
         except InputError as error:
             self._errors.append(error)
         except (OSError, ValueError):  # its pipe is broken, or ended in the middle of a line
-            self._errors.append(_died(process))
+            self._errors.append(_died(process, Path(self._folder.name) / _SAID))
         finally:
             with suppress(OSError):
                 process.stdin.close()
@@ -201,10 +203,11 @@ class _Crew:
         out.unlink()
 
 
-def _died(process: subprocess.Popen[str]) -> LabelLeaksError:
+def _died(process: subprocess.Popen[str], said: Path) -> LabelLeaksError:
+    last = said.read_text("utf-8", "replace").strip().rpartition("\n")[2]
     return LabelLeaksError(
-        f"a process that trained a shadow model died (exit code {process.wait()}); where memory was short, "
-        "torch.set_num_threads(1) trains all of them in this process"
+        f"a process that trained a shadow model died (exit code {process.wait()}{': ' if last else ''}{last}); where "
+        "memory was short, torch.set_num_threads(1) trains all of them in this process"
     )
 
 
