@@ -185,7 +185,7 @@ def test_all_misclassified_on_one_side():
     status = np.where(member, int(Status.DONE), int(Status.MISCLASSIFIED))
     found = evaluate(_scores(value, status), member, keys=keys)
     assert found.given_correct.auc.value is None
-    assert found.given_correct.auc.reason == "there are no non-members that the target classifies correctly"
+    assert found.given_correct.auc.reason == "there are no non-members that the target is known to classify correctly"
     assert found.given_correct.tpr_at_fpr[0.1].value is None
     assert found.decisions[0].given_correct.advantage.value is None
 

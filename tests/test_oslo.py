@@ -60,7 +60,7 @@ def test_the_score_counts_the_taus_survived() -> None:
     assert torch.equal(scores.queries, (survived + 1).clamp(max=3))
     assert torch.equal(gate.ledger.candidates["oslo.moved"], scores.queries)
     assert torch.equal(scores.details["level"], level.gather(0, survived.clamp(max=2)[None])[0])
-    assert (scores.status == int(Status.DONE)).all()
+    assert (scores.status == int(Status.UNASKED)).all()
     assert scores.trajectory is not None and scores.trajectory.checkpoints == (1, 2, 3)
     assert torch.equal(scores.trajectory.value[0], survived.clamp(max=1).double())
     assert len(survived.unique()) > 1

@@ -67,7 +67,7 @@ def test_what_is_sent_has_a_lower_loss_and_is_asked_for_once(name: str) -> None:
     assert (after <= before).all()
     assert name == "binary" or float(after.mean()) < float(before.mean()) - 0.5  # one flip of 40 is dear
     assert torch.equal(after[before < 8], before[before < 8])  # enough from the start
-    assert (scores.queries == 1).all() and (scores.status == int(Status.DONE)).all()
+    assert (scores.queries == 1).all() and (scores.status == int(Status.UNASKED)).all()
     assert set(scores.value.tolist()) <= {0.0, 1.0}
     assert gate.ledger.candidates["yoqo.moved"].tolist() == [1] * 32
 

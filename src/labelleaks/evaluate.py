@@ -119,6 +119,9 @@ class Evaluation:
     curve: tuple[CurvePoint, ...]
 
 
+_KNOWN = "that the target is known to classify correctly"
+
+
 @dataclass(frozen=True)
 class PairComparison:
     """Two attacks on the same candidates."""
@@ -155,12 +158,12 @@ def evaluate(scores: ScoresLike, member: Any, *, keys: Any, thresholds: Sequence
             f"{truth.shape}, {content.shape}"
         )
     roc = metrics.roc(value, truth)  # checks that scores are finite and both groups have rows
-    correct = status != int(Status.MISCLASSIFIED)
+    correct = ~np.isin(status, (int(Status.MISCLASSIFIED), int(Status.UNASKED)))
     decisions = [_cross_fitted(value, truth, content, correct)]
     decisions += [_decide(threshold, value > threshold.tau, truth, correct) for threshold in thresholds]
     return Evaluation(
         ranking=_ranking(value, truth),
-        given_correct=_ranking(value[correct], truth[correct], "that the target classifies correctly"),
+        given_correct=_ranking(value[correct], truth[correct], _KNOWN),
         decisions=tuple(decisions),
         roc=roc,
         curve=_curve(scores.trajectory, truth),
@@ -246,7 +249,7 @@ def _decide(threshold: Threshold, decided: Bools, truth: Bools, correct: Bools) 
         threshold=threshold,
         member=decided,
         **vars(rates),
-        given_correct=_rates(decided[correct], truth[correct], "that the target classifies correctly"),
+        given_correct=_rates(decided[correct], truth[correct], _KNOWN),
     )
 
 

@@ -56,6 +56,8 @@ class Status(IntEnum):
     """No input with another label was found: the distance is censored, and large."""
     MISCLASSIFIED = 3
     """The target does not give the true label: ranked below every candidate that it gets right."""
+    UNASKED = 4
+    """The attack ran to its end on other inputs, without asking for the candidate, which may be misclassified."""
 
 
 @dataclass(frozen=True, eq=False)

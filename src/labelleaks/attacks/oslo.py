@@ -43,7 +43,7 @@ class Oslo:
     middle tau.
 
     The candidate itself is asked for only where the validation models are unsure of it already (level 0), so
-    misclassified candidates are not told apart and the status is always DONE.
+    misclassified candidates are not told apart: the status is UNASKED.
 
     Args:
         taus: thresholds in (0, 1), each asked for with one label.
@@ -138,7 +138,7 @@ class Oslo:
         path = torch.stack([survived.clamp(max=c) for c in checkpoints]).to(torch.float64)
         return Scores(
             value=survived.to(torch.float64),
-            status=torch.full_like(survived, int(Status.DONE)),
+            status=torch.full_like(survived, int(Status.UNASKED)),
             queries=(survived + 1).clamp(max=len(taus)),
             trajectory=Trajectory(checkpoints, path),
             details={"level": level},

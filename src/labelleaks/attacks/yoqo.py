@@ -46,7 +46,7 @@ class Yoqo:
     OUT are the reference models; t_i is the class other than y that OUT_i finds most likely at x. IN are trained like
     them, but on the candidate, with its true label, too. With another number of models the mean is scaled to 16. Then
     one label: score 1 where the target still says y, else 0. This is a hard decision, one point of the ROC curve. The
-    candidate itself is not asked for, so misclassified candidates are not told apart and the status is always DONE.
+    candidate itself is not asked for, so misclassified candidates are not told apart: the status is UNASKED.
 
     **Online costs a training for each candidate and reference model**: n · references of them, none of which is kept.
     It is there for small n.
@@ -116,7 +116,7 @@ class Yoqo:
             kept[rows] = (oracle.query(points, rows, phase="moved") == candidates.y[rows]).to(torch.float64)
         return Scores(
             value=kept,
-            status=torch.full_like(everyone, int(Status.DONE)),
+            status=torch.full_like(everyone, int(Status.UNASKED)),
             queries=torch.ones_like(everyone),
             trajectory=Trajectory((1,), kept[None]),
             details={"loss": loss},

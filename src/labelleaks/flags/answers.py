@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labelleaks.flags.evidence import AttackEvidence, Evidence, Flag, interval
 from labelleaks.metrics import Estimate
@@ -12,11 +13,21 @@ _SOME = 0.05  # share of NO_START rows that starts to shape the tail of the rank
 _MANY = 0.25
 
 
+def _asks(attack: AttackEvidence) -> bool:
+    """Whether the attack asked for the candidates themselves."""
+    return not bool((attack.status == int(Status.UNASKED)).any())
+
+
+def _told_right(attack: AttackEvidence) -> NDArray[np.bool_]:
+    """bool (n,): candidates that the attack saw classified correctly."""
+    return ~np.isin(attack.status, (int(Status.MISCLASSIFIED), int(Status.UNASKED)))
+
+
 def constant_labels(e: Evidence) -> list[Flag]:
     y = e.candidates.y.cpu().numpy()
     reason = ""
     for name, attack in e.attacks.items():
-        right = y[attack.status != int(Status.MISCLASSIFIED)]
+        right = y[_told_right(attack)]
         if len(right) and len(y) >= 20:
             code = int(np.bincount(right).argmax())
             of_right, of_all = float((right == code).mean()), float((y == code).mean())
@@ -42,7 +53,7 @@ def constant_labels(e: Evidence) -> list[Flag]:
 
 
 def randomised_labels(e: Evidence) -> list[Flag]:
-    wrong = [a.status == int(Status.MISCLASSIFIED) for a in e.attacks.values()]
+    wrong = [~_told_right(a) for a in e.attacks.values() if _asks(a)]
     disagree = int((np.stack(wrong).any(0) & ~np.stack(wrong).all(0)).sum()) if wrong else 0
     if e.changed == 0 and disagree == 0:
         return []
@@ -68,10 +79,10 @@ def randomised_labels(e: Evidence) -> list[Flag]:
 
 def at_chance(e: Evidence) -> list[Flag]:
     y = e.candidates.y.cpu().numpy()[e.member]
-    if not e.attacks or len(y) < 20 or len(np.unique(y)) < 2:
+    asking = [attack for attack in e.attacks.values() if _asks(attack)]
+    if not asking or len(y) < 20 or len(np.unique(y)) < 2:
         return []
-    status = next(iter(e.attacks.values())).status[e.member]
-    accuracy = float((status != int(Status.MISCLASSIFIED)).mean())
+    accuracy = float(_told_right(asking[0])[e.member].mean())
     most = float(np.bincount(y).max() / len(y))
     if accuracy > most:
         return []

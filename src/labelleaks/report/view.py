@@ -166,7 +166,13 @@ def _attack(record: AuditRecord, index: int, result: AttackResult, notes: list[s
     }
 
 
-_STATUS = {"DONE": "done", "BUDGET": "out of labels", "NO_START": "without a start", "MISCLASSIFIED": "misclassified"}
+_STATUS = {
+    "DONE": "done",
+    "BUDGET": "out of labels",
+    "NO_START": "without a start",
+    "MISCLASSIFIED": "misclassified",
+    "UNASKED": "asked about by other inputs",
+}
 
 
 def _cell(estimate: Estimate | None, notes: list[str], *, share: bool = False) -> dict[str, str]:
