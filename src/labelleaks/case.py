@@ -259,7 +259,8 @@ def _plan(
         found = []
         have = knowledge
         for name, attack in chosen.items():
-            cost, budgets = attack.cost(candidates, have, budget), ()
+            cost = attack.cost(candidates, have, budget)
+            budgets: tuple[int, ...] = ()
             if climbing and cost.least > budget:  # total budget lowered this one
                 continue
             if climbing:
