@@ -50,6 +50,9 @@ class Chameleon:
     model cannot. It also asks for closeness under models that were trained with x; here under the references alone.
     And the candidate itself counts as one of its neighbours, so that there is always one.
 
+    Without the poisoning it is weak. Copies are chosen by what outside models make of x, so the share follows them: on
+    100 + 100 CIFAR-10 images (CNN, train 1.00, test 0.60, 32 copies) its AUC was 0.60, the gap attack's 0.67.
+
     Args:
         copies: N, at least 1.
         kl: largest divergence of a neighbour, above 0.
