@@ -197,3 +197,18 @@ def test_no_more_is_in_flight_than_was_allowed() -> None:
         target.deliver(X, note)
         assert noted == 12
         assert most <= 3
+
+
+@pytest.mark.parametrize("fault", ["unknown label", "too few", "wrong shape", "nan", "redirect", "no labels"])
+def test_a_service_that_answers_wrongly_is_asked_three_times_at_most(fault: str) -> None:
+    with Faulty([fault] * 20) as server, target_of(server, retries=15, concurrency=1) as target:
+        with pytest.raises(TargetError, match="after 3 tries"):
+            target(X)
+        assert len(server.seen) == 3
+
+
+def test_after_a_failure_the_other_connections_stop() -> None:
+    with Faulty(["no labels"], latency=0.02) as server:
+        with target_of(server, retries=0, concurrency=4, batch_rows=1) as target, pytest.raises(TargetError):
+            target(X)
+        assert len(server.seen) <= 2 * 4  # what was under way, and what had begun before the failure was known
