@@ -1,0 +1,94 @@
+"""The guided attack: what it asks, what it makes of the answers, how few labels it needs, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from labelleaks import metrics, references
+from labelleaks.attacks import guided
+from labelleaks.attacks.guided import Guided
+from labelleaks.errors import InputError, NeedsError
+from labelleaks.guidance import all_log_odds
+from labelleaks.oracle import Gate
+from labelleaks.planted import remembered
+from labelleaks.training import Recipe
+from labelleaks.types import Knowledge, Scores, ShadowRows, Status
+
+SHORT = Recipe(epochs=8)
+
+
+def run(attack: Guided, name: str = "vector", budget: int | None = None, count: int | None = 4) -> tuple:
+    made = remembered(name)
+    gate = Gate(made.target())
+    knowledge = Knowledge(gate.setup_oracle("setup"), ShadowRows(made.shadow), references=count)
+    scores = attack.score(gate.oracle("guided", len(made.candidates), budget), made.candidates, knowledge, seed=0)
+    return made, gate, knowledge, scores
+
+
+def auc(made, scores: Scores, at: int | None = None) -> float:
+    value = scores.value if at is None else scores.trajectory.value[scores.trajectory.checkpoints.index(at)]
+    found = metrics.auc(value.numpy(), made.member.numpy()).value
+    assert found is not None
+    return found
+
+
+def test_one_label_orders_by_what_the_references_say() -> None:
+    made, _, knowledge, scores = run(Guided(labels=1, recipe=SHORT))
+    models = references.references(knowledge, 2, seed=0, recipe=SHORT).models
+    said = all_log_odds(models, made.candidates.x, made.candidates.y)
+    sure = said.mean(0) + guided.SPREAD * said.std(0, correction=0)
+    right = scores.status == int(Status.DONE)
+    assert int(scores.queries.max()) == 1 and right.any() and not right.all()
+    for group in (right, ~right):
+        order = scores.value[group].argsort()
+        assert (sure[group][order].diff() <= 1e-9).all()
+    torch.testing.assert_close(scores.details["reference_log_odds"], said.mean(0))
+
+
+@pytest.mark.parametrize("labels", [1, 2, 3, 7, 30])
+def test_the_path_is_the_score_at_every_smaller_budget(labels: int) -> None:
+    """Nothing is planned for a budget: what a smaller one would have found is on the way to a larger one."""
+    _, _, _, full = run(Guided(labels=30, ways=3, recipe=SHORT))
+    _, gate, _, cut = run(Guided(labels=30, ways=3, recipe=SHORT), budget=labels)
+    assert int(cut.queries.max()) <= labels
+    assert torch.equal(gate.ledger.candidates["guided.correct"], torch.ones_like(cut.queries))
+    if labels in full.trajectory.checkpoints:
+        assert torch.equal(full.trajectory.value[full.trajectory.checkpoints.index(labels)], cut.value)
+
+
+@pytest.mark.parametrize("name", ["vector", "binary", "mixed"])
+def test_few_labels_find_what_was_remembered(name: str) -> None:
+    made, gate, _, scores = run(Guided(labels=20, recipe=SHORT), name)
+    assert gate.ledger.rows == int(scores.queries.sum()) + len(made.shadow)
+    at_one, at_five, at_all = auc(made, scores, 1), auc(made, scores, 5), auc(made, scores)
+    assert at_all > 0.7 and at_five > 0.6
+    assert at_all > at_one
+
+
+def test_the_bracket_holds_where_the_label_gives_way() -> None:
+    """On one way with many halvings, h is the level of the last input that kept its label."""
+    made, _, _, scores = run(Guided(labels=5, ways=1, recipe=SHORT))
+    h = scores.details["target_log_odds"]
+    right = scores.status == int(Status.DONE)
+    assert (h[right] >= 0).all() and (h[~right] <= 0).all()
+    member = made.member & right
+    other = ~made.member & right
+    assert h[member].median() > h[other].median()
+
+
+def test_costs_are_known_and_bad_settings_refused() -> None:
+    made = remembered("vector")
+    setup = Gate(made.target()).setup_oracle("setup")
+    shadow = ShadowRows(made.shadow)
+    cost = Guided().cost(made.candidates, Knowledge(setup, shadow), 7)
+    assert (cost.least, cost.most, cost.setup) == (1, 7, len(made.shadow))
+    assert Guided().cost(made.candidates, Knowledge(setup, shadow), 500).most == 20
+    with pytest.raises(NeedsError, match="shadow"):
+        Guided().cost(made.candidates, Knowledge(setup), 7)
+    with pytest.raises(NeedsError, match=r"guided needs gradients .* LogisticRegression has none"):
+        Guided().cost(made.candidates, Knowledge(setup, shadow, family=LogisticRegression()), 7)
+    for bad in ({"labels": 0}, {"labels": 2.5}, {"ways": 0}, {"ways": 65}):
+        with pytest.raises(InputError, match=f"guided: {next(iter(bad))} must be a whole number"):
+            Guided(**bad)
