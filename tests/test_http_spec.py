@@ -103,6 +103,11 @@ def test_audit_and_forecast_of_an_address(tmp_path: Path, monkeypatch: pytest.Mo
         assert done.exit_code == 0, done.output
         record = json.loads((tmp_path / "run" / "record.json").read_text())
         assert record["target"]["protocol"] == "tensorflow" and record["target"]["batch_rows"] == 5
+        for name in ("again", "again"):  # the second time from the first one's journal
+            words = ["audit", "--target", server.url, *given, *keys, "--out", f"{tmp_path}/{name}", "--overwrite"]
+            again = CliRunner().invoke(app, words)
+            assert again.exit_code == 0, again.output
+        assert "40 of these rows were answered by the journal" in again.output
         server.faults = ["500"] * 999
         failed = CliRunner().invoke(app, ["audit", "--target", server.url, *given, *keys, "--set", "target.retries=0"])
         assert failed.exit_code == 3

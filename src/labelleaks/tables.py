@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -14,8 +15,25 @@ from labelleaks import attacks as registry
 from labelleaks.case import Forecast
 from labelleaks.metrics import Estimate
 from labelleaks.record import AttackResult, AuditRecord
+from labelleaks.runlog import RunLog
 
-__all__ = ["attacks_json", "forecast_json", "print_attacks", "print_forecast", "print_record", "record_json"]
+__all__ = [
+    "attacks_json",
+    "forecast_json",
+    "print_attacks",
+    "print_forecast",
+    "print_record",
+    "print_traffic",
+    "record_json",
+]
+    "attacks_json",
+    "forecast_json",
+    "print_attacks",
+    "print_forecast",
+    "print_record",
+    "print_traffic",
+    "record_json",
+]
 
 _COLOURS = {"serious": "red", "warning": "yellow", "info": "blue"}
 
@@ -92,6 +110,20 @@ def print_record(record: AuditRecord, console: Console | None = None) -> None:
         console.print(
             f"[{_COLOURS[flag.severity]}]{flag.severity}[/] {escape(flag.name)}: {escape(flag.raised_because)}"
         )
+
+
+def print_traffic(folder: str | Path | None, console: Console | None = None) -> None:
+    """Print what the record does not say, because it differs between equal runs: journal, retries, price."""
+    log = None if folder is None else RunLog.load(folder)
+    if log is None:
+        return
+    said = [
+        f"{log.cached:,} of these rows were answered by the journal" if log.cached else "",
+        f"{log.retries:,} rows were sent again after a failure" if log.retries else "",
+        f"all requests cost {log.cost:,.2f}" if log.cost else "",
+    ]
+    if any(said):
+        (console or Console(highlight=False)).print(f"[dim]{'; '.join(filter(None, said))}.[/]")
 
 
 def _value(estimate: Estimate) -> str:
