@@ -1,0 +1,227 @@
+"""The leaderboard: its page is made from result rows alone, and says what they say."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from benchmarks.power import attacks, ceilings, page, rows, worlds
+from benchmarks.power.bars import bars
+from benchmarks.power.curves import curve
+from benchmarks.power.summary import best_ceiling, difference, mean_of, summaries
+
+from labelleaks.domain import Box
+
+Row = dict[str, Any]
+
+
+def row(attack: str, labels: int, auc: float, *, rate: float = 0.1, dataset: str = "cifar10", seed: int = 0,
+        variant: str = "", few: bool = False, implementation: str = "labelleaks") -> Row:  # fmt: skip
+    others = 200 if few else 4000
+    small = None if others < 2000 else {"value": rate / 2, "low": rate / 4, "high": rate}
+    return {
+        "dataset": dataset, "seed": seed, "target": "", "attack": attack, "variant": variant,
+        "implementation": implementation, "labels": labels, "labels_mean": float(labels), "setup_labels": 3000,
+        "references": 8, "seconds": 1.0, "train_accuracy": 1.0, "test_accuracy": 0.6,
+        "n_members": 200 if few else 1000, "n_nonmembers": others,
+        "auc": {"value": auc, "low": auc - 0.02, "high": auc + 0.02},
+        "tpr_at_fpr": {"0.01": {"value": rate, "low": rate - 0.01, "high": rate + 0.01}, "0.001": small},
+    }  # fmt: skip
+
+
+def lira(auc: float, *, rate: float = 0.1, variant: str = "fixed", **where: Any) -> Row:
+    return row("lira_offline", 1, auc, rate=rate, variant=variant, implementation="posteriors", **where)
+
+
+def pair(a: Row, b: Row, *, half: float = 0.01) -> Row:
+    gap = a["auc"]["value"] - b["auc"]["value"]
+    sides = {
+        f"{s}_{k}": r[k] for s, r in (("a", a), ("b", b)) for k in ("attack", "variant", "implementation", "labels")
+    }
+    return {"dataset": a["dataset"], "seed": a["seed"], **sides, "n_members": 200, "n_nonmembers": 200, "p_value": 0.1,
+            "difference": {"value": gap, "low": gap - half, "high": gap + half}}  # fmt: skip
+
+
+def verdicts(given: list[Row], pairs: list[Row]) -> list[bool | None]:
+    return [bar.holds for bar in bars(given, pairs, summaries(given))]
+
+
+def test_a_mean_adds_errors_in_quadrature_each_side_alone() -> None:
+    found = mean_of([{"value": 0.5, "low": 0.47, "high": 0.54}, {"value": 0.7, "low": 0.66, "high": 0.73}])
+    assert found is not None and found.count == 2
+    assert math.isclose(found.value, 0.6) and math.isclose(found.low, 0.575) and math.isclose(found.high, 0.625)
+    assert mean_of([None, {"value": 0.5, "low": 0.4, "high": 0.6}]) is None and mean_of([]) is None
+
+
+def test_seeds_are_averaged_and_the_larger_set_of_candidates_counts() -> None:
+    given = [row("guided", 20, 0.9), row("guided", 20, 0.8, seed=1), row("guided", 20, 0.5, few=True)]
+    (found,) = summaries(given)
+    assert math.isclose(found.auc.value, 0.85) and found.seeds == (0, 1) and found.n_members == 1000
+    assert [s.dataset for s in summaries([*given, row("guided", 20, 0.7, dataset="faces")])] == ["cifar10", "faces"]
+
+
+def test_without_rows_nothing_is_claimed() -> None:
+    assert set(verdicts([], [])) == {None}
+    assert "not measured" in page.page([], [])
+
+
+def test_bars_hold_where_all_is_better() -> None:
+    guided, few, ceiling = row("guided", 20, 0.9, rate=0.2), row("guided", 5, 0.85), lira(0.8)
+    boundary = row("boundary", 2500, 0.8, few=True)
+    others = [row(name, 10, 0.7) for name in ("dhattack", "oslo", "yoqo")]
+    pairs = [pair(guided, ceiling), pair(guided, boundary), *(pair(few, other) for other in others)]
+    assert verdicts([guided, few, ceiling, boundary, *others], pairs) == [True] * 9
+
+
+@pytest.mark.parametrize(
+    ("guided", "ceiling", "which"),
+    [
+        (row("guided", 20, 0.84, rate=0.2), lira(0.8), 0),
+        (row("guided", 20, 0.94, rate=0.2), lira(0.92), 0),  # 1 - AUC shrinks by a quarter, and the gain is 0.02: holds
+        (row("guided", 20, 0.9, rate=0.12), lira(0.8), 1),
+        (row("guided", 20, 0.9, rate=0.12), lira(0.8), 2),
+        (row("guided", 20, 0.9, rate=0.05), lira(0.8, rate=0.2), 3),
+    ],
+)
+def test_each_bar_can_fall(guided: Row, ceiling: Row, which: int) -> None:
+    found = verdicts([guided, ceiling], [pair(guided, ceiling)])
+    assert found[which] is (ceiling["auc"]["value"] == 0.92)
+
+
+def test_the_better_variance_of_lira_is_the_mark() -> None:
+    given = [row("guided", 20, 0.9), lira(0.7), lira(0.88, variant="per_candidate")]
+    assert verdicts(given, [])[0] is False
+    best = best_ceiling(summaries(given), "cifar10")
+    assert best is not None and best.key[1] == "per_candidate"
+
+
+def test_below_on_one_data_set_is_below() -> None:
+    good, bad = row("guided", 20, 0.9, rate=0.3), row("guided", 20, 0.7, rate=0.3, dataset="faces")
+    marks = [lira(0.8), lira(0.8, dataset="faces")]
+    found = bars([good, bad, *marks], [pair(good, marks[0]), pair(bad, marks[1])], [])
+    assert found[3].holds is False and "faces AUC -0.100" in found[3].figures
+
+
+def test_a_rival_that_ties_is_not_beaten() -> None:
+    ours, other = row("guided", 10, 0.8), row("oslo", 10, 0.795)
+    found = verdicts([ours, other], [pair(ours, other)])
+    assert found[7] is False and found[6] is None and found[8] is None
+
+
+def test_a_lower_budget_of_ours_does_not_stand_for_a_higher_one() -> None:
+    low, high, other = row("guided", 5, 0.6), row("guided", 20, 0.9), row("dhattack", 20, 0.7)
+    assert verdicts([low, high, other], [pair(low, other), pair(high, other)])[6] is True
+
+
+def test_the_page_says_what_the_rows_say() -> None:
+    ours, mark = row("guided", 20, 0.912), lira(0.801)
+    rival = row("boundary", 1000, 0.77, few=True, implementation="art")
+    text = page.page([ours, mark, rival], [pair(ours, mark), pair(rival, mark, half=0.1)])
+    (line,) = [one for one in text.splitlines() if one.startswith("| guided |")]
+    assert "| 20 | 0.912 (0.892 to 0.932) | 0.100" in line and "**+0.111 (+0.101 to +0.121)**" in line
+    (line,) = [one for one in text.splitlines() if one.startswith("| art: boundary |")]
+    assert "-0.031 (-0.131 to +0.069)" in line and "**" not in line and "200 + 200" in line and "| - |" in line
+    assert text.index("sees every posterior") < text.index("| guided |") < text.index("art: boundary")
+    assert page.page([rival, mark, ours], [pair(rival, mark, half=0.1), pair(ours, mark)]) == text
+
+
+def test_other_adversaries_stand_apart() -> None:
+    plain, other = row("guided", 20, 0.9), row("guided", 20, 0.7, variant="shadow=tenth")
+    text = page.page([plain, other], [])
+    leaderboard, _, apart = text.partition("## What if")
+    assert "0.700" not in leaderboard and "| shadow=tenth | guided | 20 | 0.700" in apart
+    assert "| nothing | guided | 20 | 0.900" in apart
+
+
+def test_a_curve_is_an_image_of_its_own() -> None:
+    drawn = curve(summaries([row("guided", 5, 0.8), row("guided", 20, 0.9), lira(0.85)]), "auc", "CIFAR-10")
+    assert drawn.startswith("<svg") and 'xmlns="http://www.w3.org/2000/svg"' in drawn and "<style>" in drawn
+    assert drawn.count("<circle") == 2 and "posterior LiRA, fixed variance" in drawn
+
+
+def test_written_and_read(tmp_path: Path) -> None:
+    given = [row("guided", 20, 0.9), lira(0.8)]
+    for i, one in enumerate(given):
+        rows.save_rows(f"cifar10-0_{i}", [one], tmp_path / "results")
+    assert rows.read_rows(tmp_path / "results") == given
+    page.write(tmp_path / "results", tmp_path / "none", tmp_path)
+    assert "0.900" in (tmp_path / "README.md").read_text() and (tmp_path / "curve-cifar10-auc.svg").is_file()
+
+
+def test_a_row_has_what_it_must() -> None:
+    member = np.arange(3000) < 1000
+    scores = np.where(member, 1.0, 0.0) + np.arange(3000) / 3000
+    reading = rows.Reading("guided", "", "labelleaks", 20, 18.5, scores, member)
+    found = rows.row({"dataset": "cifar10", "seed": 0}, reading, {"setup_labels": 1, "references": 8, "seconds": 1.0})
+    assert found["auc"]["value"] > 0.5 and found["tpr_at_fpr"]["0.001"] is not None
+    few = rows.Reading("guided", "", "labelleaks", 20, 18.5, scores[:2999], member[:2999])
+    found = rows.row({}, few, {})
+    assert found["tpr_at_fpr"]["0.001"] is None and found["tpr_at_fpr"]["0.01"] is not None
+    same = rows.comparison(reading, few)
+    assert (same["n_members"], same["n_nonmembers"]) == (1000, 1999) and same["difference"]["value"] == 0
+
+
+def test_committed_results_are_complete_rows() -> None:
+    wanted = {"dataset", "seed", "attack", "variant", "implementation", "labels", "setup_labels", "references",
+              "n_members", "n_nonmembers", "auc", "tpr_at_fpr", "seconds"}  # fmt: skip
+    for file in sorted(rows.RESULTS.glob("*.json")):
+        for one in json.loads(file.read_text()):
+            assert wanted <= set(one), file.name
+            assert file.name.startswith(f"{one['dataset']}-{one['seed']}"), file.name
+            assert (one["tpr_at_fpr"]["0.001"] is None) == (one["n_nonmembers"] < 2000), file.name
+            assert one["auc"]["low"] <= one["auc"]["value"] <= one["auc"]["high"], file.name
+
+
+def test_lira_and_rmia_by_hand() -> None:
+    confidence, outside = torch.tensor([3.0, 3.0]), torch.tensor([[1.0, 2.0], [2.0, 6.0]])
+    found = ceilings.lira(confidence, outside)
+    assert found["fixed"].tolist() == [1.5, -1.0]
+    assert np.allclose(found["per_candidate"], [1.5 / math.sqrt(0.5), -1.0 / math.sqrt(8)], atol=1e-5)
+    ratio = ceilings.rmia(torch.tensor([0.9]), torch.tensor([[0.2], [0.4]]))
+    assert math.isclose(float(ratio), 0.9 / ((1.3 * 0.3 + 0.7) / 2), rel_tol=1e-6)
+    z = torch.tensor([[2.0, 1.0, 0.0], [0.0, 30.0, 0.0]])
+    p = z.double().softmax(1)[0, 0]
+    assert math.isclose(float(ceilings.logit_of(z, torch.tensor([0, 1]))[0]), math.log(p / (1 - p)), rel_tol=1e-9)
+    assert math.isclose(float(ceilings.logit_of(z, torch.tensor([0, 1]))[1]), 30 - math.log(2), rel_tol=1e-9)
+
+
+def test_frames_of_one_sign_stay_on_one_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = np.repeat(np.arange(40), 5)
+    x = torch.rand(200, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    y = torch.from_numpy(groups) % 4
+    spec = worlds.Dataset("none", "cnn", Box(0, 1), members=52, audited=50, nonmembers=61, shadow=50)
+    monkeypatch.setitem(worlds.DATASETS, "made", spec)
+    monkeypatch.setattr(worlds, "_load", lambda _: (worlds.Rows(x, y), groups))
+    parts, classes = worlds.split("made", seed=0)
+    assert classes == 4 and (len(parts.members), len(parts.nonmembers), len(parts.shadow)) == (50, 60, 50)
+    place = {row.numpy().tobytes(): group for row, group in zip(x, groups, strict=True)}
+    sides = [{place[one.numpy().tobytes()] for one in part.x} for part in
+             (parts.members, parts.nonmembers, parts.shadow, parts.rest)]  # fmt: skip
+    assert sum(map(len, sides)) == 40 and len(set.union(*sides)) == 40
+    again = worlds.split("made", seed=0)[0]
+    assert torch.equal(again.members.x, parts.members.x)
+    assert not torch.equal(worlds.split("made", seed=1)[0].members.x, parts.members.x)
+
+
+def test_plans_have_names_of_their_own_and_stay_within_the_rules() -> None:
+    for world in worlds.worlds():
+        planned = attacks.plans(world)
+        keys = [plan.key for plan in planned]
+        assert len(set(keys)) == len(keys), world
+        for plan in planned:
+            assert plan.budget <= 50 or plan.most is not None, "many labels, few candidates"
+            assert plan.budget <= 200 or plan.most == attacks.FEW
+            assert plan.budget <= 1000 or world in attacks.DENSE
+
+
+def test_a_difference_is_of_the_pair_asked_for() -> None:
+    a, b, c = row("guided", 20, 0.9), lira(0.8), lira(0.6, variant="per_candidate")
+    found = difference(
+        [pair(a, b), pair(a, c)], ("guided", "", "labelleaks", 20), ("lira_offline", "fixed", "posteriors", 1)
+    )
+    assert found is not None and math.isclose(found.value, 0.1) and found.count == 1
