@@ -104,25 +104,29 @@ def test_a_step_in_a_box_stays_within_the_radius_and_the_bounds() -> None:
     assert torch.allclose(held, torch.tensor([[0.09, -0.8], [0.5, 8.2]]))
 
 
-def test_elsewhere_the_feature_that_is_pulled_most_flips_first() -> None:
+def test_elsewhere_the_feature_that_is_pulled_most_and_can_move_goes_first() -> None:
     moves = crafting.Moves(Binary(), (4,))
     x = torch.tensor([[0.0, 1.0, 0.0, 1.0]])
-    z, pull = x, torch.tensor([[0.4, -1.0, -2.0, 0.1]])
+    z, pull = x, torch.tensor([[0.4, -1.0, -2.0, 3.0]])  # the last two are at their ends
     flips = []
-    for _ in range(12):
-        z = moves.signed(x, z, pull, step=0.1, radius=0.01)
+    for _ in range(9):
+        z = moves.signed(x, z, pull, step=0.25, radius=0.01)
         flips.append((Binary().project(z) != x)[0].tolist())
-    assert flips[4] == [False] * 4  # the largest pull is outward
-    assert flips[-1] == [False, True, False, False] and flips[8] == [False] * 4
-    assert float((z - x).abs().max()) == 1.0
+    assert flips[0] == [False] * 4
+    assert flips[3] == [False, True, False, False]
+    assert flips[-1] == [True, True, False, False]
+    assert z.tolist() == [[1.0, 0.0, 0.0, 1.0]]
 
     mixed = Mixed(Continuous(0, 10), Integer(0, 4), OneHot(3))
     row = torch.tensor([[5.0, 1.0, 1.0, 0.0, 0.0]])
-    moved = crafting.Moves(mixed, (5,)).signed(row, row, torch.tensor([[0.1, 0.0, 0.0, 0.0, 1.0]]), step=1.0, radius=0)
-    sent = mixed.project(moved)
-    mixed.check(sent, "sent")
-    assert sent[0, 2:].tolist() in ([1, 0, 0], [0, 0, 1])  # a draw: both at 1
-    assert sent[0, 0] > 5
+    z, seen = row, []
+    for _ in range(8):
+        z = crafting.Moves(mixed, (5,)).signed(row, z, torch.tensor([[-0.1, 0.2, 0.0, 0.0, 5.0]]), step=0.5, radius=0)
+        seen.append(mixed.project(z.clone()))
+    mixed.check(torch.cat(seen), "sent")
+    assert seen[0][0].tolist() == [5, 1, 1, 0, 0]
+    assert seen[2][0].tolist() == [5, 1, 0, 0, 1]  # another category has overtaken
+    assert seen[-1][0].tolist() == [0, 4, 0, 0, 1]
 
 
 def test_a_family_without_gradients_is_refused_by_name() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labelleaks import models, references, rng
-from labelleaks.domain import Box, Domain
+from labelleaks.domain import Box, Domain, Mixed, OneHot
 from labelleaks.errors import NeedsError
 from labelleaks.models import image_layout
 from labelleaks.search.exact import row_max, row_sums
@@ -93,8 +93,8 @@ class Moves:
     """Steps inside a domain. A position z is a relaxed input; what is sent is its projection.
 
     In a Box a step goes by the sign of the direction and stays within ``radius`` (L∞, in spans) of x. Elsewhere nothing
-    can move a little: z moves along the direction itself, the largest feature by ``step`` spans, at most one span from
-    x, and a feature flips when its z has come halfway.
+    can move a little: the one feature that the direction pulls most, of those that can still go there, moves by
+    ``step`` spans, and it flips when its z has come halfway.
 
     Args:
         domain: of the inputs.
@@ -132,9 +132,24 @@ class Moves:
         span = self.span(x.device)
         if self.gradual:
             return self.within(x, z + step * span * direction.sign(), radius)
-        favour = direction * span
-        largest = row_max(favour.abs().flatten(1)).clamp_min(1e-30).reshape(-1, *[1] * len(self.shape))
-        return self.within(x, z + step * span * (favour / largest), 1.0)
+        favour = (direction * span).flatten(1)
+        low, high = (end.reshape(1, -1).to(x.device) for end in self._ends())
+        flat = z.flatten(1)
+        room = torch.where(favour > 0, high - flat, flat - low) > 1e-3 * span.flatten(1)
+        top = (favour.abs() * room).argmax(1, keepdim=True)
+        way = step * span.flatten(1).expand_as(flat).gather(1, top) * favour.gather(1, top).sign()
+        moved = flat.scatter_add(1, top, way)
+        return torch.minimum(torch.maximum(moved, low), high).reshape(z.shape)
+
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        """Where a relaxed feature ends, float32 (width,) each; a category may overtake the one that is set."""
+        if not isinstance(self.domain, Mixed):
+            ones = torch.ones(self.shape).flatten()
+            return torch.zeros_like(ones), ones
+        low, high = torch.empty(self.domain.width), torch.empty(self.domain.width)
+        for part, columns in self.domain.groups():
+            low[columns], high[columns] = (0.0, 1.5) if isinstance(part, OneHot) else (part.low, part.high)
+        return low, high
 
 
 def transferable(

@@ -45,8 +45,9 @@ class Oslo:
     The candidate itself is asked for only where the validation models are unsure of it already (level 0), so
     misclassified candidates are not told apart: the status is UNASKED.
 
-    Crafting is what takes time: half a second a candidate for 8 small CNNs and 32x32 images, on one thread. On 100 + 100
-    CIFAR-10 images (CNN, train 1.00, test 0.60) the ten taus gave an AUC of 0.89 at 6 labels; the gap attack's was 0.67.
+    Crafting takes the time: half a second a candidate for 8 small CNNs and 32x32 images, on one thread. On 100 + 100
+    CIFAR-10 images (CNN, train 1.00, test 0.60) the ten taus gave an AUC of 0.89 at 6 labels; on 200 + 200 rows of
+    Location-30 (MLP, train 1.00, test 0.59) 0.92 at 7. The gap attack's were 0.67 and 0.72.
 
     Args:
         taus: thresholds in (0, 1), each asked for with one label.
@@ -57,8 +58,9 @@ class Oslo:
         diversity: probability of a diverse input (DI-FGSM). smooth: smoothed gradients (TI-FGSM). Images only.
         recipe: how torch references are trained; None: the shared default.
 
-    Domains other than Box have no small moves: the steps go along the momentum itself, with the largest feature moving
-    1 / (2 steps) of its span, and the projection is what is sent; ``eps`` does not bind there.
+    Domains other than Box have no small moves: a step moves the one feature that the momentum pulls most, of those that
+    can still go there, by 1 / ``steps`` of its span, so that a level flips about one; the projection is what is sent,
+    and ``eps`` does not bind.
 
     ``details``: ``level``, int64 (n,): the level k whose input flipped the label (that of the last tau where none did).
 
@@ -198,7 +200,7 @@ class _Craft:
         """Go on from z within the k-th budget; returns the new z and momentum."""
         attack = self._attack
         radius = attack.eps * k / attack.budgets
-        step = 1.25 * radius / attack.steps if self._moves.gradual else 0.5 / attack.steps
+        step = 1.25 * radius / attack.steps if self._moves.gradual else 1.0 / attack.steps
         for i in range(attack.steps):
             number = (k - 1) * attack.steps + i
             points = self._candidates.domain.project(z)

@@ -52,9 +52,10 @@ class Yoqo:
     It is there for small n.
 
     Units: a feature is measured in quarters of its span. What is sent, and judged in every round, is the projection to
-    the domain. Binary and Mixed domains have no small moves: there a step goes along the gradient, with the largest
-    feature moving 10 · ``step`` of its span, and a feature flips when it has come halfway; MSE makes a flip dear where
-    there are few features. The input with the lowest loss of all rounds is sent (theirs: the last).
+    the domain. Binary and Mixed domains have no small moves: there a step moves the one feature that the gradient pulls
+    most, of those that can still go there, by 10 · ``step`` of its span, and it flips when it has come halfway; MSE
+    makes a flip dear where there are few features. The input with the lowest loss of all rounds is sent (theirs: the
+    last).
 
     Args:
         mode: ``"offline"`` or ``"online"``.
