@@ -26,14 +26,6 @@ __all__ = [
     "print_traffic",
     "record_json",
 ]
-    "attacks_json",
-    "forecast_json",
-    "print_attacks",
-    "print_forecast",
-    "print_record",
-    "print_traffic",
-    "record_json",
-]
 
 _COLOURS = {"serious": "red", "warning": "yellow", "info": "blue"}
 
