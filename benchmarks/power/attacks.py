@@ -35,6 +35,8 @@ class Plan:
     """Candidates of each side."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What differs from the attack's defaults."""
+    own: Mapping[str, Any] = field(default_factory=dict)
+    """The same, where it says no more than the budget does."""
     references: int = 0
     """Reference models that the attack uses, where the adversary does not say otherwise."""
     adversary: str = ""
@@ -60,7 +62,7 @@ class Plan:
 
     def make(self) -> Attack:
         """Return the configured attack."""
-        return registry.load(self.attack)(**self.settings)
+        return registry.load(self.attack)(**self.settings, **self.own)
 
 
 def _word(value: Any) -> str:
@@ -69,8 +71,6 @@ def _word(value: Any) -> str:
 
 CEILINGS = ("loss_threshold", "logit", "lira_offline", "rmia")
 """What sees every posterior of the target: upper marks, not rivals."""
-
-GUIDED_BUDGETS = (1, 2, 5, 10, 20, 50)
 
 
 def plans(world: str) -> list[Plan]:
@@ -84,26 +84,26 @@ def plans(world: str) -> list[Plan]:
         Plan("gap", 1),
         Plan("transfer", 1, references=1),
         Plan("transfer", 1, references=8, adversary="references=8"),
-        *(Plan("guided", budget, references=8) for budget in GUIDED_BUDGETS),
+        Plan("guided", 50, read=GUIDED_BUDGETS, references=8),
         Plan("noise", 50, read=(2, 5, 10, 20, 50)),
         Plan("oslo", 10, read=(1, 2, 5, 10), references=8),
         Plan("yoqo", 1, references=8),
-        *(Plan("dhattack", budget, references=8) for budget in (5, 10, 20, 30, 50)),
+        *(Plan("dhattack", budget, references=8, own={"queries": budget}) for budget in (5, 10, 20, 30, 50)),
         Plan("boundary", 50, read=(20, 50)),
         Plan("noise", 200, read=(200,), most=THOUSAND),
-        Plan("dhattack", 200, references=8, most=THOUSAND),
+        Plan("dhattack", 200, references=8, most=THOUSAND, own={"queries": 200}),
         Plan("boundary", 200, read=(200,), most=THOUSAND),
     ]  # fmt: skip
     if images:
         found += [
             Plan("augmentation", 50),
-            Plan("chameleon", 50, references=8),
-            Plan("calibrated", 200, read=(20, 50, 200), references=8, most=THOUSAND),
+            Plan("chameleon", 50, read=(10, 20, 50), references=8),
+            *(Plan("calibrated", budget, references=8, most=THOUSAND) for budget in (50, 200)),
         ]
-        searches = ("surfree", "rays", "geoda", "tangent")
+        searches = ("surfree", "rays", "signopt", "tangent")
         settings = [{"search": s} | ({"norm": "linf"} if s == "rays" else {}) for s in searches]
         found += [Plan("boundary", 1000, read=deep, settings=one, most=FEW) for one in settings]
-    found.append(Plan("boundary", deep[-1], read=deep, most=FEW))
+    found.append(Plan("boundary", deep[-1], read=deep[1:], most=FEW))
     if images:
         found += [Plan("boundary", deep[-1], read=deep, most=FEW, implementation=rival) for rival in RIVALS]
     return found if world.split("/")[1] == "0" else [p for p in found if p.implementation not in RIVALS]
@@ -129,7 +129,8 @@ def _few_words(adversary: str, attack: str) -> Plan:
     if attack == "lira_offline":
         return Plan(attack, 1, references=references, adversary=adversary, sees="posteriors",
                     implementation="posteriors")  # fmt: skip
-    return Plan(attack, 20, references=references, adversary=adversary)
+    own = {"queries": 20} if attack == "dhattack" else {}
+    return Plan(attack, 20, references=references, adversary=adversary, own=own)
 
 
 def ROBUSTNESS() -> Iterator[tuple[str, Plan]]:

@@ -64,6 +64,8 @@ class Calibrated(Boundary):
     name: ClassVar[str] = "calibrated"
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
+    anytime: ClassVar[bool] = False
+    """Its questions depend on the budget: a ladder runs it once for each."""
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         """The boundary attack's, and a label for each shadow row unless they were bought before.

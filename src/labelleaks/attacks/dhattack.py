@@ -72,6 +72,8 @@ class DHAttack:
     name: ClassVar[str] = "dhattack"
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
+    anytime: ClassVar[bool] = False
+    """Its questions depend on the budget: a ladder runs it once for each."""
 
     queries: int = 30
     towards: Literal["white", "black"] | Tensor = "white"
