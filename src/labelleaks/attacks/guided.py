@@ -65,7 +65,7 @@ class Guided:
     some 16 at least.
 
     Args:
-        labels: labels per candidate at most, 1 to 1,000. More than 50 add little.
+        labels: labels per candidate at most, 1 to 1,000; it stops by itself after some dozen.
         ways: ways per candidate at most.
         recipe: how torch references are trained; None: the shared default.
 
@@ -84,7 +84,7 @@ class Guided:
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
 
-    labels: int = 20
+    labels: int = 50
     ways: int = 6
     recipe: Recipe | None = None
 
