@@ -133,7 +133,7 @@ def test_damage_is_one_line(kind: str, fault: str, tmp_path: Path) -> None:
 
 
 def test_a_checksum_at_the_end_of_a_gz_counts_where_only_the_beginning_is_wanted(tmp_path: Path) -> None:
-    held = bytearray(tgz({"a": b"a", "b": np.random.default_rng(0).bytes(50_000)}))
+    held = bytearray(tgz({"a": b"a", "b": bytes(320_000)}))  # a tar of 5 x 65,536 bytes: no read goes beyond it
     held[-5] ^= 1
     path = tmp_path / "x.tgz"
     path.write_bytes(held)
