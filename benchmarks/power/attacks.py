@@ -84,7 +84,7 @@ def plans(world: str) -> list[Plan]:
         Plan("gap", 1),
         Plan("transfer", 1, references=1),
         Plan("transfer", 1, references=8, adversary="references=8"),
-        Plan("guided", 50, read=GUIDED_BUDGETS, references=8),
+        Plan("guided", 50, read=(1, 2, 5, 10, 20, 50), references=8),
         Plan("noise", 50, read=(2, 5, 10, 20, 50)),
         Plan("oslo", 10, read=(1, 2, 5, 10), references=8),
         Plan("yoqo", 1, references=8),
