@@ -66,7 +66,7 @@ class Rays:
     @property
     def most(self) -> int:
         """Labels beyond those of other starts that a candidate can spend at most."""
-        return CORNERS + LENGTHEN + FIRST + self.iterations * FLIPS * (1 + REFINE) + FINISH
+        return 2 * CORNERS + LENGTHEN + FIRST + self.iterations * FLIPS * (1 + REFINE) + FINISH
 
     def cost(self, iteration: int) -> int:
         return 1 + FINISH
@@ -167,7 +167,7 @@ class Rays:
         widest(holds, open_, most=1.0, guess=guess, steps=steps)
 
     def _lengthen(self, track: Track, state: RaysState, who: Tensor) -> None:
-        """Double the rays until they have another label; r = 0 where they never have: those end at their start."""
+        """Double the rays until they have another label; where they never have, begin at a corner instead, or end."""
         same = _point(track, who, state.r[who], state.sign[who]) == track.point[who]
         short = who[~same.all(1)]
         for _ in range(LENGTHEN):
@@ -179,7 +179,20 @@ class Rays:
             _, wrong = track.ask(_point(track, short, state.r[short], state.sign[short]), short, "ray")
             short = short[~wrong]
             state.r[short] *= 2.0
-        state.r[short] = 0.0
+        self._from_corners(track, state, short)
+
+    def _from_corners(self, track: Track, state: RaysState, who: Tensor) -> None:
+        """Take a corner of the domain with another label for a first ray; r = 0 where none is found."""
+        state.r[who] = 0.0
+        span = row_max(track.domain.span(track.shape).reshape(1, -1)).to(track.x.device)
+        for number in range(CORNERS):
+            who = who[(state.r[who] == 0) & (track.left[who] > FINISH)]
+            if len(who) == 0:
+                return
+            corner = self._corner(number).to(span.device)
+            hit = who[track.ask(track.x[who] + span * corner, who, "ray")[1]]
+            state.sign[hit] = corner
+            state.r[hit] = span.to(torch.float64)
 
 
 def _point(track: Track, who: Tensor, r: Tensor, sign: Tensor) -> Tensor:
