@@ -10,6 +10,7 @@ from benchmarks.power.bars import bars
 from benchmarks.power.curves import curve
 from benchmarks.power.rows import RESULTS, read_rows
 from benchmarks.power.summary import Key, Mean, Row, Summary, best_ceiling, difference, summaries
+from benchmarks.power.worlds import SEEDS
 from benchmarks.tables import markdown
 from labelleaks import storage
 
@@ -64,7 +65,14 @@ def _file(measure: str) -> str:
 def _bars(rows: Sequence[Row], pairs: Sequence[Row], found: Sequence[Summary]) -> str:
     lines = [[bar.statement, f"**{bar.verdict}**", bar.figures or "-"] for bar in bars(rows, pairs, found)]
     table = markdown(["statement", "as measured", "figures"], lines).replace("--:", ":--")
-    return "## What was promised\n\n" + table
+    return f"## What was promised\n\n{_coverage(rows)}\n\n{table}"
+
+
+def _coverage(rows: Sequence[Row]) -> str:
+    """Which worlds stand behind the verdicts."""
+    measured = {(row["dataset"], row["seed"]) for row in rows if row["attack"] == "guided"}
+    told = [f"{NAMES[d]} {sum((d, s) in measured for s in SEEDS)} of {len(SEEDS)} seeds" for d in NAMES]
+    return f"Measured so far, for guided: {', '.join(told)}. A verdict is about what is measured."
 
 
 def _leaderboard(dataset: str, rows: Sequence[Row], found: Sequence[Summary], pairs: Sequence[Row]) -> str:
