@@ -66,7 +66,7 @@ def test_on_planes_the_level_is_the_margin_that_was_lost() -> None:
     assert (way.end() >= 1.5).all()
     steps = way.points.diff(dim=0)[:, 0]  # straight against the gradient, while no bound is near
     assert (steps[0] / steps[0].norm() + w / w.norm()).abs().max() < 1e-5
-    assert float(way.level[1, 0]) == pytest.approx(0.2, abs=1e-5)  # a fifth of the scale, as planned
+    assert float(way.level[1, 0]) == pytest.approx(guidance.FIRST_STEP, abs=1e-5)  # as planned
 
 
 def test_towards_the_label_levels_count_what_is_won() -> None:

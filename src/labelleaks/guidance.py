@@ -23,11 +23,11 @@ from labelleaks.shadowmodel import ShadowModel
 
 __all__ = ["Council", "Way", "all_log_odds", "follow", "log_odds", "mean_over_models", "pairs"]
 
-STEPS = 9
+STEPS = 6
 """Steps of a way in a Box."""
-GROWTH = 1.5
-"""Each step is meant to cost the guides so much more than the one before: the score saturates, so far levels may be
-coarse. The first is meant to cost a fifth of the scale."""
+FIRST_STEP, GROWTH = 0.25, 1.8
+"""What the first step is meant to cost the guides, in scales, and how much more each next one: the score saturates, so
+far levels may be coarse."""
 FLIPS = 48
 """Features that a way changes where they cannot move a little, in steps of ``PER_STEP``."""
 PER_STEP = 2
@@ -133,7 +133,7 @@ def follow(
         domain: every point of the way is in it.
         allowed: bool (n, *shape): the features that may change; ways over different features differ.
         sign: -1 or +1.
-        scale: nats that count as much: the first step is to cost a fifth of it.
+        scale: nats that count as much; the first step is to cost a quarter of it.
         end: float64 (n,), the levels after which nothing is asked: a way stops at its first station there.
 
     Raises:
@@ -152,7 +152,7 @@ def follow(
         if whole:
             stations = _changes(domain, here[going], slope, free)
         else:
-            stations = [_slide(domain, here[going], slope * free, scale / 5 * GROWTH**step)]
+            stations = [_slide(domain, here[going], slope * free, scale * FIRST_STEP * GROWTH**step)]
         for moved in stations:
             here = here.index_copy(0, going, moved)
             asked = domain.project(moved)

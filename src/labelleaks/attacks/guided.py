@@ -23,16 +23,18 @@ _GROUP = 1 << 22
 """Numbers in the candidates whose ways are held at a time (16 MB); a way has some ten stations."""
 _SCALE_ROWS = 512
 _LEAST_SCALE = 1.0  # nats: models that learned nothing
-SATURATION = 1.25
+SATURATION = 1.5
 """How sure the target can seem before more says nothing, in scales."""
 FAR = 2.0
 """Where the first way may end, in scales: tanh has all but reached its end."""
-DIFFICULTY = 0.33
+DIFFICULTY = 0.35
 """Weight of what the references say themselves."""
 SPREAD = 1.5
 """What counts of them is their mean plus so many standard deviations: the surest of those that never saw it."""
-FIRST = 4
-"""Halvings on the first way, after the label of the candidate itself."""
+OPENING = 0.75
+"""tanh(h / s) at the first probe: between what members and others come to."""
+FIRST = 3
+"""Halvings on the first way after that."""
 NEXT = 2
 """Halvings on a later way, where its one probe gave way."""
 SHARE_OF_TABLE, FEWEST = 0.25, 16
@@ -53,8 +55,8 @@ class Guided:
        deviation. A member is one of which the target is sure, as of a training row, while models that never saw it,
        even the surest of them, are not.
 
-    s = 1.25 times the references' median log-odds on their own training rows: beyond what a model gives to rows that it
-    knows, more confidence says "easy", not "member". a = 0.33. A misclassified candidate takes the opposite ways: h is
+    s = 1.5 times the references' median log-odds on their own training rows: beyond what a model gives to rows that it
+    knows, more confidence says "easy", not "member". a = 0.35. A misclassified candidate takes the opposite ways: h is
     minus what has to be won before its label becomes right, and the score lies s lower: such candidates are ordered
     among themselves, mostly below the others.
 
@@ -208,8 +210,9 @@ class _Reading:
         return follow(council, x, y, domain, allowed, sign=sign, scale=self.scale, end=end)
 
     def halve(self, rows: Tensor, way: Way) -> None:
-        """The first way: bring the bracket down to its end, then halve it."""
+        """The first way: bring the bracket down to its end, probe once where it tells most, then halve it."""
         self.high[rows] = self._u_of(way.end())
+        self._probe(rows, way, OPENING * self.high[rows])
         for _ in range(FIRST):
             self._probe(rows, way, (self.low[rows] + self.high[rows]) / 2)
 
