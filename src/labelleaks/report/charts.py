@@ -19,6 +19,7 @@ from labelleaks.types import Status
 __all__ = ["css_of", "distribution", "power", "roc_linear", "roc_log", "swatch"]
 
 _BINS = 28
+_LINES = 12  # colours and dashes in report.css
 _MANY = 0.2  # share of candidates at the highest score from which that score gets a pair of bars
 _FEW = 14  # distinct scores up to which each gets its own pair of bars
 _SHARES = [(0.0, "0"), (0.25, "25 %"), (0.5, "50 %"), (0.75, "75 %"), (1.0, "100 %")]
@@ -26,7 +27,7 @@ _SHARES = [(0.0, "0"), (0.25, "25 %"), (0.5, "50 %"), (0.75, "75 %"), (1.0, "100
 
 def css_of(index: int) -> str:
     """The class that gives the attack at ``index`` its colour and dash."""
-    return f"s{index % 8}"
+    return f"s{index % _LINES}"
 
 
 def swatch(index: int) -> Markup:

@@ -60,6 +60,27 @@ ABOUT = {
         "Trains a copy of the model on its labels, then reads members off the copy’s confidence.",
         "score on the attacker’s copy",
     ),
+    "guided": About(
+        "Goes where models that never saw the record lose confidence in it, and asks how far the label holds; members "
+        "hold on longer than such models would.",
+        "how sure the model is, beside reference models",
+    ),
+    "yoqo": About(
+        "Asks once, at an input changed until models that never saw the record give its label up; members may keep it.",
+        "is the label kept there?",
+    ),
+    "oslo": About(
+        "Asks at inputs moved just far enough to deceive models that never saw the record; members survive more moves.",
+        "moves survived",
+    ),
+    "dhattack": About(
+        "Walks straight to a white input; members keep their label longer than models that never saw them would.",
+        "distance, beside that of reference models",
+    ),
+    "chameleon": About(
+        "Asks about copies that mean the same to models that never saw the record; members keep their label more often.",
+        "share of copies kept",
+    ),
 }
 
 
