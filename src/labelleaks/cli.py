@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labelleaks import datacli, probecli
+from labelleaks import datacli, probecli, reproducecli
 
 if TYPE_CHECKING:
     from labelleaks.failif import Condition
@@ -274,7 +274,7 @@ def forecast(
 @app.command(name="attacks")
 @_guarded
 def list_attacks(as_json: Json = False) -> None:
-    """List the attacks: what each needs, its labels per candidate, where it comes from."""
+    """List the attacks: what each needs, what it does, its settings, where it comes from."""
     from labelleaks import tables
 
     if as_json:
@@ -307,6 +307,7 @@ def report(
 
 datacli.mount(app, _guarded)
 probecli.mount(app, _guarded)
+reproducecli.mount(app, _guarded)
 
 
 def _set_threads(threads: int | None) -> None:

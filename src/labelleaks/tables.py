@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,8 @@ def print_forecast(forecast: Forecast, console: Console | None = None) -> None:
         console.print(f"note: {escape(note)}")
     if forecast.seconds is not None:
         least, most = map(_duration, forecast.seconds)
-        console.print(f"{least} to {most} inside the target (measured on {forecast.probe_rows} billed rows)")
+        span = most if least == most else f"{least} to {most}"
+        console.print(f"{span} inside the target (measured on {forecast.probe_rows} billed rows)")
     if forecast.cost is not None and forecast.cost[1]:
         console.print(f"costs {forecast.cost[0]:,.2f} to {forecast.cost[1]:,.2f} without retries")
 
@@ -174,12 +176,17 @@ def attacks_json() -> list[dict[str, Any]]:
                 "name": name,
                 "needs": sorted(kind.needs),
                 "distance": bool(kind.is_distance),
-                "what": doc.split("\n\n")[0].replace("\n", " "),
-                "source": " ".join(doc.partition("Source:")[2].split()),
+                "what": _plain(doc.split("\n\n")[0]),
+                "source": _plain(doc.partition("Source:")[2].split("\n\n")[0]),
                 "settings": {k: repr(p.default) for k, p in inspect.signature(kind).parameters.items()},
             }
         )
     return found
+
+
+def _plain(text: str) -> str:
+    """On one line, without the marks of a cross-reference."""
+    return " ".join(re.sub(r":\w+:`~?([^`]*)`", r"\1", text).split())
 
 
 def print_attacks(console: Console | None = None) -> None:

@@ -31,8 +31,9 @@ _GROUP = 1 << 24  # numbers in one go (64 MB)
 
 @dataclass(frozen=True)
 class Calibrated(Boundary):
-    """Some records are easy: any model has its boundary far from them. What memory adds is the difference to models
-    that never saw the record:
+    """How much farther the boundary is than models that never saw the record have theirs, along the same ray.
+
+    Some records are easy: any model has its boundary far from them. What memory adds is the difference:
 
         score = log d_target - mean over references of log d_reference.
 
