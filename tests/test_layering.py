@@ -17,7 +17,7 @@ import labelleaks
 
 ROOT = Path(labelleaks.__file__).parent
 LAYERS: dict[int, tuple[str, ...]] = {
-    0: ("errors", "domain", "rng", "content", "labels", "near", "progress", "storage"),
+    0: ("errors", "domain", "rng", "content", "labels", "near", "progress", "storage", "turns"),
     1: ("types", "traffic"),
     2: ("targets", "oracle", "journal", "metrics", "models", "datasets", "inputs", "randaugment"),
     3: ("search", "training", "shadowmodel", "modelfile", "crew"),
@@ -27,7 +27,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     7: ("flags", "record", "runlog", "decisions", "data", "defenses", "request"),
     8: ("report", "case", "entry", "audit"),
     9: ("experiments",),
-    10: ("__main__", "cli", "datacli", "demo", "failif", "files", "frontdoor", "probecli", "spec", "tables"),
+    10: ("__main__", "cli", "datacli", "demo", "failif", "files", "frontdoor", "journalcli", "probecli", "reproducecli", "spec", "tables"),
 }
 LAYER = {unit: layer for layer, units in LAYERS.items() for unit in units}
 FORBIDDEN = {  # beyond the layers

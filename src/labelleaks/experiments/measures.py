@@ -1,0 +1,127 @@
+"""The attacks of the grid, configured as in the paper, and what of their scores becomes rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labelleaks.attacks import Augmentation, Boundary, Gap, Noise, Transfer
+from labelleaks.experiments import scorebased
+from labelleaks.experiments.saltpepper import SaltAndPepper
+from labelleaks.experiments.spec import MeasureSpec
+from labelleaks.experiments.store import Reading
+from labelleaks.oracle import Gate
+from labelleaks.shadowmodel import ShadowModel
+from labelleaks.training import Recipe
+from labelleaks.types import Attack, Candidates, Knowledge, Scores, Status
+
+__all__ = ["ONE_HOT", "Asked", "label_only", "lira_offline", "loss_threshold", "salem"]
+
+ONE_HOT = "one_hot"
+"""Variant of a score-based attack that is given the target's label instead of its posteriors."""
+NORMS = ("l0", "l1", "linf")
+"""Norms beside L2, the one that the searches make small."""
+
+
+@dataclass(eq=False)
+class Asked:
+    """Candidates and what may be asked about them."""
+
+    gate: Gate
+    candidates: Candidates
+    knowledge: Knowledge
+    seed: int
+    drop_failed: bool = False
+    """Whether candidates whose search found nothing are left out, as the authors do."""
+
+    def scores(self, attack: Attack, labels: int) -> Scores:
+        """Run a label-only attack."""
+        oracle = self.gate.oracle(attack.name, len(self.candidates), labels)
+        return attack.score(oracle, self.candidates, self.knowledge, seed=self.seed)
+
+    def labels(self) -> Tensor:
+        """The target's labels of the candidates."""
+        oracle = self.gate.oracle("labels", len(self.candidates), 1)
+        return oracle.query(self.candidates.x, torch.arange(len(self.candidates)), phase="label")
+
+    def reading(self, variant: str, value: Tensor) -> Reading:
+        """Scores without a trajectory."""
+        path = value.to(torch.float64).numpy()[None]
+        return Reading(variant, (1,), path, np.ones(path.shape[1], dtype=np.bool_))
+
+
+def label_only(measure: MeasureSpec, ask: Asked, recipe: Recipe | None) -> tuple[Reading, ...]:
+    """Run a label-only attack once; return every variant that this run shows."""
+    if measure.attack == "transfer":
+        return _transfer(ask, recipe)
+    scores = ask.scores(_attack(measure), measure.labels)
+    kept = np.ones(len(ask.candidates), dtype=np.bool_)
+    if ask.drop_failed:
+        kept = (scores.status != int(Status.NO_START)).numpy()
+    assert scores.trajectory is not None
+    main = Reading(measure.variant, scores.trajectory.checkpoints, scores.trajectory.value.numpy(), kept)
+    end = (main.checkpoints[-1],)
+    others = [
+        Reading(f"{measure.variant}, norm={norm}", end, scores.details[f"distance_{norm}"].numpy()[None], kept)
+        for norm in NORMS
+        if f"distance_{norm}" in scores.details
+    ]
+    return (main, *others)
+
+
+def _attack(measure: MeasureSpec) -> Attack:
+    if measure.attack == "gap":
+        return Gap()
+    if measure.attack == "noise":
+        return Noise(copies=max(1, measure.labels - 1))
+    if measure.attack == "augmentation":
+        return Augmentation()
+    if measure.variant == "salt_and_pepper":
+        return SaltAndPepper()
+    subspace = "resize" if measure.variant == "qeba" else None
+    return Boundary(subspace=subspace, max_iterations=measure.iterations or 50)  # type: ignore[arg-type]
+
+
+def _transfer(ask: Asked, recipe: Recipe | None) -> tuple[Reading, ...]:
+    """One shadow model, three statistics; higher = member."""
+    details = ask.scores(Transfer(recipe=recipe), 1).details
+    signed = (("loss", -1), ("maximum", 1), ("entropy", -1))
+    return tuple(ask.reading(name, sign * details[f"shadow_{name}"]) for name, sign in signed)
+
+
+def loss_threshold(log_p: Tensor, labels: Tensor, ask: Asked) -> tuple[Reading, ...]:
+    """Score with the target's posteriors, and with its labels only."""
+    y, only = ask.candidates.y, scorebased.one_hot(labels, log_p.shape[1])
+    return (
+        ask.reading("", scorebased.loss_threshold(log_p, y)),
+        ask.reading(ONE_HOT, scorebased.loss_threshold(only, y)),
+    )
+
+
+def lira_offline(
+    log_p: Tensor, labels: Tensor, shadows: Sequence[ShadowModel], ask: Asked
+) -> tuple[Reading, ...]:  # fmt: skip
+    """The same, against shadow models whose posteriors the adversary has in both cases."""
+    y, only = ask.candidates.y, scorebased.one_hot(labels, log_p.shape[1])
+    outside = [model.log_posteriors(ask.candidates.x) for model in shadows]
+    return (
+        ask.reading("", scorebased.lira_offline(log_p, outside, y)),
+        ask.reading(ONE_HOT, scorebased.lira_offline(only, outside, y)),
+    )
+
+
+def salem(
+    log_p: Tensor, labels: Tensor, shadow: ShadowModel, inside: Tensor, outside: Tensor, ask: Asked
+) -> tuple[Reading, ...]:
+    """The same, with an attack net that is trained on what it will see: posteriors, or labels only."""
+    seen = [shadow.log_posteriors(rows) for rows in (inside, outside)]
+    classes = log_p.shape[1]
+    only = [scorebased.one_hot(part.argmax(1), classes) for part in seen]
+    return (
+        ask.reading("", scorebased.salem(log_p, *seen, seed=ask.seed)),
+        ask.reading(ONE_HOT, scorebased.salem(scorebased.one_hot(labels, classes), *only, seed=ask.seed)),
+    )

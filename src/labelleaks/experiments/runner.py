@@ -1,0 +1,185 @@
+"""Plan a grid and do what is missing of it, world by world; each world in one process, several side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from labelleaks import data
+from labelleaks.data import Dataset, LabelLeaksSplit, label_leaks_split
+from labelleaks.errors import InputError, nearest
+from labelleaks.experiments.spec import MeasureSpec, Reproduction
+from labelleaks.experiments.stages import Stage, World, stages_of
+from labelleaks.experiments.store import Results, Store
+from labelleaks.experiments.work import Bench, rows_of
+
+__all__ = ["Options", "Plan", "WorldPlan", "plan", "run", "run_world"]
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run is told beside its grid; JSON types, so that another process can be told the same."""
+
+    only: tuple[str, ...] | None = None
+    """data sets; None: all of the profile's"""
+    seeds: int | None = None
+    """seeds 1 … this; None: the profile's"""
+    source: str | None = None
+    """a folder with the data sets' files; None: the cache, else the official source"""
+    store: str = ""
+    """folder of targets, shadows and scores"""
+    out: str = ""
+    """folder of results and page"""
+
+
+@dataclass(frozen=True, eq=False)
+class WorldPlan:
+    """A world and what it is to be measured with."""
+
+    world: World
+    evaluations: tuple[tuple[MeasureSpec, Stage], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that a run would do."""
+
+    reproduction: Reproduction
+    options: Options
+    worlds: tuple[WorldPlan, ...]
+
+    @property
+    def store(self) -> Store:
+        return Store(Path(self.options.store))
+
+    @property
+    def results(self) -> Results:
+        return Results(Path(self.options.out) / "results", self.reproduction.profile)
+
+    def missing(self, of: WorldPlan) -> list[tuple[MeasureSpec, Stage]]:
+        """Return the stages of a world that are not finished, each after those that it needs; those that no missing
+        evaluation needs are left out."""
+        found: dict[str, tuple[MeasureSpec, Stage]] = {}
+
+        def visit(measure: MeasureSpec, stage: Stage) -> None:
+            if stage.key in found or self.store.has(stage):
+                return
+            for need in stage.needs:
+                visit(measure, need)
+            found[stage.key] = (measure, stage)
+
+        for measure, evaluation in of.evaluations:
+            if self.results.has(evaluation):
+                continue
+            if self.results.elsewhere(evaluation) is None:
+                for need in evaluation.needs:  # scores, which name all that they need
+                    visit(measure, need)
+            found[evaluation.key] = (measure, evaluation)
+        return list(found.values())
+
+
+def plan(reproduction: Reproduction, options: Options) -> Plan:
+    """Say what there is to do. Loads the data sets (a stage is named after their content), trains nothing.
+
+    Raises:
+        InputError: an unknown data set in ``only``, or data that are not there.
+    """
+    grid = reproduction.grid
+    for name in options.only or ():
+        if name not in grid.worlds:
+            raise InputError(f"--only {name}: not in profile {reproduction.profile!r}{nearest(name, grid.worlds)}")
+    found = []
+    for world in _worlds(reproduction, options):
+        dataset, digest = load(world.dataset, options.source)
+        shadow = len(split_of(world, options.source).shadow)
+        found.append(WorldPlan(replace(world, images=len(dataset.shape) > 1), ()))
+        evaluations = tuple(stages_of(found[-1].world, grid.measures, digest, shadow))
+        found[-1] = replace(found[-1], evaluations=evaluations)
+    return Plan(reproduction, options, tuple(found))
+
+
+def _worlds(reproduction: Reproduction, options: Options) -> Iterator[World]:
+    """All worlds: seed by seed, so that every data set has a first seed before any has a second."""
+    grid = reproduction.grid
+    for seed in range(1, (options.seeds or grid.seeds) + 1):
+        for name, spec in grid.worlds.items():
+            if options.only is None or name in options.only:
+                for protocol in spec.protocols:
+                    for size in sorted(spec.sizes, reverse=True):
+                        yield World(name, size, seed, protocol, spec, False)
+
+
+@lru_cache(maxsize=2)
+def load(name: str, source: str | None) -> tuple[Dataset, str]:
+    """Load a data set and hash its content."""
+    inside = not data.card(name).sets[0].files
+    found = data.load(name, folder=None if inside else source)
+    return found, found.digest()
+
+
+@lru_cache(maxsize=4)
+def _split(name: str, seed: int, protocol: str, source: str | None) -> LabelLeaksSplit:
+    return label_leaks_split(load(name, source)[0], seed=seed, protocol=protocol)  # type: ignore[arg-type]
+
+
+def split_of(world: World, source: str | None) -> LabelLeaksSplit:
+    """Return the parts of a world: targets of one seed and protocol share them."""
+    return _split(world.dataset, world.seed, world.protocol, source)
+
+
+def run(found: Plan, *, jobs: int = 1, say: Say = print) -> int:
+    """Do everything that is missing; return how many stages that was.
+
+    Args:
+        jobs: processes; each does whole worlds, with one thread. Results have the same bytes for any number.
+
+    Raises:
+        InputError: jobs below 1.
+    """
+    if jobs < 1:
+        raise InputError(f"--jobs must be at least 1, got {jobs}")
+    todo = [of for of in found.worlds if found.missing(of)]
+    if jobs == 1 or len(todo) < 2:
+        return sum(run_world(found, of, say=say) for of in todo)
+    from labelleaks.experiments import worker
+
+    return worker.run_beside(found, [of.world.name for of in todo], min(jobs, len(todo)), say=say)
+
+
+def run_world(found: Plan, of: WorldPlan, *, say: Say) -> int:
+    """Do what is missing of one world, in this process, with one thread: bytes do not depend on the machine's cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        missing = found.missing(of)
+        source = found.options.source
+        bench = Bench(of.world, load(of.world.dataset, source)[0], split_of(of.world, source), found.store)
+        for measure, stage in missing:
+            began = time.monotonic()
+            if stage.kind == "evaluation":
+                _evaluate(found, of, measure, stage)
+                continue
+            bench.do(stage, measure)
+            say(f"{stage.name}: {time.monotonic() - began:.1f} s")
+        return len(missing)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _evaluate(found: Plan, of: WorldPlan, measure: MeasureSpec, stage: Stage) -> None:
+    rows = found.results.elsewhere(stage)
+    if rows is None:
+        rows = rows_of(of.world, measure, found.store.scored(stage.needs[0]))
+    found.results.write(stage, rows)
+
+
+def forecast(found: Plan) -> Sequence[tuple[Stage, float]]:
+    """Return each stage that is missing, with the seconds that it takes at most by the profile's own rates."""
+    return [(stage, stage.seconds) for of in found.worlds for _, stage in found.missing(of)]

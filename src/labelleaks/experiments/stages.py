@@ -1,0 +1,125 @@
+"""The stages of a world, each named by a hash of everything that goes into it.
+
+target → shadow → scores → evaluation. A stage's key holds the keys of the stages that it needs, its own settings, the
+content of the data set, and a number for the code behind it that is raised by hand when that code changes what comes
+out. Neither machine nor library is in it: a finished stage counts as done wherever it was done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from labelleaks.experiments.spec import POSTERIORS, MeasureSpec, WorldSpec
+
+__all__ = ["Stage", "World", "stages_of"]
+
+Kind = Literal["target", "shadow", "scores", "evaluation"]
+
+VERSIONS: Mapping[str, int] = {"target": 1, "shadow": 1, "scores": 1, "evaluation": 1}
+"""Raise a number where the code of that stage, or of an attack in it, changes its results."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Something that is done once."""
+
+    kind: Kind
+    name: str
+    """For people, and part of a file's name."""
+    what: Mapping[str, Any]
+    """Its own inputs, JSON types."""
+    needs: tuple[Stage, ...]
+    seconds: float
+    """Forecast, at most; what it needs is not in it."""
+
+    @cached_property
+    def key(self) -> str:
+        """16 hexadecimal digits."""
+        content = [self.kind, VERSIONS[self.kind], dict(self.what), [need.key for need in self.needs]]
+        return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True)
+class World:
+    """A target of one size, seed and protocol, on one data set."""
+
+    dataset: str
+    size: int
+    seed: int
+    protocol: Literal["authors", "clean"]
+    spec: WorldSpec
+    images: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}-{self.size}-s{self.seed}-{self.protocol}"
+
+    def takes(self, measure: MeasureSpec) -> bool:
+        """Whether ``measure`` is run here."""
+        return (
+            measure.rows in ("all", "images" if self.images else "bits")
+            and (measure.sizes is None or self.size in measure.sizes)
+            and (measure.seeds is None or self.seed <= measure.seeds)
+            and (measure.only is None or self.dataset in measure.only)
+        )
+
+
+def stages_of(
+    world: World, measures: Sequence[MeasureSpec], digest: str, shadow_rows: int
+) -> Iterator[tuple[MeasureSpec, Stage]]:
+    """Yield each measure of this world with its evaluation, at whose roots the other stages hang.
+
+    Args:
+        digest: of the data set's content.
+        shadow_rows: that there are.
+    """
+    spec = world.spec
+    what = {"dataset": world.dataset, "digest": digest, "protocol": world.protocol, "seed": world.seed}
+    what |= {"size": world.size, "model": spec.model, "epochs": spec.epochs}
+    target = Stage("target", f"{world.name} target", what, (), spec.epochs * world.size * spec.train_ms / 1000)
+    for measure in measures:
+        if world.takes(measure):
+            shadows = _shadows(world, measure, target, shadow_rows)
+            yield measure, _evaluation(world, measure, _scores(world, measure, (target, *shadows)))
+
+
+def _shadows(world: World, measure: MeasureSpec, target: Stage, there: int) -> tuple[Stage, ...]:
+    if measure.attack not in ("transfer", "salem", "lira_offline"):
+        return ()
+    spec = world.spec
+    most = [n for n in (spec.shadow_rows, measure.shadow_rows) if n is not None]
+    what: dict[str, Any] = {"rows": min(most) if most else None, "model": measure.shadow_model or spec.model}
+    what |= {"labels": "true" if measure.attack == "salem" else "target's", "epochs": spec.shadow_epochs}
+    what["count"] = spec.references if measure.attack == "lira_offline" else 1
+    share = 0.5 if measure.attack == "salem" else 0.9
+    passes = what["count"] * spec.shadow_epochs * share * min([there, *most])
+    kind = "half, true labels" if measure.attack == "salem" else f"{what['count']} on the target's labels"
+    return (Stage("shadow", f"{world.name} shadow: {kind}", what, (target,), passes * spec.train_ms / 1000),)
+
+
+def _scores(world: World, measure: MeasureSpec, needs: tuple[Stage, ...]) -> Stage:
+    what = {"attack": measure.attack, "variant": measure.variant, "labels": measure.labels}
+    what |= {"iterations": measure.iterations, "candidates": measure.candidates}
+    labels = 1 if measure.attack in POSTERIORS else measure.labels
+    asked = labels * (min(world.size, measure.candidates) + measure.candidates)
+    return Stage("scores", f"{world.name} {_words(measure)}", what, needs, asked * world.spec.ask_ms / 1000)
+
+
+def _evaluation(world: World, measure: MeasureSpec, scores: Stage) -> Stage:
+    words = _words(measure).replace(", ", "-").replace(" ", "-").replace("=", "-")
+    what = {"read": list(measure.read), "norms": measure.norms}
+    return Stage("evaluation", f"{world.name}-{words}", what, (scores,), 0.0)
+
+
+def _words(measure: MeasureSpec) -> str:
+    found = [measure.attack, measure.variant, "" if measure.labels == 1 else str(measure.labels)]
+    if measure.shadow_rows:
+        found.append(f"shadow={measure.shadow_rows}")
+    if measure.shadow_model:
+        found.append(f"model={measure.shadow_model}")
+    return " ".join(word for word in found if word)

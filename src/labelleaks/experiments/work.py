@@ -1,0 +1,250 @@
+"""Doing a stage: train a target, train shadows, score candidates, make rows of scores."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from labelleaks import metrics, modelfile, models, references, rng, shadows
+from labelleaks.data import Dataset, LabelLeaksSplit
+from labelleaks.experiments import measures
+from labelleaks.experiments.spec import MeasureSpec
+from labelleaks.experiments.stages import Stage, World
+from labelleaks.experiments.store import Reading, Row, Scored, Store
+from labelleaks.metrics import Estimate
+from labelleaks.modelfile import Training
+from labelleaks.oracle import Gate
+from labelleaks.shadowmodel import Network, ShadowModel
+from labelleaks.targets import wrap
+from labelleaks.training import Epoch, Recipe, train
+from labelleaks.types import Candidates, Knowledge, ShadowRows
+
+__all__ = ["Bench", "rows_of"]
+
+FPR = 0.01
+LEAST_NONMEMBERS = 100
+"""Below these a TPR at 1 % FPR is not judged."""
+
+
+@dataclass(eq=False)
+class Bench:
+    """A world opened for work. Data and models are loaded when they are first needed."""
+
+    world: World
+    dataset: Dataset
+    split: LabelLeaksSplit
+    store: Store
+
+    def do(self, stage: Stage, measure: MeasureSpec) -> None:
+        """Do a target, shadow or scores stage whose needs are finished."""
+        if stage.kind == "target":
+            self._train_target(stage)
+        elif stage.kind == "shadow":
+            found = self._shadow_of(stage, self._knowledge(stage, self._gate(stage.needs[0])))
+            self.store.finish(stage, {"name": stage.name, "models": len(found)})
+        else:
+            self._score(stage, measure)
+
+    # target
+
+    def _train_target(self, stage: Stage) -> None:
+        """Train; keep the last epoch, or under the authors' protocol the best one on the non-members."""
+        x, y = self.dataset.rows(self.split.members(self.world.size))
+        test = self.dataset.rows(self.split.nonmembers())
+        own = rng.seed_from(self.world.seed, f"target {self.world.name}")
+        module = models.build(self.world.spec.model, x.shape[1:], self.dataset.classes, seed=own)
+        best = _Best(module, *test) if self.split.protocol.checkpoint != "last" else None
+        recipe = Recipe(epochs=self.world.spec.epochs)
+        began = time.monotonic()
+        train(module, x, y, recipe, seed=own, progress=best)
+        if best is not None:
+            module.load_state_dict(best.state)
+        module.eval()
+        accuracies = {"train_accuracy": _accuracy(module, x, y), "test_accuracy": _accuracy(module, *test)}
+        training = Training(len(x), recipe.epochs, round(time.monotonic() - began, 3))
+        about = {"name": stage.name, "recipe": asdict(recipe), **accuracies}
+        modelfile.save(self.store.place("weights"), stage.key, module, training, about)
+        self.store.finish(stage, accuracies)
+
+    def _target(self, stage: Stage) -> Network:
+        if self._loaded is None or self._loaded[0] != stage.key:
+            shape = self.dataset.shape
+            module = models.build(self.world.spec.model, shape, self.dataset.classes, seed=0)
+            training = modelfile.load(self.store.place("weights"), stage.key, module)
+            assert training is not None
+            self._loaded = stage.key, Network(module.eval(), self.dataset.classes, shape, training)
+        return self._loaded[1]
+
+    _loaded: tuple[str, Network] | None = None
+
+    def _gate(self, stage: Stage) -> Gate:
+        width = int(np.prod(self.dataset.shape))
+        target = wrap(self._target(stage).module, numpy=False, classes=self.dataset.classes, width=width)
+        return Gate(target, batch_rows=target.batch_rows)
+
+    # shadow
+
+    @cached_property
+    def _shadow_rows(self) -> tuple[Tensor, Tensor]:
+        """The world's shadow rows; under ``clean`` without near twins of candidates."""
+        rows = ShadowRows(*self.dataset.rows(self.split.shadow[: self.world.spec.shadow_rows]))
+        if self.split.protocol.name == "clean":
+            rows, _ = shadows.drop_near_duplicates(rows, self._candidates(None)[0])
+        assert rows.y is not None
+        return rows.x, rows.y
+
+    def _knowledge(self, stage: Stage | None, gate: Gate) -> Knowledge:
+        setup = gate.setup_oracle("shadow")
+        if stage is None:
+            return Knowledge(setup=setup)
+        x, y = (part[: stage.what["rows"]] for part in self._shadow_rows)
+        folder = self.store.place("models")
+        return Knowledge(
+            setup, ShadowRows(x, y), family=stage.what["model"], references=stage.what["count"], references_dir=folder
+        )
+
+    def _shadow_of(self, stage: Stage, knowledge: Knowledge) -> tuple[ShadowModel, ...]:
+        """Train a stage's models, or find them where they are kept."""
+        recipe = Recipe(epochs=stage.what["epochs"], stop_at_interpolation=True)
+        if stage.what["labels"] == "true":
+            return (self._salem(stage, knowledge, recipe)[0],)
+        found = references.references(knowledge, self.dataset.classes, seed=self.world.seed, recipe=recipe)
+        return found.models
+
+    def _salem(self, stage: Stage, knowledge: Knowledge, recipe: Recipe) -> tuple[ShadowModel, Tensor, Tensor]:
+        """Salem's shadow model: trained on one half of the shadow rows, with their true labels."""
+        assert knowledge.shadow is not None and knowledge.shadow.y is not None
+        inside, outside = shadows.split_shadow(knowledge.shadow, 0.5, self.world.seed)
+        assert inside.y is not None
+        model = shadows.train_shadow(
+            inside.x, inside.y, self.dataset.classes, knowledge.family, recipe,
+            seed=rng.seed_from(self.world.seed, "salem shadow"), folder=knowledge.references_dir,
+        )  # fmt: skip
+        return model, inside.x, outside.x
+
+    # scores
+
+    def _candidates(self, most: int | None) -> tuple[Candidates, np.ndarray[Any, np.dtype[np.bool_]]]:
+        members, others = self.split.candidates(self.world.size, most)
+        x, y = self.dataset.rows(np.concatenate([members, others]))
+        found = Candidates(x, y, self.dataset.domain, self.dataset.classes)
+        return found, np.arange(len(y)) < len(members)
+
+    def _score(self, stage: Stage, measure: MeasureSpec) -> None:
+        target, shadow = stage.needs[0], stage.needs[1] if len(stage.needs) > 1 else None
+        candidates, member = self._candidates(measure.candidates)
+        gate = self._gate(target)
+        knowledge = self._knowledge(shadow, gate)
+        ask = measures.Asked(gate, candidates, knowledge, self.world.seed)
+        ask.drop_failed = self.split.protocol.failed_searches == "dropped"
+        if measure.attack in ("salem", "loss_threshold", "lira_offline"):
+            readings = self._score_based(measure.attack, self._target(target), ask, shadow)
+        else:
+            recipe = None if shadow is None else Recipe(epochs=shadow.what["epochs"], stop_at_interpolation=True)
+            readings = measures.label_only(measure, ask, recipe)
+        module = self._target(target).module
+        accuracies = [
+            _accuracy(module, *self.dataset.rows(rows))
+            for rows in (self.split.members(self.world.size), self.split.nonmembers())
+        ]
+        self.store.keep(stage, Scored(member, tuple(readings), *accuracies))
+
+    def _score_based(
+        self, attack: str, target: Network, ask: measures.Asked, shadow: Stage | None
+    ) -> tuple[Reading, ...]:
+        log_p = target.log_posteriors(ask.candidates.x)
+        labels = ask.labels()
+        if shadow is None:
+            return measures.loss_threshold(log_p, labels, ask)
+        recipe = Recipe(epochs=shadow.what["epochs"], stop_at_interpolation=True)
+        if attack == "salem":
+            model, inside, outside = self._salem(shadow, ask.knowledge, recipe)
+            return measures.salem(log_p, labels, model, inside, outside, ask)
+        return measures.lira_offline(log_p, labels, self._shadow_of(shadow, ask.knowledge), ask)
+
+
+def rows_of(world: World, measure: MeasureSpec, found: Scored) -> list[Row]:
+    """Make result rows of scores: one for each variant and each label count that is read."""
+    rows = []
+    for reading in found.readings:
+        if ", norm=" in reading.variant and not measure.norms:
+            continue
+        member = found.member[reading.kept]
+        for at in _read(reading, measure.read):
+            value = reading.path[at][reading.kept]
+            rows.append(_row(world, measure, reading.variant, reading.checkpoints[at], value, member, found))
+    return rows
+
+
+def _read(reading: Reading, wanted: tuple[int, ...]) -> list[int]:
+    """Which checkpoints: for each label count the last one that it pays for; the end where none is named."""
+    if not wanted or len(reading.checkpoints) == 1:
+        return [len(reading.checkpoints) - 1]
+    found = [max((i for i, c in enumerate(reading.checkpoints) if c <= labels), default=None) for labels in wanted]
+    return sorted({i for i in found if i is not None})
+
+
+def _row(
+    world: World,
+    measure: MeasureSpec,
+    variant: str,
+    labels: int,
+    value: np.ndarray[Any, np.dtype[np.float64]],
+    member: np.ndarray[Any, np.dtype[np.bool_]],
+    found: Scored,
+) -> Row:
+    members, others = int(member.sum()), int((~member).sum())
+    at = _plain(metrics.tpr_at_fpr(value, member, FPR)) if others >= LEAST_NONMEMBERS else None
+    words = [variant, f"shadow={measure.shadow_rows}" if measure.shadow_rows else ""]
+    words.append(f"model={measure.shadow_model}" if measure.shadow_model else "")
+    return {
+        "dataset": world.dataset,
+        "target_size": world.size,
+        "seed": world.seed,
+        "protocol": world.protocol,
+        "model": world.spec.model,
+        "attack": measure.attack,
+        "variant": ", ".join(word for word in words if word),
+        "labels": labels,
+        "n_members": members,
+        "n_nonmembers": others,
+        "auc": _plain(metrics.auc(value, member)),
+        "tpr_at_fpr": {str(FPR): at},
+        "train_accuracy": round(found.train_accuracy, 5),
+        "test_accuracy": round(found.test_accuracy, 5),
+    }
+
+
+def _plain(estimate: Estimate) -> dict[str, float] | None:
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return None
+    return {key: round(float(getattr(estimate, key)), 5) for key in ("value", "low", "high")}
+
+
+class _Best:
+    """Told after each epoch: remembers the weights of the best accuracy on (x, y), as the authors' code does."""
+
+    def __init__(self, module: nn.Module, x: Tensor, y: Tensor) -> None:
+        self.module, self.x, self.y = module, x, y
+        self.accuracy = -1.0
+        self.state: dict[str, Tensor] = {}
+
+    def __call__(self, epoch: Epoch) -> None:
+        self.module.eval()
+        accuracy = _accuracy(self.module, self.x, self.y)
+        self.module.train()
+        if accuracy > self.accuracy:
+            self.accuracy = accuracy
+            self.state = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+
+
+def _accuracy(module: nn.Module, x: Tensor, y: Tensor) -> float:
+    with torch.inference_mode():
+        right = [(module(a).argmax(1) == b).sum() for a, b in zip(x.split(500), y.split(500), strict=True)]
+    return int(sum(right)) / len(x)
