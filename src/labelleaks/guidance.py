@@ -1,9 +1,9 @@
-"""Ways away from a candidate that reference models point out, measured in what other reference models lose on them.
+"""Ways away from a candidate that reference models point out, measured in what reference models lose on them.
 
-A *way* starts at the candidate and goes where the guides (some of the reference models) lose confidence in its label.
-Its *level* at a point is what the judges (the other models) have lost there, on average: log-odds of the label at the
-candidate minus log-odds at the point, in nats. So a place on any way is measured in the units of a model's own
-confidence, whatever the domain, and a label asked for there tells whether the target is more or less sure than that.
+A *way* starts at the candidate and goes where its guides (two of the reference models) lose confidence in its label.
+Its *level* at a point is what all reference models have lost there, on average: log-odds of the label at the candidate
+minus log-odds at the point, in nats. So a place on any way is measured in the units of a model's own confidence,
+whatever the domain, and a label asked for there tells whether the target is more or less sure than that.
 Nothing here asks the target, and all of it is row by row, bit for bit.
 """
 
@@ -21,11 +21,11 @@ from labelleaks.domain import Binary, Box, Domain, Integer, Mixed, OneHot
 from labelleaks.search.exact import row_max, row_sums
 from labelleaks.shadowmodel import ShadowModel
 
-__all__ = ["Council", "Way", "all_log_odds", "follow", "log_odds", "mean_over_models", "pairs"]
+__all__ = ["Way", "all_log_odds", "follow", "log_odds", "mean_over_models", "pairs"]
 
-STEPS = 6
+STEPS = 8
 """Steps of a way in a Box."""
-FIRST_STEP, GROWTH = 0.25, 1.8
+FIRST_STEP, GROWTH = 0.2, 1.6
 """What the first step is meant to cost the guides, in scales, and how much more each next one: the score saturates, so
 far levels may be coarse."""
 FLIPS = 48
@@ -33,19 +33,8 @@ FLIPS = 48
 PER_STEP = 2
 
 
-@dataclass(frozen=True)
-class Council:
-    """Who points the way and who measures it."""
-
-    guides: tuple[ShadowModel, ...]
-    judges: tuple[ShadowModel, ...]
-
-
-def pairs(models: Sequence[ShadowModel], count: int) -> tuple[Council, ...]:
-    """Return ``count`` councils: two guides each, all others judges; different pairs as long as there are any.
-
-    With two models one guides and one judges; one model has to do both.
-    """
+def pairs(models: Sequence[ShadowModel], count: int) -> tuple[tuple[ShadowModel, ...], ...]:
+    """Return ``count`` sets of two guides, different ones as long as there are any; of one, where models are few."""
     total = len(models)
     size = 2 if total > 3 else 1
     found = []
@@ -53,8 +42,7 @@ def pairs(models: Sequence[ShadowModel], count: int) -> tuple[Council, ...]:
         first = i * size % total
         gap = 1 + (i * size // total) % max(1, total - 1)
         chosen = {first} if size == 1 else {first, (first + gap) % total}
-        judges = [model for j, model in enumerate(models) if j not in chosen]
-        found.append(Council(tuple(models[j] for j in sorted(chosen)), tuple(judges or models)))
+        found.append(tuple(models[j] for j in sorted(chosen)))
     return tuple(found)
 
 
@@ -123,24 +111,33 @@ class Way:
 
 
 def follow(
-    council: Council, x: Tensor, y: Tensor, domain: Domain, allowed: Tensor, *, sign: int, scale: float, end: Tensor
+    guides: Sequence[ShadowModel],
+    judges: Sequence[ShadowModel],
+    x: Tensor,
+    y: Tensor,
+    domain: Domain,
+    allowed: Tensor,
+    *,
+    sign: int,
+    scale: float,
+    end: Tensor,
 ) -> Way:
     """Lead each candidate away from its label (``sign`` -1), or towards it (+1): then levels count what is won.
 
     Args:
-        council: guides, whose gradients are followed, and judges, whose confidence is the level.
+        guides: whose gradients are followed. judges: whose confidence is the level.
         x: float32 (n, *shape), in the domain. y: int64 (n,).
         domain: every point of the way is in it.
         allowed: bool (n, *shape): the features that may change; ways over different features differ.
         sign: -1 or +1.
-        scale: nats that count as much; the first step is to cost a quarter of it.
+        scale: nats that count as much; the first step is to cost a fifth of it.
         end: float64 (n,), the levels after which nothing is asked: a way stops at its first station there.
 
     Raises:
         NeedsError: a guide has no gradient.
     """
     whole = not isinstance(domain, Box)
-    start = mean_over_models(all_log_odds(council.judges, x, y))
+    start = mean_over_models(all_log_odds(judges, x, y))
     here, level = x.clone(), torch.zeros_like(start)
     points, levels = [x], [level]
     for step in range(FLIPS // PER_STEP if whole else STEPS):
@@ -148,7 +145,7 @@ def follow(
         if len(going) == 0:
             break
         free = allowed[going] & (here[going] == x[going]) if whole else allowed[going]
-        slope = sign * references.gradient(council.guides, here[going], y[going], log_odds)
+        slope = sign * references.gradient(guides, here[going], y[going], log_odds)
         if whole:
             stations = _changes(domain, here[going], slope, free)
         else:
@@ -156,7 +153,7 @@ def follow(
         for moved in stations:
             here = here.index_copy(0, going, moved)
             asked = domain.project(moved)
-            judged = mean_over_models(all_log_odds(council.judges, asked, y[going]))
+            judged = mean_over_models(all_log_odds(judges, asked, y[going]))
             won = sign * (judged - start[going])
             level = level.index_copy(0, going, torch.maximum(won, level[going]))
             points.append(here)
