@@ -63,9 +63,10 @@ class _Walk:
     def __init__(self, oracle: LabelOracle, candidates: Candidates, seed: int) -> None:
         self.oracle, self.candidates, self.seed = oracle, candidates, seed
         self.x = candidates.x.flatten(1)
-        self.low, span = candidates.domain.project(torch.full_like(candidates.x[:1], -torch.inf)), candidates.domain
-        self.high = span.project(torch.full_like(candidates.x[:1], torch.inf)).flatten(1)
-        self.low = self.low.flatten(1)
+        self.low, self.high = (
+            candidates.domain.project(torch.full_like(candidates.x[:1], end)).flatten(1)
+            for end in (-torch.inf, torch.inf)
+        )
         n, device = len(candidates), candidates.device
         most = min(1 + LEVELS * REPETITIONS, int(oracle.remaining().max())) if n else 1
         self.checkpoints = checkpoints_up_to(most)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from labelleaks import data
 from labelleaks.experiments.spec import POSTERIORS, MeasureSpec, WorldSpec
 
 __all__ = ["Stage", "World", "stages_of"]
@@ -80,7 +81,8 @@ def stages_of(
     """
     spec = world.spec
     what = {"dataset": world.dataset, "digest": digest, "protocol": world.protocol, "seed": world.seed}
-    what |= {"size": world.size, "model": spec.model, "epochs": spec.epochs}
+    what |= {"size": world.size, "largest": data.card(world.dataset).sizes.targets[0]}  # what the split hangs on
+    what |= {"model": spec.model, "epochs": spec.epochs}
     target = Stage("target", f"{world.name} target", what, (), spec.epochs * world.size * spec.train_ms / 1000)
     for measure in measures:
         if world.takes(measure):
