@@ -298,6 +298,9 @@ def test_cheap_attack_wins():
     rng = np.random.default_rng(0)
     flag = one(with_attack(e, "noise", rng.normal(size=2 * N)), "cheap_attack_wins")
     assert "gap beats noise (500 labels) by 0." in flag.raised_because
+    assert flag.severity == "info"  # boundary leads
+    led_by_gap = with_attack(replace(e, attacks={"gap": e.attacks["gap"]}), "noise", rng.normal(size=2 * N))
+    assert one(led_by_gap, "cheap_attack_wins").severity == "warning"
     assert "cheap_attack_wins" not in names(with_attack(e, "transfer", rng.normal(size=2 * N), queries=1))
     better = with_attack(e, "noise", rng.normal(size=2 * N) + 3 * e.member)
     assert all(pair.p_holm < 0.05 for pair in better.comparisons if "noise" in (pair.first, pair.second))

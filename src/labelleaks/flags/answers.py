@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from labelleaks.flags.evidence import AttackEvidence, Evidence, Flag, interval
 from labelleaks.metrics import Estimate
+from labelleaks.metrics.binomial import clopper_pearson
 from labelleaks.types import Status
 
 _SOME = 0.05  # share of NO_START rows that starts to shape the tail of the ranking
@@ -55,9 +56,15 @@ def constant_labels(e: Evidence) -> list[Flag]:
 def randomised_labels(e: Evidence) -> list[Flag]:
     wrong = [~_told_right(a) for a in e.attacks.values() if _asks(a)]
     disagree = int((np.stack(wrong).any(0) & ~np.stack(wrong).all(0)).sum()) if wrong else 0
-    if e.changed == 0 and disagree == 0:
+    if e.changed == 0 and disagree == 0 and e.noise_changed == 0:
         return []
     said = []
+    if e.noise_asked:
+        low, high = clopper_pearson(e.noise_changed, e.noise_asked, 0.05)
+        said.append(
+            f"two answers to one input differ for {e.noise_changed} of {e.noise_asked} candidates: "
+            f"{e.noise_changed / e.noise_asked:.3f} [{low:.3f}, {high:.3f}]"
+        )
     if e.changed:
         said.append(f"{e.changed} of {e.probed} probed rows got another label when asked again")
     if disagree:
@@ -71,8 +78,8 @@ def randomised_labels(e: Evidence) -> list[Flag]:
             "; ".join(said),
             "Label-only searches trust each answer. Against random answers they measure noise, and a low figure does "
             "not mean that nothing leaks.",
-            "Turn the randomness off for the audit (dropout, sampling, a defence), or ask an attack that averages "
-            "(noise) and say so.",
+            "Turn the randomness off for the audit (dropout, sampling, a defence), or ask attacks that average: noise, "
+            "or boundary with votes=3 or more, which asks again where answers differ.",
         )
     ]
 
@@ -194,14 +201,15 @@ def cheap_attack_wins(e: Evidence) -> list[Flag]:
             won.append(f"{winner} beats {loser} ({most[loser]} labels) by {abs(difference):.3f} AUC")
     if not won:
         return []
+    best = max(e.attacks, key=lambda name: _auc(e.attacks[name]).value or 0.0)
     return [
         Flag(
             "cheap_attack_wins",
-            "warning",
+            "warning" if most[best] <= 1 else "info",  # an attack that asks more carries the result all the same
             "; ".join(won) + " (paired test, Holm-corrected, 5 %)",
-            "An attack that sees more should not do worse. Its search fails here: too small a budget, a defence that "
-            "hides the boundary, or a wrong domain.",
-            "Raise its budget, check the domain's bounds, and report the better attack.",
+            "An attack that sees more should not do worse. A search that does fails here: too small a budget, a "
+            "defence that hides the boundary, or a wrong domain. Of another attack, what it counts on does not hold.",
+            "Report the better attack; for a search raise the budget and check the domain's bounds.",
         )
     ]
 

@@ -54,6 +54,10 @@ class Evidence:
     """Rows that the target was asked for twice before the run."""
     changed: int = 0
     """How many of them got another label the second time."""
+    noise_asked: int = 0
+    """Candidates whose noise was measured: each was sent twice."""
+    noise_changed: int = 0
+    """How many of them got two different labels."""
     one_label: bool = False
     """All rows of the probe got the same label."""
     seed: int = 0

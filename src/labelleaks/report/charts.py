@@ -198,7 +198,8 @@ def _draw_distribution(
     ticks += [(stop + 1.5 + (i + 0.5) * wide, name) for i, (name, _, _) in enumerate(right)]
     if middle is not None:
         low, span = float(middle[0][0]), float(middle[0][-1] - middle[0][0])
-        ticks += [(start + _BINS * (v - low) / span, number(v)) for v in _round_values(low, low + span)]
+        values = _round_values(low, low + span)
+        ticks += [(start + _BINS * (v - low) / span, name) for v, name in zip(values, _told_apart(values), strict=True)]
     high = max([*tops, 0.01]) * 1.08
     chart = Chart(
         Axis(0.0, max(total, 1.0), about(result.name).axis, ticks),
@@ -240,6 +241,12 @@ def _draw_histogram(
 def _share_ticks(high: float) -> list[tuple[float, str]]:
     step = next(s for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0) if high / s <= 5)
     return [(i * step, percent(i * step)) for i in range(int(high / step) + 1)]
+
+
+def _told_apart(values: list[float]) -> list[str]:
+    """Three significant digits, or as many as it takes for different values to look different."""
+    tries = [[number(v, digits) for v in values] for digits in range(3, 18)]
+    return next(names for names in tries if len(set(names)) == len(set(values)))
 
 
 def _round_values(low: float, high: float) -> list[float]:

@@ -34,6 +34,7 @@ from labelleaks.types import Status
 __all__ = ["build", "json_for_script"]
 
 _EXPOSED = 12
+_PAIRS = 15  # of attacks, up to which all of them are shown: six attacks
 _COARSE = 14  # distinct scores up to which an attack sorts candidates into classes, not one by one
 _FPRS = (0.1, 0.01, 0.001)
 _NORMS = {"distance_l2": "L2", "distance_linf": "L∞", "distance_l1": "L1", "distance_l0": "L0"}
@@ -349,8 +350,10 @@ def _threshold(attack: str, css: str, decision: Decision, reported: bool) -> dic
     }
 
 
-def _comparisons(record: AuditRecord) -> list[dict[str, str]]:
-    found = []
+def _comparisons(record: AuditRecord) -> dict[str, list[dict[str, str]]]:
+    """Pairs to show, and pairs to fold away: where there are many, all without the best attack."""
+    best = best_by_auc(record)
+    found: dict[str, list[dict[str, str]]] = {"shown": [], "folded": []}
     for one in record.comparisons:
         gap, first, second = one.difference, one.first, one.second
         if gap.value is not None and gap.value < 0:  # the better one first
@@ -360,7 +363,8 @@ def _comparisons(record: AuditRecord) -> list[dict[str, str]]:
         row = {"pair": f"{first} over {second}", "difference": figure(gap)}
         row["p"] = "< 0.001" if one.p_holm < 0.001 else f"{one.p_holm:.3f}"
         row["verdict"] = f"{first} ranks better" if clear else "no clear difference"
-        found.append(row)
+        folded = len(record.comparisons) > _PAIRS and best is not None and best.name not in (first, second)
+        found["folded" if folded else "shown"].append(row)
     return found
 
 

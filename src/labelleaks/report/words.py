@@ -36,6 +36,8 @@ class About:
 
     what: str
     axis: str
+    relabels: bool = False
+    """Whether it asks for the labels of the shadow rows, which attacks share: who comes first buys them."""
 
 
 ABOUT = {
@@ -55,31 +57,38 @@ ABOUT = {
     "calibrated": About(
         "Compares the smallest change that flips the label with what flips models that never saw the record.",
         "log of the distance, beside that of reference models",
+        relabels=True,
     ),
     "transfer": About(
         "Trains a copy of the model on its labels, then reads members off the copy’s confidence.",
         "score on the attacker’s copy",
+        relabels=True,
     ),
     "guided": About(
         "Goes where models that never saw the record lose confidence in it, and asks how far the label holds; members "
         "hold on longer than such models would.",
         "how sure the model is, beside reference models",
+        relabels=True,
     ),
     "yoqo": About(
         "Asks once, at an input changed until models that never saw the record give its label up; members may keep it.",
         "is the label kept there?",
+        relabels=True,
     ),
     "oslo": About(
         "Asks at inputs moved just far enough to deceive models that never saw the record; members survive more moves.",
         "moves survived",
+        relabels=True,
     ),
     "dhattack": About(
         "Walks straight to a white input; members keep their label longer than models that never saw them would.",
         "distance, beside that of reference models",
+        relabels=True,
     ),
     "chameleon": About(
-        "Asks about copies that mean the same to models that never saw the record; members keep their label more often.",
+        "Asks about copies that models which never saw the record take for it; members keep their label more often.",
         "share of copies kept",
+        relabels=True,
     ),
 }
 
@@ -277,8 +286,17 @@ def _labels(k: int) -> str:
 
 
 def setup_rows(record: AuditRecord, result: AttackResult) -> int:
-    """Rows that were sent to set this attack and its thresholds up; they belong to no candidate."""
-    return sum(rows for phase, rows in record.ledger.setup.items() if phase.startswith(f"{result.name}."))
+    """Rows that set this attack and its thresholds up, as if it were alone: they belong to no candidate.
+
+    The labels of the shadow rows are bought by the attack that comes first, and count for all that use them.
+    """
+    setup = record.ledger.setup
+    own = sum(rows for phase, rows in setup.items() if phase.startswith(f"{result.name}."))
+    if not about(result.name).relabels:
+        return own
+    labels = sum(rows for phase, rows in setup.items() if phase.endswith(".relabel"))
+    had = setup.get(f"{result.name}.relabel", 0)
+    return own + max(0, min(labels, int(record.shadow.get("given", 0))) - had)
 
 
 def readable_fpr(result: AttackResult) -> float:
