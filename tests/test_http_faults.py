@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelleaks.errors import TargetError
-from labelleaks.journal import Journal
+from labelleaks.journal import Journal, keys_of
 from labelleaks.oracle import Gate
 from labelleaks.targets import Http, wrap
 from tests.servers.faulty import FAULTS, Faulty, rows_of, truth
@@ -93,7 +93,7 @@ def test_faults_at_random_lose_nothing(faults: list[str | None], batch: int, con
                     labels = None
                 assert gate.ledger.rows + gate.ledger.retries == server.rows - before
                 rows += gate.ledger.rows
-                recorded = journal.lookup(X)
+                recorded = journal.lookup(keys_of(X))
                 assert ((recorded == truth(X)) | (recorded == -1)).all()
                 if labels is not None:
                     break

@@ -19,7 +19,7 @@ from labelleaks.attacks.gap import Gap
 from labelleaks.content import digests
 from labelleaks.domain import Box
 from labelleaks.errors import InputError
-from labelleaks.journal import Journal
+from labelleaks.journal import Journal, keys_of
 from labelleaks.oracle import Gate
 from labelleaks.types import Candidates, Knowledge, Scores
 
@@ -29,43 +29,43 @@ X = torch.rand(40, 6, generator=torch.Generator().manual_seed(0))
 def test_answers_come_back_by_the_exact_content(tmp_path: Path) -> None:
     labels = torch.arange(40) % 7
     with Journal(tmp_path / "a.journal", "t") as journal:
-        assert journal.lookup(X).tolist() == [-1] * 40
-        journal.record(X[:25], labels[:25])
+        assert journal.lookup(keys_of(X)).tolist() == [-1] * 40
+        journal.record(keys_of(X[:25]), labels[:25])
         order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
         wanted = torch.where(order < 25, labels[order], -1)
-        assert journal.lookup(X[order]).equal(wanted)
+        assert journal.lookup(keys_of(X[order])).equal(wanted)
         nearly = X.clone()
         nearly[0, 0] = torch.nextafter(X[0, 0], torch.tensor(2.0))
-        assert journal.lookup(nearly)[:2].tolist() == [-1, labels[1]]
-        assert journal.lookup(X.reshape(40, 2, 3)).tolist() == [-1] * 40  # the same bytes in another shape
-        assert journal.lookup(X.double()).dtype == torch.int64
+        assert journal.lookup(keys_of(nearly))[:2].tolist() == [-1, labels[1]]
+        assert journal.lookup(keys_of(X.reshape(40, 2, 3))).tolist() == [-1] * 40  # the same bytes in another shape
+        assert journal.lookup(keys_of(X.double())).dtype == torch.int64
         assert len(journal) == 25
     with Journal(tmp_path / "a.journal", "t") as again:
-        assert again.lookup(X[order]).equal(wanted)
+        assert again.lookup(keys_of(X[order])).equal(wanted)
 
 
 def test_more_rows_than_one_statement_takes(tmp_path: Path) -> None:
     x = torch.arange(3001.0)[:, None]
     with Journal(tmp_path / "a", "t") as journal:
-        journal.record(x[::2], torch.arange(1501))
-        found = journal.lookup(x)
+        journal.record(keys_of(x[::2]), torch.arange(1501))
+        found = journal.lookup(keys_of(x))
     assert found[::2].equal(torch.arange(1501))
     assert (found[1::2] == -1).all()
 
 
 def test_a_recorded_answer_never_changes(tmp_path: Path) -> None:
     with Journal(tmp_path / "a", "t") as journal:
-        journal.record(X[:2], torch.tensor([1, 2]))
-        journal.record(X[1:3], torch.tensor([5, 6]))
-        assert journal.lookup(X[:3]).tolist() == [1, 2, 6]
+        journal.record(keys_of(X[:2]), torch.tensor([1, 2]))
+        journal.record(keys_of(X[1:3]), torch.tensor([5, 6]))
+        assert journal.lookup(keys_of(X[:3])).tolist() == [1, 2, 6]
 
 
 def test_a_batch_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
     with Journal(tmp_path / "a", "t") as journal:
         with pytest.raises(ValueError):
-            journal.record(X[:3], torch.tensor([1, 2]))  # one label short
+            journal.record(keys_of(X[:3]), torch.tensor([1, 2]))  # one label short
         assert len(journal) == 0
-        journal.record(X[:3], torch.tensor([1, 2, 3]))
+        journal.record(keys_of(X[:3]), torch.tensor([1, 2, 3]))
         assert len(journal) == 3
 
 
@@ -84,7 +84,7 @@ def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
     before = os.umask(0o000)
     try:
         with Journal(path, "t") as journal:
-            journal.record(X, torch.zeros(40, dtype=torch.int64))
+            journal.record(keys_of(X), torch.zeros(40, dtype=torch.int64))
             modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
     finally:
         os.umask(before)
@@ -110,10 +110,10 @@ def test_another_target_is_refused_by_both_names(tmp_path: Path) -> None:
 
 def test_two_runs_share_one_file(tmp_path: Path) -> None:
     with Journal(tmp_path / "a", "t") as one, Journal(tmp_path / "a", "t") as two:
-        one.record(X[:1], torch.tensor([3]))
-        assert two.lookup(X[:1]).tolist() == [3]
-        two.record(X[1:2], torch.tensor([4]))
-        assert one.lookup(X[:2]).tolist() == [3, 4]
+        one.record(keys_of(X[:1]), torch.tensor([3]))
+        assert two.lookup(keys_of(X[:1])).tolist() == [3]
+        two.record(keys_of(X[1:2]), torch.tensor([4]))
+        assert one.lookup(keys_of(X[:2])).tolist() == [3, 4]
 
 
 def test_what_is_no_journal_is_left_alone(tmp_path: Path) -> None:
@@ -218,11 +218,11 @@ def test_a_whole_run_replays_without_the_target(tmp_path: Path) -> None:
 def test_what_was_recorded_survives_the_death_of_the_process(tmp_path: Path) -> None:
     code = textwrap.dedent(f"""
         import os, signal, torch
-        from labelleaks.journal import Journal
+        from labelleaks.journal import Journal, keys_of
         journal = Journal({str(tmp_path / "a")!r}, "t")
-        journal.record(torch.arange(10.0)[:, None], torch.arange(10))
+        journal.record(keys_of(torch.arange(10.0)[:, None]), torch.arange(10))
         os.kill(os.getpid(), signal.SIGKILL)
     """)
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     with Journal(tmp_path / "a", "t") as journal:
-        assert journal.lookup(torch.arange(10.0)[:, None]).tolist() == list(range(10))
+        assert journal.lookup(keys_of(torch.arange(10.0)[:, None])).tolist() == list(range(10))

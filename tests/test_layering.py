@@ -27,7 +27,20 @@ LAYERS: dict[int, tuple[str, ...]] = {
     7: ("flags", "record", "runlog", "decisions", "data", "defenses", "request"),
     8: ("report", "case", "entry", "audit"),
     9: ("experiments",),
-    10: ("__main__", "cli", "datacli", "demo", "failif", "files", "frontdoor", "journalcli", "probecli", "reproducecli", "spec", "tables"),
+    10: (
+        "__main__",
+        "cli",
+        "datacli",
+        "demo",
+        "failif",
+        "files",
+        "frontdoor",
+        "journalcli",
+        "probecli",
+        "reproducecli",
+        "spec",
+        "tables",
+    ),
 }
 LAYER = {unit: layer for layer, units in LAYERS.items() for unit in units}
 FORBIDDEN = {  # beyond the layers

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
 
 from labelleaks.errors import BudgetExceeded, InputError, TargetError
+from labelleaks.journal import keys_of
 from labelleaks.oracle import SETUP, Gate
 
 
@@ -24,16 +27,19 @@ class _Target:
 
 
 class _Journal:
-    """Answers by the first feature."""
+    """Answers by the key; knows some from the start."""
 
     def __init__(self, known: dict[int, int]) -> None:
-        self.known = known
+        self.known = {key: label for row, label in known.items() for key in keys_of(_rows(row))}
 
-    def lookup(self, x: Tensor) -> Tensor:
-        return torch.tensor([self.known.get(int(v), -1) for v in x[:, 0]])
+    def lookup(self, keys: Sequence[bytes]) -> Tensor:
+        return torch.tensor([self.known.get(key, -1) for key in keys])
 
-    def record(self, x: Tensor, labels: Tensor) -> None:
-        self.known.update({int(v): int(label) for v, label in zip(x[:, 0], labels, strict=True)})
+    def begin(self, keys: Sequence[bytes]) -> int:
+        return 0
+
+    def record(self, keys: Sequence[bytes], labels: Tensor) -> None:
+        self.known.update(zip(keys, labels.tolist(), strict=True))
 
 
 def _rows(*values: int) -> Tensor:
@@ -121,13 +127,51 @@ def test_journal_answers_are_not_sent_but_count_for_the_attack() -> None:
     target = _Target()
     gate = Gate(target, journal=_Journal({1: 7}), batch_rows=2)
     oracle = gate.oracle("gap", 4, 3)
-    assert oracle.query(_rows(0, 1, 2, 1), torch.arange(4), phase="p").tolist() == [0, 7, 2, 7]
-    assert target.rows == gate.ledger.rows == 2
-    assert gate.ledger.cached == 2
-    assert gate.ledger.candidates["gap.p"].tolist() == [1, 0, 1, 0]
+    assert oracle.query(_rows(0, 1, 2, 3), torch.arange(4), phase="p").tolist() == [0, 7, 2, 3]
+    assert target.rows == gate.ledger.rows == 3
+    assert gate.ledger.cached == 1
+    assert gate.ledger.candidates["gap.p"].tolist() == [1, 0, 1, 1]
     assert oracle.spent.tolist() == [1, 1, 1, 1]
-    assert oracle.query(_rows(2), torch.tensor([0]), phase="p").tolist() == [2]  # recorded the first time
-    assert target.rows == 2
+    other = gate.oracle("boundary", 4, 3)
+    assert other.query(_rows(2), torch.tensor([0]), phase="p").tolist() == [2]  # recorded for another attack
+    assert target.rows == 3
+
+
+def test_an_attack_that_asks_again_gets_another_answer_each_time_and_the_same_ones_in_a_replay() -> None:
+    answers = iter(range(100))
+
+    def counts(x: Tensor) -> Tensor:
+        return torch.tensor([next(answers) for _ in x])
+
+    journal = _Journal({})
+
+    def ask() -> list[list[int]]:
+        oracle = Gate(counts, journal=journal).oracle("boundary", 1, None)
+        owner = torch.zeros(3, dtype=torch.int64)
+        return [oracle.query(_rows(*rows), owner, phase="p").tolist() for rows in ((5, 5, 6), (6, 5, 7))]
+
+    assert ask() == [[0, 1, 2], [3, 4, 5]]
+    assert ask() == [[0, 1, 2], [3, 4, 5]]
+    assert next(answers) == 6
+
+
+def test_a_fresh_question_passes_the_journal_by() -> None:
+    target = _Target()
+    gate = Gate(target, journal=(journal := _Journal({1: 7})))
+    oracle = gate.setup_oracle("target")
+    assert oracle.query(_rows(1, 2), torch.full((2,), SETUP), phase="canary", fresh=True).tolist() == [1, 2]
+    assert gate.ledger.setup == {"target.canary": 2} and len(journal.known) == 1
+    assert oracle.query(_rows(1), torch.tensor([SETUP]), phase="probe").tolist() == [7]  # still its first turn
+
+
+def test_replay_only_sends_nothing() -> None:
+    target = _Target()
+    gate = Gate(target, journal=_Journal({1: 7}), replay_only=True)
+    oracle = gate.oracle("gap", 3, None)
+    assert oracle.query(_rows(1), torch.tensor([0]), phase="p").tolist() == [7]
+    with pytest.raises(InputError, match=r"no answer to 2 of the 3 rows of gap\.p; nothing was sent"):
+        gate.oracle("gap", 3, None).query(_rows(1, 2, 3), torch.arange(3), phase="p")
+    assert target.rows == gate.ledger.rows == 0 and gate.ledger.cached == 1
 
 
 def test_a_failing_target_is_named_and_its_rows_stay_billed() -> None:

@@ -24,7 +24,15 @@ from labelleaks.journal import Journal, default_path
 from labelleaks.oracle import Gate
 from labelleaks.request import Request, Rows, check_numbers, describe, gather, name_of
 from labelleaks.targets import Target, sendable, wrap
-from labelleaks.targets.probe import PROBE_ROWS, ProbeResult, probe
+from labelleaks.targets.probe import (
+    NOISE_ROWS,
+    PROBE_ROWS,
+    NoiseResult,
+    ProbeResult,
+    canaries,
+    measure_noise,
+    probe,
+)
 from labelleaks.traffic import Remote
 from labelleaks.types import Attack, Candidates, Cost, Knowledge, Scores, ShadowRows
 
@@ -79,11 +87,13 @@ class Forecast:
 
     notes: tuple[str, ...] = ()
     """Sentences for the reader: a lowered budget, what a ladder leaves out."""
+    noise_rows: int = 0
+    """Rows that measure the noise of a target that may be noisy."""
 
     @property
     def rows(self) -> int:
         """All rows, set-up and the run's own probe included."""
-        return PROBE_ROWS + sum(line.rows + line.setup_rows for line in self.lines)
+        return PROBE_ROWS + self.noise_rows + sum(line.rows + line.setup_rows for line in self.lines)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +112,42 @@ class Case:
     shadow_given: int
     shadow_dropped: int
     notes: tuple[str, ...] = field(default=())
+    journal: Journal | None = None
 
     def probe(self) -> ProbeResult:
         """Ask at most 16 billed rows; faults of the target show here."""
         return probe(self.gate.setup_oracle("target"), self.candidates, allow_noisy=self.request.allow_noisy)
+
+    def noise(self) -> NoiseResult | None:
+        """Measure how often labels change, with at most 128 billed rows; None where noise is not allowed."""
+        if not self.request.allow_noisy:
+            return None
+        return measure_noise(self.gate.setup_oracle("target"), self.candidates)
+
+    def check_unchanged(self) -> tuple[str, ...]:
+        """Ask a service at most 8 billed rows that its journal knows, and refuse one that answers otherwise now.
+
+        Returns:
+            A sentence for the record where the change was accepted.
+
+        Raises:
+            InputError: the target changed; what there is to choose from.
+        """
+        if self.journal is None or self.request.replay_only or not isinstance(self.target, Remote):
+            return ()
+        asked, changed = canaries(self.gate.setup_oracle("target"), self.candidates, self.journal.answers)
+        if changed <= (asked // 2 if self.request.allow_noisy else 0):
+            return ()
+        said = (
+            f"the target changed since the journal {self.journal.path} was begun: {changed} of {asked} rows that it "
+            "had labelled got another label now"
+        )
+        if not self.request.accept_changed:
+            raise InputError(
+                f"{said}. Give a new journal (journal=, --set journal=FILE) to begin anew, go back to the former "
+                "model, or mix old and new answers all the same: accept_changed=True (--accept-changed)"
+            )
+        return (f"{said[0].upper()}{said[1:]}; old and new answers are mixed, as accept_changed allows.",)
 
     def score(self, planned: Planned) -> Scores:
         """Run one attack on all candidates."""
@@ -142,7 +184,13 @@ class Case:
             )
             for p in self.planned
         ]
-        found = Forecast(tuple(lines), self.budget, probe_rows=0 if probed is None else probed.rows, notes=self.notes)
+        found = Forecast(
+            tuple(lines),
+            self.budget,
+            probe_rows=0 if probed is None else probed.rows,
+            notes=self.notes,
+            noise_rows=NOISE_ROWS if self.request.allow_noisy else 0,
+        )
         remote = self.target if isinstance(self.target, Remote) else None
         if remote is not None:
             found = replace(found, cost=remote.price(found.rows))
@@ -204,22 +252,30 @@ def open_case(
             batch_rows=request.batch_rows,
             width=candidates.width,
         ) as target,
-        _journal(request.journal, target) as journal,
+        _journal(request.journal, target, replay_only=request.replay_only) as journal,
     ):
         gate = Gate(
-            target, batch_rows=target.batch_rows, total=request.budget_total, journal=journal, progress=progress
+            target,
+            batch_rows=target.batch_rows,
+            total=request.budget_total,
+            journal=journal,
+            progress=progress,
+            replay_only=request.replay_only,
         )
-        yield _plan(request, rows, candidates, target, gate, default_attacks)
+        case = _plan(request, rows, candidates, target, gate, default_attacks)
+        yield replace(case, journal=journal)
 
 
 @contextmanager
-def _journal(path: str | Path | None, target: Target) -> Iterator[Journal | None]:
+def _journal(path: str | Path | None, target: Target, *, replay_only: bool) -> Iterator[Journal | None]:
     if path is None and isinstance(target, Remote):  # what was paid for is kept, whatever happens
         path = default_path(target.fingerprint)
+    if path is None and replay_only:
+        raise InputError("replay_only needs the journal of an earlier run: journal=FILE (--set journal=FILE)")
     if path is None:
         yield None
         return
-    with Journal(path, fingerprint=target.fingerprint) as journal:
+    with Journal(path, fingerprint=target.fingerprint, must_exist=replay_only) as journal:
         yield journal
 
 
@@ -399,7 +455,10 @@ def _affordable(request: Request, plan: Callable[[int], tuple[Planned, ...]], n:
         return request.budget, ()
 
     def worst(budget: int) -> int:
-        return PROBE_ROWS + sum(n * p.cost.most + p.cost.setup + sum(r for _, r in p.rules) for p in plan(budget))
+        noise = NOISE_ROWS if request.allow_noisy else 0
+        return (
+            PROBE_ROWS + noise + sum(n * p.cost.most + p.cost.setup + sum(r for _, r in p.rules) for p in plan(budget))
+        )
 
     if worst(request.budget) <= request.budget_total:
         return request.budget, ()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labelleaks import datacli, probecli, reproducecli
+from labelleaks import datacli, journalcli, probecli, reproducecli
 
 if TYPE_CHECKING:
     from labelleaks.failif import Condition
@@ -64,6 +64,10 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="Override any key: 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another run in the output folder.")]
+ReplayOnly = Annotated[bool, typer.Option("--replay-only", help="Take every answer from the journal, send nothing.")]
+AcceptChanged = Annotated[
+    bool, typer.Option("--accept-changed", help="Go on where a service no longer answers as its journal says.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: torch's own choice.")]
 FailIf = Annotated[
     list[str] | None, typer.Option(help="Exit with 4 where this holds, e.g. 'boundary.tpr@1%>0.05'. Repeatable.")
@@ -156,6 +160,11 @@ def audit(
     fail_if: FailIf = None,
     overwrite: Overwrite = False,
     trust_pickle: TrustPickle = False,
+    replay_only: ReplayOnly = False,
+    accept_changed: AcceptChanged = False,
+    no_inputs: Annotated[
+        bool, typer.Option("--no-inputs", help="Keep the candidates and their perturbed copies out of the record.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     threads: Threads = None,
@@ -181,7 +190,9 @@ def audit(
         **arguments,
         out=loaded.out,
         overwrite=overwrite,
-        keep_inputs=loaded.keep_inputs,
+        keep_inputs=loaded.keep_inputs and not no_inputs,
+        replay_only=replay_only,
+        accept_changed=accept_changed,
         name=loaded.name or (spec.stem if spec else "audit"),
         show_progress=False if quiet or as_json else None,
     )
@@ -208,6 +219,8 @@ def infer(
     references_dir: ReferencesDir = None,
     set_: Set = None,
     trust_pickle: TrustPickle = False,
+    replay_only: ReplayOnly = False,
+    accept_changed: AcceptChanged = False,
     as_json: Json = False,
     quiet: Quiet = False,
     threads: Threads = None,
@@ -225,7 +238,12 @@ def infer(
     arguments = frontdoor.infer_arguments(loaded, trust_pickle=trust_pickle)
     if loaded.out is not None:
         storage.check_writable(Path(loaded.out).parent)
-    decisions = run_infer(**arguments, show_progress=False if quiet or as_json else None)
+    decisions = run_infer(
+        **arguments,
+        replay_only=replay_only,
+        accept_changed=accept_changed,
+        show_progress=False if quiet or as_json else None,
+    )
     if not quiet:
         typer.echo(
             f"{int(decisions.member.sum())} of {len(decisions)} candidates are called members "
@@ -306,6 +324,7 @@ def report(
 
 
 datacli.mount(app, _guarded)
+journalcli.mount(app, _guarded)
 probecli.mount(app, _guarded)
 reproducecli.mount(app, _guarded)
 

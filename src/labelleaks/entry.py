@@ -23,11 +23,12 @@ from labelleaks.decisions import Decisions
 from labelleaks.domain import Domain
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.ladder import LADDER
+from labelleaks.oracle import CANARY
 from labelleaks.record import AttackResult, AuditRecord, LedgerSummary, RunLog
 from labelleaks.references import trainings
 from labelleaks.request import Request, describe
 from labelleaks.targets import Http
-from labelleaks.targets.probe import ProbeResult
+from labelleaks.targets.probe import NoiseResult, ProbeResult
 from labelleaks.types import Attack, Candidates, Scores
 
 __all__ = ["audit", "forecast", "infer"]
@@ -58,6 +59,8 @@ def audit(
     ids: Sequence[Any] | None = None,
     journal: str | Path | None = None,
     allow_noisy: bool = False,
+    replay_only: bool = False,
+    accept_changed: bool = False,
     keep_inputs: bool = True,
     name: str = "audit",
     out: str | Path | None = None,
@@ -95,7 +98,11 @@ def audit(
         ids: (n,) names of the candidates, members first; default: member-0, …, non-member-0, …
         journal: a file of recorded answers: nothing in it is asked again, and new answers are added. A service always
             has one: this, else ``answers.journal`` in ``out``, else a file for each service in the user's cache.
-        allow_noisy: go on where the target gives one input different labels.
+        allow_noisy: go on where the target gives one input different labels, and measure how often it does (at most
+            128 rows of set-up).
+        replay_only: take every answer from the journal and send nothing; an answer that is missing is an error.
+        accept_changed: go on where a service no longer answers as its journal says. At most 8 rows find that out,
+            billed to set-up in ``run.json``.
         keep_inputs: False leaves the candidates and their perturbed copies out of the record.
         out: folder to write to: record.json, arrays.npz, candidates.csv, run.json, report.html. After every attack, so
             that an interrupted run keeps what was finished.
@@ -113,7 +120,8 @@ def audit(
         target=target, groups={"members": members, "nonmembers": nonmembers}, attacks=attacks, thresholds=thresholds,
         shadow=shadow, starts=starts, domain=domain, budget=budget, budget_total=budget_total, seed=seed, family=family,
         references=references, references_dir=references_dir, classes=classes, preprocess=preprocess, device=device,
-        batch_rows=batch_rows, ids=ids, journal=journal, allow_noisy=allow_noisy,
+        batch_rows=batch_rows, ids=ids, journal=journal, allow_noisy=allow_noisy, replay_only=replay_only,
+        accept_changed=accept_changed,
     )  # fmt: skip
     if out is not None:
         record.check_folder(out, overwrite=overwrite)
@@ -151,6 +159,8 @@ def infer(
     ids: Sequence[Any] | None = None,
     journal: str | Path | None = None,
     allow_noisy: bool = False,
+    replay_only: bool = False,
+    accept_changed: bool = False,
     show_progress: bool | None = None,
 ) -> Decisions:
     """Decide for each candidate whether the target was trained on it, without any known member.
@@ -173,13 +183,15 @@ def infer(
         target=target, groups={"candidates": (x, y)}, attacks=[attack], thresholds=[] if rule is None else [rule],
         shadow=shadow, starts=starts, domain=domain, budget=budget, budget_total=budget_total, seed=seed, family=family,
         references=references, references_dir=references_dir, classes=classes, preprocess=preprocess, device=device,
-        batch_rows=batch_rows, ids=ids, journal=journal, allow_noisy=allow_noisy,
+        batch_rows=batch_rows, ids=ids, journal=journal, allow_noisy=allow_noisy, replay_only=replay_only,
+        accept_changed=accept_changed,
     )  # fmt: skip
     with (
         progress.meter(show_progress) as (note, expect),
         open_case(request, default_attacks=_all_that_fit, progress=note) as case,
     ):
         expect(case.forecast().rows)
+        case.check_unchanged()
         case.probe()
         (planned,) = case.planned
         chosen = fixed if fixed is not None else case.thresholds(planned)[0]
@@ -288,12 +300,16 @@ class _Run:
     results: dict[str, AttackResult] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     probed: ProbeResult | None = None
+    noise: NoiseResult | None = None
+    notes: tuple[str, ...] = ()
     began: float = field(default_factory=time.monotonic)
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     def finish(self) -> AuditRecord:
         try:
+            self.notes = self.case.check_unchanged()
             self.probed = self.case.probe()
+            self.noise = self.case.noise()
             for planned in self.case.planned:
                 began = time.monotonic()
                 self.results[planned.name] = self._attack(planned)
@@ -349,6 +365,8 @@ class _Run:
             class_names=names,
             probed=0 if self.probed is None else len(self.probed.labels),
             changed=0 if self.probed is None else self.probed.changed,
+            noise_asked=0 if self.noise is None else self.noise.asked,
+            noise_changed=0 if self.noise is None else self.noise.changed,
             one_label=self.probed is not None and self.probed.constant,
             seed=case.request.seed,
         )
@@ -375,7 +393,7 @@ class _Run:
                 "models": [{"rows": t.rows, "epochs": t.epochs} for t in trainings(case.knowledge.store)],
             },
             complete=complete,
-            notes=(*case.notes, *([note] if note else [])),
+            notes=(*case.notes, *self.notes, *([note] if note else [])),
         )
         return made if self.keep_inputs else made.without_inputs()
 
@@ -393,6 +411,8 @@ class _Run:
             calls=ledger.calls,
             cached=ledger.cached,
             retries=ledger.retries,
+            maybe_repaid=ledger.maybe_repaid,
+            canary_rows=ledger.setup.get(CANARY, 0),
             cost=round(ledger.cost, 9),
             host=platform.node(),
             platform=platform.platform(),

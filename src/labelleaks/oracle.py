@@ -7,21 +7,26 @@ with an account for each of its candidates. A query that an account cannot pay f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from labelleaks.errors import BudgetExceeded, LabelLeaksError, TargetError
+from labelleaks.errors import BudgetExceeded, InputError, LabelLeaksError, TargetError
+from labelleaks.journal import keys_of
 from labelleaks.traffic import Answered, Remote, Sent
+from labelleaks.turns import Turns
 from labelleaks.types import Predict
 
-__all__ = ["SETUP", "Budget", "Gate", "LabelOracle", "Ledger"]
+__all__ = ["CANARY", "SETUP", "Budget", "Gate", "LabelOracle", "Ledger"]
 
 SETUP = -1
 """Owner of rows that belong to no candidate: relabelling, random inputs for a threshold, probes of the target."""
+
+CANARY = "target.canary"
+"""Phase of rows that only find out whether the target changed since a journal was begun: billed, never recorded."""
 
 Progress = Callable[[str, int], None]
 """Called with (phase, rows answered) after each call of the target."""
@@ -58,6 +63,8 @@ class Ledger:
     """The same for candidates: int64 (n,) each."""
     retries: int = 0
     """Rows sent again after a failure (remote targets); not in any other count of rows."""
+    maybe_repaid: int = 0
+    """Rows sent that had been on their way when an earlier run died: that one may have been charged for them too."""
     cost: float = 0.0
     """Price of all requests that were sent, repeated ones among them (remote targets that have one)."""
 
@@ -101,14 +108,18 @@ class Ledger:
 
 
 class Journal(Protocol):
-    """Recorded answers by the content of the query; see :mod:`labelleaks.journal`."""
+    """Recorded answers by the key of the query; see :mod:`labelleaks.journal`."""
 
-    def lookup(self, x: Tensor) -> Tensor:
-        """Return int64 (m,): the recorded label of each row, -1 where there is none."""
+    def lookup(self, keys: Sequence[bytes]) -> Tensor:
+        """Return int64 (m,): the recorded label of each key, -1 where there is none."""
         ...
 
-    def record(self, x: Tensor, labels: Tensor) -> None:
-        """Keep the labels of these rows."""
+    def begin(self, keys: Sequence[bytes]) -> int:
+        """Mark queries that are about to be sent; return how many were on their way when an earlier run died."""
+        ...
+
+    def record(self, keys: Sequence[bytes], labels: Tensor) -> None:
+        """Keep the labels of these keys."""
         ...
 
 
@@ -121,6 +132,7 @@ class Gate:
         total: rows that may be sent in all; None: no limit.
         journal: recorded answers to use before the target is asked.
         progress: told after each call.
+        replay_only: send nothing: a row that the journal does not know is an error.
     """
 
     def __init__(
@@ -131,6 +143,7 @@ class Gate:
         total: int | None = None,
         journal: Journal | None = None,
         progress: Progress | None = None,
+        replay_only: bool = False,
     ) -> None:
         self.ledger = Ledger()
         self._predict = predict
@@ -138,6 +151,7 @@ class Gate:
         self._total = total
         self._journal = journal
         self._progress = progress
+        self._replay_only = replay_only
 
     @property
     def batch_rows(self) -> int:
@@ -152,21 +166,30 @@ class Gate:
         """Open a view whose rows are all billed to set-up, whoever owns them; accounts are still held to ``budget``."""
         return LabelOracle(self, name, accounts, budget, setup=True)
 
-    def ask(self, x: Tensor, owner: Tensor, phase: str, accounts: int, *, fresh: bool = False) -> Tensor:
+    def ask(
+        self,
+        x: Tensor,
+        owner: Tensor,
+        phase: str,
+        accounts: int,
+        *,
+        turns: Turns | None = None,
+        fresh: bool = False,
+    ) -> Tensor:
         """Bill, send and check; int64 (m,) labels. Rows that the journal knows are neither billed nor sent.
 
-        ``fresh`` asks the target whatever the journal knows: a probe that sends an input twice must see both answers.
+        Args:
+            turns: how often the rows were asked before: the journal's first answer to a row is no second one.
+            fresh: ask the target whatever the journal knows, and keep the answers out of it.
         """
         labels = torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
+        keys: list[bytes] | None = None
         if self._journal is not None and not fresh:
-            labels = self._journal.lookup(x).to(x.device)
+            keys = keys_of(x, Turns() if turns is None else turns)
+            labels = self._journal.lookup(keys).to(x.device)
         known = labels >= 0
         missing = (~known).nonzero().reshape(-1)
-        if self._total is not None and self.ledger.rows + len(missing) > self._total:
-            raise BudgetExceeded(
-                f"{phase}: {len(missing)} more rows would pass the total budget of {self._total} "
-                f"({self.ledger.rows} sent so far); raise budget_total or ask for less"
-            )
+        self._check(phase, len(missing), len(x))
         if len(missing) < len(x):
             self.ledger.bill(owner[known.cpu()], phase, accounts, replayed=True)
         if len(missing) == 0:  # splitting nothing gives one empty part, and a target is never sent that
@@ -174,14 +197,30 @@ class Gate:
         for part in missing.split(self._batch_rows):
             everything = len(part) == len(x)
             rows = x if everything else x[part]
-            labels[part] = self._send(rows, owner if everything else owner[part.cpu()], phase, accounts)
+            owners = owner if everything else owner[part.cpu()]
+            found = keys if everything or keys is None else [keys[i] for i in part.tolist()]
+            labels[part] = self._send(rows, owners, phase, accounts, found)
         return labels
 
-    def _send(self, x: Tensor, owner: Tensor, phase: str, accounts: int) -> Tensor:
+    def _check(self, phase: str, missing: int, asked: int) -> None:
+        """Refuse rows that may not be sent."""
+        if missing and self._replay_only:
+            raise InputError(
+                f"replay only: the journal has no answer to {missing} of the {asked} rows of {phase}; nothing was "
+                "sent. Run once without replay_only (--replay-only) to ask the target for them"
+            )
+        if self._total is not None and self.ledger.rows + missing > self._total:
+            raise BudgetExceeded(
+                f"{phase}: {missing} more rows would pass the total budget of {self._total} "
+                f"({self.ledger.rows} sent so far); raise budget_total or ask for less"
+            )
+
+    def _send(self, x: Tensor, owner: Tensor, phase: str, accounts: int, keys: list[bytes] | None) -> Tensor:
         began = time.perf_counter()
         try:
             if isinstance(self._predict, Remote):
-                return self._deliver(self._predict, x, owner, phase, accounts).to(x.device)
+                return self._deliver(self._predict, x, owner, phase, accounts, keys).to(x.device)
+            self._begin(keys)
             self.ledger.bill(owner, phase, accounts)
             self.ledger.calls += 1
             labels = self._predict(x)
@@ -198,17 +237,28 @@ class Gate:
                 f"the target answered {tuple(labels.shape)} {labels.dtype} to {len(x)} rows; "
                 "one int64 label a row is needed"
             )
-        self._keep(x, labels, phase)
+        self._keep(keys, labels, phase)
         return labels.to(x.device)
 
-    def _deliver(self, target: Remote, x: Tensor, owner: Tensor, phase: str, accounts: int) -> Tensor:
-        """Ask a remote target: rows are billed as their request goes out, answers are kept as they come in."""
+    def _deliver(
+        self, target: Remote, x: Tensor, owner: Tensor, phase: str, accounts: int, keys: list[bytes] | None
+    ) -> Tensor:
+        """Ask a remote target: rows are billed as their request goes out, answers are kept as they come in.
+
+        Requests go out in the order of the rows, the next when an answer is noted: so the rows that may be on their
+        way are marked in the journal before they are.
+        """
         labels = torch.full((len(x),), -1, dtype=torch.int64)
+        marked = target.window
 
         def note(event: Sent | Answered) -> None:
+            nonlocal marked
             if isinstance(event, Answered):
                 labels[event.rows] = event.labels
-                self._keep(x[event.rows], event.labels, phase)
+                self._keep(None if keys is None else keys[event.rows], event.labels, phase)
+                ahead = marked + event.rows.stop - event.rows.start
+                self._begin(None if keys is None else keys[marked:ahead])
+                marked = ahead
                 return
             self.ledger.calls += 1
             self.ledger.cost += event.cost
@@ -217,6 +267,7 @@ class Gate:
             else:
                 self.ledger.bill(owner[event.rows], phase, accounts)
 
+        self._begin(None if keys is None else keys[:marked])
         try:
             target.deliver(x, note)
         except TargetError as error:
@@ -227,11 +278,15 @@ class Gate:
             raise TargetError(f"the target left {int((labels < 0).sum())} of {len(x)} rows without a label ({phase})")
         return labels
 
-    def _keep(self, x: Tensor, labels: Tensor, phase: str) -> None:
-        if self._journal is not None:
-            self._journal.record(x, labels)
+    def _begin(self, keys: list[bytes] | None) -> None:
+        if self._journal is not None and keys:
+            self.ledger.maybe_repaid += self._journal.begin(keys)
+
+    def _keep(self, keys: list[bytes] | None, labels: Tensor, phase: str) -> None:
+        if self._journal is not None and keys is not None:
+            self._journal.record(keys, labels)
         if self._progress is not None:
-            self._progress(phase, len(x))
+            self._progress(phase, len(labels))
 
 
 class LabelOracle:
@@ -247,6 +302,7 @@ class LabelOracle:
         self._budget = budget
         self._setup = setup
         self._spent = torch.zeros(accounts, dtype=torch.int64)
+        self._turns = Turns()
 
     @property
     def ledger(self) -> Ledger:
@@ -271,11 +327,14 @@ class LabelOracle:
     def query(self, x: Tensor, owner: Tensor, *, phase: str, fresh: bool = False) -> Tensor:
         """Ask for the labels of ``x``; row i is billed to candidate ``owner[i]``.
 
+        A journal answers a row that this attack asks for the n-th time with the n-th answer that was recorded: a
+        target that changes its label is not hidden, and a run that is replayed gets the same answers.
+
         Args:
             x: float32 (m, *shape), inside the domain. m = 0 sends nothing.
             owner: int64 (m,), 0 … n - 1, or -1 for set-up.
             phase: what the rows are for; the ledger shows it behind the attack's name.
-            fresh: ask the target even where a journal knows the answer (for the probe of a target).
+            fresh: ask the target even where a journal knows the answer, and keep the answer out of it (for canaries).
 
         Returns:
             int64 (m,) labels on ``x``'s device.
@@ -297,6 +356,7 @@ class LabelOracle:
                 f"{self._budget} labels left and {int(counts[worst])} were asked for"
             )
         billed = torch.full_like(owner, SETUP) if self._setup else owner
-        labels = self._gate.ask(x, billed, f"{self._name}.{phase}", len(self._spent), fresh=fresh)
+        label = f"{self._name}.{phase}"
+        labels = self._gate.ask(x, billed, label, len(self._spent), turns=self._turns, fresh=fresh)
         self._spent += counts
         return labels

@@ -46,6 +46,8 @@ class Request:
     ids: Sequence[Any] | None = None
     journal: str | Path | None = None
     allow_noisy: bool = False
+    replay_only: bool = False
+    accept_changed: bool = False
 
 
 @dataclass(frozen=True, eq=False)

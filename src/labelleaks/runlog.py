@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelleaks import storage
-from labelleaks.oracle import Ledger
+from labelleaks.oracle import CANARY, Ledger
 
 __all__ = ["LedgerSummary", "RunLog"]
 
@@ -31,7 +31,8 @@ class LedgerSummary:
         """Sum up a run's ledger for its ``n`` candidates.
 
         Rows that a journal answered count as what they are, rows that an earlier sitting of the same run paid for: so
-        a run that was resumed leaves the same record as one that was not.
+        a run that was resumed leaves the same record as one that was not. For the same reason canaries are left out:
+        they are in the run's log.
         """
         total = np.zeros(n, dtype=np.int64)
         setup: dict[str, int] = {}
@@ -43,6 +44,7 @@ class LedgerSummary:
             for phase, rows in accounts.items():
                 candidates[phase] = candidates.get(phase, 0) + int(rows.sum())
                 total[: len(rows)] += rows.numpy()
+        setup.pop(CANARY, None)
         return cls(setup=dict(sorted(setup.items())), candidates=dict(sorted(candidates.items())), by_candidate=total)
 
     @property
@@ -77,6 +79,10 @@ class RunLog:
     """Rows answered from the journal."""
     retries: int = 0
     """Rows sent again after a failure."""
+    maybe_repaid: int = 0
+    """Rows sent that had been on their way when an earlier sitting died: it may have been charged for them too."""
+    canary_rows: int = 0
+    """Rows that only found out whether the target changed since its journal was begun; not in the record's ledger."""
     cost: float = 0.0
     """Price of all requests, in the user's currency."""
     host: str = ""

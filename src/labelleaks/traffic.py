@@ -44,9 +44,15 @@ Note = Callable[[Sent | Answered], None]
 class Remote(Protocol):
     """A target on the other side of a network."""
 
+    @property
+    def window(self) -> int:
+        """Rows that can be on their way at a time: requests at a time x rows in a request."""
+        ...
+
     def deliver(self, x: Tensor, note: Note) -> None:
         """Ask for the label of each row and note every request and every answer, in the caller's thread.
 
+        Requests go out in the order of the rows, never more than ``window`` rows beyond what is noted as answered.
         Each row is noted as sent (``again=False``) once, before its answer; after an error or an interrupt, what was
         sent and what was answered by then has been noted.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,12 @@ from labelleaks.types import Candidates
 if TYPE_CHECKING:
     from labelleaks.oracle import LabelOracle
 
-__all__ = ["PROBE_ROWS", "ProbeResult", "probe"]
+__all__ = ["NOISE_ROWS", "PROBE_ROWS", "NoiseResult", "ProbeResult", "canaries", "measure_noise", "probe"]
 
 PROBE_ROWS = 16
 """Rows that a probe sends at most."""
+NOISE_ROWS = 128
+"""Rows that a measurement of noise sends at most."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +77,16 @@ def probe(setup: LabelOracle, candidates: Candidates, *, allow_noisy: bool = Fal
         InputError: a fault of the target, with what it answered and the mend.
         BudgetExceeded: the total budget cannot pay for the probe.
     """
-    x = candidates.domain.project(candidates.x[_choose(candidates)])
+    x = candidates.domain.project(candidates.x[_choose(candidates, PROBE_ROWS // 2)])
     k = len(x)
     sent = setup.ledger.rows
-    first, _ = _ask(setup, x, fresh=False)
-    replayed = setup.ledger.rows == sent
+    first, _ = _ask(setup, x)
     alone = torch.tensor([k - 1], device=x.device)
     others = torch.arange(k - 2, -1, -1, device=x.device) if k > 1 else alone.repeat(2)
-    # Past the journal, which would hand back the first answers and hide a change; unless all of this is a replay.
-    again_alone, call_seconds = _ask(setup, x[alone], fresh=not replayed)
-    again_others, batch_seconds = _ask(setup, x[others], fresh=not replayed)
+    again_alone, call_seconds = _ask(setup, x[alone])
+    again_others, batch_seconds = _ask(setup, x[others])
     order = torch.cat([alone, others])
+    replayed = setup.ledger.rows < sent + k + len(order)
     again = torch.cat([again_alone, again_others])
     differs = again != first[order]
     changed = len(set(order[differs].tolist()))
@@ -94,6 +96,7 @@ def probe(setup: LabelOracle, candidates: Candidates, *, allow_noisy: bool = Fal
             f"the target changed its label for {changed} of {k} inputs when they were sent again in another batch "
             f"(class {int(first[order[at]])}, then {int(again[at])}): put the model into evaluation mode "
             "(model.eval()) or fix its randomness; allow_noisy=True accepts randomised answers"
+            + ("; these answers are the journal's: a target that was mended needs a new one" if replayed else "")
         )
     return ProbeResult(
         rows=k + len(order),
@@ -105,8 +108,51 @@ def probe(setup: LabelOracle, candidates: Candidates, *, allow_noisy: bool = Fal
     )
 
 
-def _choose(candidates: Candidates) -> Tensor:
-    """Up to 8 distinct rows of as many classes as there are: by their rank within the class, then by content."""
+@dataclass(frozen=True)
+class NoiseResult:
+    """How often a label changed when the same input was sent again."""
+
+    asked: int
+    """Inputs that were sent twice."""
+    changed: int
+    """How many of them got two different labels."""
+
+
+def measure_noise(setup: LabelOracle, candidates: Candidates) -> NoiseResult:
+    """Ask about up to 64 candidates twice; billed to set-up.
+
+    One pair of answers for each input, so that ``changed`` is binomial over candidates: its interval is exact however
+    much the noise differs between inputs. The candidates are chosen by class and content, never by position.
+    """
+    x = candidates.domain.project(candidates.x[_choose(candidates, NOISE_ROWS // 2)])
+    owner = torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
+    first, second = (setup.query(x, owner, phase="noise") for _ in range(2))
+    return NoiseResult(len(x), int((first != second).sum()))
+
+
+def canaries(setup: LabelOracle, candidates: Candidates, recorded: Callable[[Tensor], Tensor]) -> tuple[int, int]:
+    """Ask afresh about candidates of the probe whose labels a journal holds.
+
+    Args:
+        setup: a view of the gate that bills to set-up (``gate.setup_oracle("target")``).
+        candidates: the rows of the run; those that its probe asked about are asked again.
+        recorded: given rows, int64 (m, answers): what the journal holds for them, -1 where nothing.
+
+    Returns:
+        How many were asked, and how many got a label that the journal never saw for them.
+    """
+    x = candidates.domain.project(candidates.x[_choose(candidates, PROBE_ROWS // 2)])
+    held = recorded(x)
+    rows = (held[:, 0] >= 0).nonzero().reshape(-1)
+    if len(rows) == 0:
+        return 0, 0
+    owner = torch.full((len(rows),), -1, dtype=torch.int64, device=x.device)
+    labels = setup.query(x[rows.to(x.device)], owner, phase="canary", fresh=True)
+    return len(rows), int((held[rows] != labels.cpu()[:, None]).all(1).sum())
+
+
+def _choose(candidates: Candidates, most: int) -> Tensor:
+    """Up to ``most`` distinct rows of as many classes as there are: by their rank within the class, then by content."""
     keys, labels = candidates.keys.tolist(), candidates.y.tolist()
     place = {key: i for i, key in enumerate(keys)}
     seen: dict[int, int] = {}
@@ -115,16 +161,16 @@ def _choose(candidates: Candidates) -> Tensor:
         label = labels[place[key]]
         ranked.append((seen.setdefault(label, 0), key))
         seen[label] += 1
-    chosen = [place[key] for _, key in sorted(ranked)[: PROBE_ROWS // 2]]
+    chosen = [place[key] for _, key in sorted(ranked)[:most]]
     return torch.tensor(chosen, dtype=torch.int64, device=candidates.device)
 
 
-def _ask(setup: LabelOracle, x: Tensor, *, fresh: bool) -> tuple[Tensor, float]:
+def _ask(setup: LabelOracle, x: Tensor) -> tuple[Tensor, float]:
     """Labels of the rows, and the seconds that the target took."""
     owner = torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
     before = setup.ledger.seconds
     try:
-        labels = setup.query(x, owner, phase="probe", fresh=fresh)
+        labels = setup.query(x, owner, phase="probe")
     except TargetError as error:
         raise InputError(f"the target failed its probe of {len(x)} rows: {error}") from error
     return labels, setup.ledger.seconds - before

@@ -106,6 +106,11 @@ class HttpTarget:
         starts = range(0, len(rows), step)
         return self._wire.deliver([self._part(rows, start, min(start + step, len(rows))) for start in starts], note)
 
+    @property
+    def window(self) -> int:
+        """See :attr:`labelleaks.traffic.Remote.window`."""
+        return self.options.batch_rows * self.options.concurrency
+
     def _part(self, rows: NDArray[np.float32], start: int, stop: int) -> Part:
         return Part(
             rows=slice(start, stop),

@@ -1,0 +1,87 @@
+"""``labelleaks journal``: look into a file of recorded answers, write it out, check it. Asks no target anything."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["mount"]
+
+Guard = Callable[[Callable[..., None]], Callable[..., None]]
+File = Annotated[Path, typer.Argument(metavar="PATH", help="A journal (answers.journal of a run).", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, nothing else.")]
+
+
+def mount(parent: typer.Typer, guarded: Guard) -> None:
+    """Add the commands to ``parent``. ``guarded`` turns what a command raises into one line and an exit code."""
+    app = typer.Typer(
+        help="Recorded answers of a target: info, export, verify.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.command("info")(guarded(info))
+    app.command("export")(guarded(export))
+    app.command("verify")(guarded(verify))
+    parent.add_typer(app, name="journal")
+
+
+def info(path: File, as_json: Json = False) -> None:
+    """Say which target a journal is of and how many answers it holds."""
+    from labelleaks.journal import read
+
+    with read(path) as (held, _):
+        size = path.stat().st_size
+    if as_json:
+        told = {**vars(held), "labels": {str(label): count for label, count in held.labels.items()}, "bytes": size}
+        typer.echo(json.dumps(told, indent=2))
+        return
+    shares = ", ".join(f"{label}: {count:,}" for label, count in held.labels.items())
+    typer.echo(
+        f"target     {held.fingerprint}\n"
+        f"answers    {held.answers:,} ({held.repeated:,} of them to a query that had been asked before)\n"
+        f"in flight  {held.in_flight:,} queries were on their way when a run died\n"
+        f"by class   {shares or 'none'}\n"
+        f"size       {size:,} bytes"
+    )
+
+
+def export(
+    path: File,
+    out: Annotated[Path | None, typer.Option(help="CSV file; default: standard output.")] = None,
+) -> None:
+    """Write every answer as CSV: the query's hash, how often it was asked before, its class code.
+
+    Inputs are not in a journal. The file is for the owner only: hashes tell who has the rows that they were asked about.
+    """
+    from labelleaks import storage
+    from labelleaks.journal import read
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["query", "turn", "label"])
+    with read(path) as (_, rows):
+        writer.writerows([key[:16].hex(), int.from_bytes(key[16:], "little"), label] for key, label in rows)
+    if out is None:
+        typer.echo(text.getvalue(), nl=False)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    storage.write_atomic(out, text.getvalue(), private=True)
+
+
+def verify(path: File) -> None:
+    """Check that a journal is whole; every fault is a line, and the exit code is 2."""
+    from labelleaks import journal
+    from labelleaks.errors import InputError
+
+    faults = journal.verify(path)
+    if faults:
+        raise InputError(f"{path} is damaged: {'; '.join(faults)}. Give the run a new journal")
+    with journal.read(path) as (held, _):
+        typer.echo(f"{path}: whole, {held.answers:,} answers")
