@@ -26,7 +26,7 @@ _STYLE = (
 
 
 def curve(found: Sequence[Summary], measure: str, name: str) -> str:
-    """Return an SVG: each attack's mean over seeds at each budget, with intervals; the better variance of LiRA as a line across.
+    """Return an SVG: each attack's mean over seeds at each budget, with intervals; LiRA's better variance as a rule.
 
     Args:
         found: summaries of one data set.
