@@ -1,0 +1,55 @@
+"""The page's figures: AUC against the size of the training set, and against labels. SVG with its own colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from labelleaks.experiments.findings import Mean
+from labelleaks.report.svg import Axis, Chart
+
+__all__ = ["lines"]
+
+_COLOURS = ("#c1272d", "#0b6e99", "#b35c00", "#3a7d34", "#7b4fa3", "#8a6d1d", "#c2579a", "#4b5d67")
+_STYLE = (
+    "<style>text{font:11px system-ui,sans-serif;fill:#333}.label{font-size:12px}.grid{stroke:#ddd}"
+    ".axis,.mark{stroke:#333}.line,.guide{fill:none;stroke-width:1.8}.guide{stroke:#999;stroke-dasharray:5 4}"
+    + "".join(
+        f".s{i}{{stroke:{c}}}.dot.s{i}{{fill:{c}}}.whisker.s{i}{{stroke-width:1}}text.s{i}{{stroke:none;fill:{c}}}"
+        for i, c in enumerate(_COLOURS)
+    )
+    + ".d1{stroke-dasharray:4 3}</style>"
+)
+
+
+def lines(title: str, label: str, found: Mapping[str, Sequence[tuple[int, Mean]]]) -> str:
+    """Return a chart of AUCs with intervals, x on a logarithmic scale.
+
+    Args:
+        label: of the x axis.
+        found: for each name its points, x above 0.
+    """
+    xs = sorted({x for points in found.values() for x, _ in points})
+    means = [mean for points in found.values() for _, mean in points]
+    low, high = min(0.45, *(m.low for m in means)), min(1.0, max(m.high for m in means) + 0.02)
+    ticks = [step / 10 for step in range(11) if low <= step / 10 <= high]
+    chart = Chart(
+        Axis(xs[0] * 0.9, xs[-1] * 1.1, label, [(x, f"{x:,}") for x in xs], log=True),
+        Axis(low, high, "AUC", [(tick, f"{tick:.1f}") for tick in ticks]),
+        title,
+        width=660,
+        height=360,
+        right=220,
+        top=24,
+    )
+    chart.text(chart.left, 14, title, "label", "start")
+    chart.rule(y=0.5)
+    for i, (name, points) in enumerate(found.items()):
+        css = f"s{i % len(_COLOURS)}" + (" d1" if i >= len(_COLOURS) else "")
+        chart.line([(x, mean.value) for x, mean in points], css)
+        for x, mean in points:
+            chart.whisker(x, mean.low, mean.high, css)
+            chart.dot((x, mean.value), css, f"{name}, {x:,}: {mean.value:.3f} ({mean.low:.3f} to {mean.high:.3f})")
+        chart.text(chart.width - chart.right + 12, chart.top + 12 + 16 * i, name, css, "start")
+    drawn = str(chart.render())
+    end = drawn.index(">")
+    return f'{drawn[:end]} xmlns="http://www.w3.org/2000/svg">{_STYLE}{drawn[end + 1 :]}\n'

@@ -1,0 +1,172 @@
+"""The paper's findings as checkable statements, and what the measured rows say about each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from labelleaks.experiments.spec import AttackName, read_yaml
+from labelleaks.experiments.store import Row
+
+__all__ = ["HOLDS", "NOT", "OPEN", "Finding", "Findings", "Mean", "Verdict", "judge", "load_findings", "mean_of"]
+
+HOLDS = "holds"
+NOT = "does not hold"
+OPEN = "not decidable at this size"
+_Z = 1.959964
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Side(_Strict):
+    """Which rows are meant."""
+
+    attack: AttackName
+    variants: tuple[str, ...] = ("",)
+    """the first of them that a data set has"""
+    size: Literal["each", "smallest", "largest"] = "each"
+    labels: Literal["most", "least"] = "most"
+
+
+class Finding(_Strict):
+    """``first`` compared with ``second`` (None: with an AUC of 0.5), target by target."""
+
+    id: str
+    statement: str
+    source: str
+    evidence: Literal["read", "computed", "recollected"]
+    """read in an abstract or the authors' code; follows from it; a recollection, which has a direction and no figure"""
+    first: Side
+    second: Side | None = None
+    claim: Literal["more", "no more", "close"] = "more"
+    margin: float = Field(default=0.0, ge=0)
+    """AUC by which "no more" may be passed, and "close" may differ"""
+
+
+class Findings(_Strict):
+    """What ``expected.yaml`` holds."""
+
+    findings: tuple[Finding, ...]
+    unmeasured: tuple[str, ...] = ()
+    """Findings that this grid has no rows for yet."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean with its 95 % interval and the number of seeds behind it."""
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one data set under one protocol says about a finding."""
+
+    dataset: str
+    protocol: str
+    verdict: str
+    difference: Mean
+    """AUC of first minus second"""
+
+
+def load_findings(path: Path) -> Findings:
+    """Read ``expected.yaml``. Raises SpecError."""
+    return read_yaml(Findings, path)
+
+
+def judge(finding: Finding, rows: Sequence[Row]) -> list[Verdict]:
+    """Return a verdict for each data set and protocol that has the rows; none: no verdicts.
+
+    Both sides are taken as independent, though they share candidates: an interval is rather too wide than too narrow.
+    """
+    found = []
+    for dataset, protocol in sorted({(row["dataset"], row["protocol"]) for row in rows}):
+        here = [row for row in rows if (row["dataset"], row["protocol"]) == (dataset, protocol)]
+        pairs = list(_pairs(finding, here))
+        if pairs:
+            difference = _mean(pairs)
+            found.append(Verdict(dataset, protocol, _verdict(finding, difference), difference))
+    return found
+
+
+def overall(verdicts: Iterable[Verdict]) -> str:
+    """A finding holds where it holds on some data and fails on none; one failure is a failure."""
+    said = {one.verdict for one in verdicts}
+    return NOT if NOT in said else HOLDS if HOLDS in said else OPEN
+
+
+def mean_of(rows: Sequence[Row]) -> Mean:
+    """Return the mean AUC of rows that differ in their seed."""
+    return _mean([(row["seed"], row["auc"]["value"], _error(row)) for row in rows if row["auc"]])
+
+
+def _verdict(finding: Finding, d: Mean) -> str:
+    margin = finding.margin
+    if finding.claim == "close":
+        return HOLDS if -margin <= d.low and d.high <= margin else NOT if d.low > margin or d.high < -margin else OPEN
+    more = HOLDS if d.low > margin else NOT if d.high < margin else OPEN
+    if finding.claim == "more":
+        return more
+    return HOLDS if d.high <= margin else NOT if d.low > margin else OPEN
+
+
+def _pairs(finding: Finding, rows: Sequence[Row]) -> Iterator[tuple[int, float, float]]:
+    """For each seed and size: seed, difference of AUCs, its standard error."""
+    first = _chosen(finding.first, rows)
+    second = None if finding.second is None else _chosen(finding.second, rows)
+    for (seed, size), row in first.items():
+        if second is None:
+            yield seed, row["auc"]["value"] - 0.5, _error(row)
+            continue
+        alone = finding.second is not None and "each" in (finding.first.size, finding.second.size)
+        for (other_seed, other_size), other in second.items():
+            if other_seed == seed and (other_size == size or not alone):
+                error = math.hypot(_error(row), _error(other))
+                if other is not row:
+                    yield seed, row["auc"]["value"] - other["auc"]["value"], error
+
+
+def _chosen(side: Side, rows: Sequence[Row]) -> dict[tuple[int, int], Row]:
+    """Rows by seed and size."""
+    mine = [row for row in rows if row["attack"] == side.attack and row["auc"] is not None]
+    variant = next((v for v in side.variants if any(row["variant"] == v for row in mine)), None)
+    mine = [row for row in mine if row["variant"] == variant]
+    if mine and side.size != "each":
+        end = (min if side.size == "smallest" else max)(row["target_size"] for row in mine)
+        mine = [row for row in mine if row["target_size"] == end]
+    found: dict[tuple[int, int], Row] = {}
+    for row in sorted(mine, key=lambda row: row["labels"], reverse=side.labels == "least"):
+        found[row["seed"], row["target_size"]] = row  # the last one stays
+    return found
+
+
+def _error(row: Row) -> float:
+    """Standard error of an AUC, from its interval."""
+    return float(row["auc"]["high"] - row["auc"]["low"]) / (2 * _Z)
+
+
+def _mean(found: Sequence[tuple[int, float, float]]) -> Mean:
+    """Mean over seeds of (seed, value, standard error).
+
+    Targets of one seed share rows, so within a seed errors are averaged, not reduced. Between seeds the larger of two
+    errors counts: that of the seeds' own intervals, and that of their spread.
+    """
+    seeds = sorted({seed for seed, _, _ in found})
+    values = [fmean(value for s, value, _ in found if s == seed) for seed in seeds]
+    errors = [fmean(error for s, _, error in found if s == seed) for seed in seeds]
+    error = math.sqrt(sum(e * e for e in errors)) / len(seeds)
+    if len(seeds) > 1:
+        error = max(error, stdev(values) / math.sqrt(len(seeds)))
+    value = fmean(values)
+    return Mean(value, value - _Z * error, value + _Z * error, len(seeds))
