@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from labelleaks import attacks as attacks_by_name
 from labelleaks.metrics import Estimate
 from labelleaks.record import AuditRecord, RunLog, load
 from labelleaks.report import charts, pictures, render, write_report
 from labelleaks.report.svg import Axis, Chart
 from labelleaks.report.view import json_for_script
-from labelleaks.report.words import answer, figure, number, percent
+from labelleaks.report.words import about, answer, figure, number, percent, setup_rows
 from labelleaks.types import Status
 from tests.record_fixture import make_record
 
@@ -364,6 +365,47 @@ def test_set_up_of_other_attacks_is_not_this_ones_price(record: AuditRecord) -> 
     found = {name: answer(replace(record, attacks={name: record[name]})) for name in ("gap", "transfer")}
     assert "set up" not in " ".join(found["gap"].more)
     assert "after 800 labels to set up" in " ".join(found["transfer"].more)
+
+
+def test_labels_that_attacks_share_are_in_the_price_of_each(record: AuditRecord) -> None:
+    guided = replace(record["boundary"], name="guided")
+    both = replace(record, attacks={"transfer": record["transfer"], "guided": guided})
+    assert setup_rows(both, guided) == setup_rows(both, record["transfer"]) == 800  # transfer bought them
+    each_epoch = replace(both, ledger=replace(record.ledger, setup={"transfer.relabel": 80_000}))
+    assert setup_rows(each_epoch, record["transfer"]) == 80_000
+    assert setup_rows(each_epoch, guided) == 812  # the rows there are, once
+
+
+def test_many_pairs_are_folded_but_for_the_best_attacks(record: AuditRecord) -> None:
+    names = [f"a{i}" for i in range(7)]
+    pair = record.comparisons[0]
+    pairs = tuple(replace(pair, first=a, second=b) for i, a in enumerate(names) for b in names[i + 1 :])
+    attacks = {name: replace(record["gap"], name=name) for name in names} | {
+        "a3": replace(record["boundary"], name="a3")
+    }
+    html = render(replace(record, attacks=attacks, comparisons=pairs))
+    shown, folded = html.split("<summary>The other 15 pairs</summary>")
+    assert len(re.findall(r'scope="row">\w+ over \w+<', shown)) == 6
+    assert len(re.findall(r'scope="row">(?!a3)\w+ over (?!a3)\w+<', folded)) == 15
+    assert "<summary>The other" not in render(record)
+
+
+def test_ticks_of_close_values_are_told_apart() -> None:
+    assert charts._told_apart([0.9992, 0.9996, 1.0]) == ["0.9992", "0.9996", "1"]
+    assert charts._told_apart([0.0, 0.5]) == ["0", "0.5"]
+
+
+def test_every_attack_has_words_and_a_line_of_its_own() -> None:
+    names = attacks_by_name.names()
+    assert all(about(name).what and about(name).axis != "score" for name in names)
+    for name in names:  # whoever asks for the labels of the shadow rows says so
+        needs_shadow = "shadow" in attacks_by_name.load(name)().needs
+        assert about(name).relabels == needs_shadow, name
+    assert len({charts.css_of(i) for i in range(len(names))}) == len(names)
+    css = (Path(charts.__file__).parent / "templates/report.css").read_text()
+    for i in range(len(names)):
+        line = charts.css_of(i)
+        assert f".{line} {{ stroke: var(--{line})" in css and css.count(f"--{line}: #") == 2  # light and dark
 
 
 def test_exposure_is_read_from_an_attack_that_tells_candidates_apart(record: AuditRecord) -> None:

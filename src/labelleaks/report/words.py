@@ -22,6 +22,7 @@ __all__ = [
     "number",
     "percent",
     "plain",
+    "setup_rows",
 ]
 
 LEAST = 30
