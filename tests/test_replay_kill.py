@@ -61,7 +61,7 @@ def sitting(attack: str, folder: Path, name: str, kill_at: int | None, wait: flo
         try:
             run(attack, folder, name)
         except BaseException as error:
-            print(repr(error), file=sys.stderr)
+            sys.stderr.write(repr(error))
             os._exit(1)
         os._exit(0)
     seen = folder / f"{name}.seen"
