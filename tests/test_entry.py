@@ -252,6 +252,12 @@ def test_bad_input_is_one_line_before_any_query(case: demo.DemoCase, changes: di
     assert target.rows == 0
 
 
+def test_shadow_rows_that_are_all_candidates_are_refused(case: demo.DemoCase) -> None:
+    for attack in ("transfer", "guided"):
+        with pytest.raises(ll.NeedsError, match="all 30 given are equal or nearly equal to a candidate"):
+            ll.audit(case.target, **arguments(case, attacks=[attack], shadow=few(case.members)[:1]))
+
+
 @pytest.mark.parametrize(
     ("answer", "says"),
     [

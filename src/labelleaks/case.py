@@ -308,7 +308,7 @@ def _plan(
     if shadow is not None and any("holdout" in rule.needs for found in rules.values() for rule in found):
         shadow, holdout = shadows.split_shadow(shadow, HOLDOUT_SHARE, request.seed)
         knowledge = replace(knowledge, shadow=shadow)
-    _check_needs(chosen, knowledge)
+    _check_needs(chosen, knowledge, dropped)
     relabelled = replace(knowledge, shadow=None if shadow is None else shadow.as_labelled())
 
     def plan(budget: int) -> tuple[Planned, ...]:
@@ -442,8 +442,14 @@ _MEND = {
 }
 
 
-def _check_needs(chosen: Mapping[str, Attack], knowledge: Knowledge) -> None:
+def _check_needs(chosen: Mapping[str, Attack], knowledge: Knowledge, dropped: int) -> None:
+    none_left = dropped > 0 and knowledge.shadow is not None and len(knowledge.shadow) == 0
     for name, attack in chosen.items():
+        if none_left and "shadow" in attack.needs:
+            raise NeedsError(
+                f"attack {name!r} needs shadow rows, and all {dropped} given are equal or nearly equal to a candidate: "
+                "give others, from the distribution of the training data"
+            )
         for need in sorted(attack.needs):
             if getattr(knowledge, need) is None:
                 raise NeedsError(f"attack {name!r} needs {need}: {_MEND.get(need, f'give {need}=')}")
