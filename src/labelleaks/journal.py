@@ -142,10 +142,9 @@ class Journal:
                 marks = ",".join("?" * len(part))
                 query = f"SELECT query, label FROM answers WHERE query IN ({marks})"
                 known.update(self._connection.execute(query, part))
-        found = [known.get(key, -1) for key in keys]
-        if any(type(label) is not int for label in found):
+        if any(type(label) is not int or label < 0 for label in known.values()):
             raise InputError(f"journal {self.path} is damaged: it holds an answer that is not a label; give another")
-        return torch.tensor(found, dtype=torch.int64)
+        return torch.tensor([known.get(key, -1) for key in keys], dtype=torch.int64)
 
     def answers(self, x: Tensor, most: int = 2) -> Tensor:
         """Return what is recorded for each row's first ``most`` turns, int64 (m, most), on the CPU; -1 for nothing."""
