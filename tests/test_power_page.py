@@ -100,6 +100,14 @@ def test_the_better_variance_of_lira_is_the_mark() -> None:
     assert best is not None and best.key[1] == "per_candidate"
 
 
+def test_data_sets_count_alike_however_many_seeds_they_have() -> None:
+    given = [row("guided", 20, 0.80), lira(0.80)]
+    for seed in range(3):
+        given += [row("guided", 20, 0.88, dataset="faces", seed=seed), lira(0.80, dataset="faces", seed=seed)]
+    found = bars(given, [], [])[0]
+    assert found.holds is False and "+0.040: cifar10 +0.000, faces +0.080" in found.figures
+
+
 def test_below_on_one_data_set_is_below() -> None:
     good, bad = row("guided", 20, 0.9, rate=0.3), row("guided", 20, 0.7, rate=0.3, dataset="faces")
     marks = [lira(0.8), lira(0.8, dataset="faces")]

@@ -3,6 +3,7 @@
     python -m benchmarks.power prepare                        train all targets and references (hours; kept)
     python -m benchmarks.power --only cifar10/0 --attacks guided,gap
     python -m benchmarks.power --robustness                   the adversaries and targets of the second table
+    python -m benchmarks.power pairs                          compare again what is kept (every run does at its end)
     python -m benchmarks.power page                           the page alone, from the results
 
 Needs the data files in the folder that LABELLEAKS_DATA names (default ../shared/data). What takes long is kept in the
@@ -21,7 +22,7 @@ from benchmarks.power.worlds import FINAL, worlds
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("run", "prepare", "page"), default="run")
+    parser.add_argument("what", nargs="?", choices=("run", "prepare", "pairs", "page"), default="run")
     parser.add_argument("--only", help="worlds, as cifar10/0,faces/1 or cifar10")
     parser.add_argument("--attacks", help="attacks, as guided,gap")
     parser.add_argument("--most", type=int, default=10**6, help="only runs with at most so many labels")
@@ -51,6 +52,11 @@ def work(arguments: argparse.Namespace) -> None:
         for world in worlds():
             if _chosen(world, arguments.only):
                 run.prepare(world, say=say)
+        return
+    if arguments.what == "pairs":
+        for world in worlds():
+            if _chosen(world, arguments.only):
+                run.pairs(world)
         return
     for world, wanted in chosen(arguments):
         todo = run.missing(world, wanted, again=arguments.again)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,40 +72,52 @@ def _above_lira(ours: Sequence[Row], rows: Sequence[Row]) -> Bar:
         f"guided, {LABELS} labels: AUC at least 0.05 above posterior LiRA-offline, or 1 - AUC 15 % smaller where that "
         "is above 0.9; mean over data sets and seeds"
     )
-    gains, shrinks = [], []
+    gains: dict[str, list[float]] = {}
+    shrinks: dict[str, list[float]] = {}
     for row in ours:
         best = _best(_lira(rows, row), lambda r: r["auc"])
         if best is None:
             continue
         if best > 0.9:
-            shrinks.append((1 - row["auc"]["value"]) / (1 - best))
+            shrinks.setdefault(row["dataset"], []).append((1 - row["auc"]["value"]) / (1 - best))
         else:
-            gains.append(row["auc"]["value"] - best)
+            gains.setdefault(row["dataset"], []).append(row["auc"]["value"] - best)
     if not gains and not shrinks:
         return Bar(statement, None, "")
     figures, holds = [], True
     if gains:
-        mean = sum(gains) / len(gains)
-        figures.append(f"mean gain {mean:+.3f} over {len(gains)} worlds")
+        mean = _balanced(gains)
+        figures.append(f"mean gain {mean:+.3f}: {_each(gains, '+.3f')}")
         holds &= mean >= 0.05
     if shrinks:
-        mean = sum(shrinks) / len(shrinks)
-        figures.append(f"1 - AUC times {mean:.2f} over {len(shrinks)} worlds with LiRA above 0.9")
+        mean = _balanced(shrinks)
+        figures.append(f"where LiRA is above 0.9, 1 - AUC times {mean:.2f}: {_each(shrinks, '.2f')}")
         holds &= mean <= 0.85
     return Bar(statement, holds, "; ".join(figures))
 
 
 def _rate_above_lira(ours: Sequence[Row], rows: Sequence[Row], rate: str) -> Bar:
     statement = f"guided, {LABELS} labels: TPR at {100 * float(rate):g} % FPR at least 1.25 times LiRA-offline's, means"
-    both = []
+    guided: dict[str, list[float]] = {}
+    lira: dict[str, list[float]] = {}
     for row in ours:
         best = _best(_lira(rows, row), lambda r: r["tpr_at_fpr"][rate])
         if best is not None and row["tpr_at_fpr"][rate] is not None:
-            both.append((row["tpr_at_fpr"][rate]["value"], best))
-    if not both:
+            guided.setdefault(row["dataset"], []).append(row["tpr_at_fpr"][rate]["value"])
+            lira.setdefault(row["dataset"], []).append(best)
+    if not guided:
         return Bar(statement, None, "")
-    guided, lira = (sum(side) / len(both) for side in zip(*both, strict=True))
-    return Bar(statement, guided >= 1.25 * lira, f"{guided:.3f} against {lira:.3f} over {len(both)} worlds")
+    figures = f"{_balanced(guided):.3f} ({_each(guided, '.3f')}) against {_balanced(lira):.3f} ({_each(lira, '.3f')})"
+    return Bar(statement, _balanced(guided) >= 1.25 * _balanced(lira), figures)
+
+
+def _balanced(found: Mapping[str, Sequence[float]]) -> float:
+    """The mean over data sets of the means over seeds."""
+    return sum(sum(values) / len(values) for values in found.values()) / len(found)
+
+
+def _each(found: Mapping[str, Sequence[float]], form: str) -> str:
+    return ", ".join(f"{name} {sum(values) / len(values):{form}}" for name, values in found.items())
 
 
 def _nowhere_below(ours: Sequence[Row], rows: Sequence[Row], pairs: Sequence[Row]) -> Bar:
