@@ -7,14 +7,14 @@ STAMP  := $(VENV)/.installed
 SERVERS ?= .venv-servers
 BENCH  ?= .venv-bench
 
-.PHONY: demo test check servers bench power format clean
+.PHONY: demo test check servers bench power reproduce-smoke format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
 
-demo: $(STAMP)            ## install, train a small target on digits, audit it with every attack, write a report
+demo: $(STAMP)            ## install, train a small target on digits, audit it with six attacks, write a report
 	$(BIN)/labelleaks demo
 
 test: $(STAMP)            ## the whole test suite
@@ -39,6 +39,9 @@ bench: $(BENCH)/.installed  ## accuracy and overhead of the boundary search, nex
 
 power: $(BENCH)/.installed  ## the leaderboard: what is missing of it (hours from nothing; ARGS="--only cifar10/0 --attacks guided")
 	$(BENCH)/bin/python -m benchmarks.power $(ARGS)
+
+reproduce-smoke: $(STAMP)  ## the whole experiment grid on tiny settings, in runs/reproduce-smoke
+	$(BIN)/labelleaks reproduce label-leaks --profile smoke --store runs/reproduce-smoke/store --out runs/reproduce-smoke
 
 $(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(PYTHON) -m venv $(BENCH)

@@ -107,14 +107,22 @@ def _figures(rows: Sequence[Row], folder: Path, name: str) -> Iterator[str]:
         if "=" not in key[1] and key[1] not in ("maximum", "entropy")
     }
     yield from _figure(place / f"{name}-size.svg", "rows in the target's training set", by_size)
-    for size in sizes[:1]:
-        curves: dict[str, list[tuple[int, Mean]]] = {}
-        for attack, variant, labels in _keys(rows):
-            mean = _mean(rows, (attack, variant, labels), size)
-            if attack in ("boundary", "noise") and "=" not in variant and mean is not None:
-                curves.setdefault(_name(attack, variant), []).append((labels, mean))
-        title = f"labels per candidate (target of {size:,} rows)"
-        yield from _figure(place / f"{name}-labels.svg", title, {k: v for k, v in curves.items() if len(v) > 1})
+    for size in sizes:  # the smallest target that was asked often enough to draw a curve
+        curves = _curves(rows, size)
+        if curves:
+            label = f"labels per candidate (target of {size:,} rows)"
+            yield from _figure(place / f"{name}-labels.svg", label, curves)
+            return
+
+
+def _curves(rows: Sequence[Row], size: int) -> dict[str, list[tuple[int, Mean]]]:
+    """Attacks that were read at several label counts."""
+    found: dict[str, list[tuple[int, Mean]]] = {}
+    for attack, variant, labels in _keys(rows):
+        mean = _mean(rows, (attack, variant, labels), size)
+        if attack in ("boundary", "noise") and "=" not in variant and mean is not None:
+            found.setdefault(_name(attack, variant), []).append((labels, mean))
+    return {name: points for name, points in found.items() if len(points) > 1}
 
 
 def _figure(path: Path, label: str, found: dict[str, list[tuple[int, Mean]]]) -> Iterator[str]:

@@ -54,23 +54,29 @@ class Bench:
     # target
 
     def _train_target(self, stage: Stage) -> None:
-        """Train; keep the last epoch, or under the authors' protocol the best one on the non-members."""
+        """Train, unless a killed run has, and say what came out."""
         x, y = self.dataset.rows(self.split.members(self.world.size))
         test = self.dataset.rows(self.split.nonmembers())
         own = rng.seed_from(self.world.seed, f"target {self.world.name}")
         module = models.build(self.world.spec.model, x.shape[1:], self.dataset.classes, seed=own)
-        best = _Best(module, *test) if self.split.protocol.checkpoint != "last" else None
-        recipe = Recipe(epochs=self.world.spec.epochs)
-        began = time.monotonic()
-        train(module, x, y, recipe, seed=own, progress=best)
-        if best is not None:
-            module.load_state_dict(best.state)
+        folder = self.store.place("weights")
+        if modelfile.load(folder, stage.key, module) is None:
+            recipe, began = Recipe(epochs=self.world.spec.epochs), time.monotonic()
+            self._fit(module, (x, y), test, recipe, own)
+            training = Training(len(x), recipe.epochs, round(time.monotonic() - began, 3))
+            modelfile.save(folder, stage.key, module, training, {"name": stage.name, "recipe": asdict(recipe)})
         module.eval()
         accuracies = {"train_accuracy": _accuracy(module, x, y), "test_accuracy": _accuracy(module, *test)}
-        training = Training(len(x), recipe.epochs, round(time.monotonic() - began, 3))
-        about = {"name": stage.name, "recipe": asdict(recipe), **accuracies}
-        modelfile.save(self.store.place("weights"), stage.key, module, training, about)
         self.store.finish(stage, accuracies)
+
+    def _fit(
+        self, module: nn.Module, rows: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], recipe: Recipe, seed: int
+    ) -> None:
+        """Keep the last epoch, or under the authors' protocol the best one on the non-members."""
+        best = _Best(module, *test) if self.split.protocol.checkpoint != "last" else None
+        train(module, *rows, recipe, seed=seed, progress=best)
+        if best is not None:
+            module.load_state_dict(best.state)
 
     def _target(self, stage: Stage) -> Network:
         if self._loaded is None or self._loaded[0] != stage.key:
