@@ -170,14 +170,14 @@ _HEAD = """
 Written by `python -m benchmarks.power page` from `results/*.json` and `pairs/*.json` alone; `make power` runs what is
 missing.
 
-Targets: the 32-64-128 CNN for images and the 256-256 network for Location-30, trained until they fit all of their
-rows. Adversary: rows of its own from the same distribution, relabelled by the target (*set-up labels*, bought once for
-all candidates); 8 reference models of the target's family, the same ones for every attack that uses any, and for the
-attacks that see posteriors. Every figure is the mean over seeds (of split, target and references) with a 95 % interval
-for the candidates that were drawn; **bold** differences exclude 0 (paired DeLong test on the same candidates). A TPR
-is judged from 100 non-members at 1 % and from 2,000 at 0.1 %. Up to 50 labels all candidates are attacked, up to 200
-at most 1,000 of each side, above that the first 200 of each side. Rivals of other authors run at their defaults, cut
-at the budget.
+Targets: the 32-64-128 CNN for images and the 256-256 network for Location-30, trained for 30 epochs, some ten more
+than they take to fit all of their rows. Adversary: rows of its own from the same distribution, relabelled by the
+target (*set-up labels*, bought once for all candidates); 8 reference models of the target's family, the same ones for
+every attack that uses any, and for the attacks that see posteriors. Every figure is the mean over seeds (of split,
+target and references) with a 95 % interval for the candidates that were drawn; **bold** differences exclude 0 (paired
+DeLong test on the same candidates). A TPR is judged from 100 non-members at 1 % and from 2,000 at 0.1 %. Up to 50
+labels all candidates are attacked, up to 200 at most 1,000 of each side, above that the first 200 of each side. Rivals
+of other authors run at their defaults, cut at the budget.
 """
 
 _ROBUST = """
@@ -189,9 +189,9 @@ _FOOT = """
 
 `results/*.json` are lists of rows: `dataset, seed, target, attack, variant, implementation, labels` (the budget),
 `labels_mean` (spent), `setup_labels, references, n_members, n_nonmembers, auc {value, low, high}, tpr_at_fpr {"0.01",
-"0.001"}` (null where there are too few non-members), `seconds` (of processor time, without training; null where none was kept),
-`train_accuracy, test_accuracy`. `pairs/*.json`: AUC of `a` minus AUC of `b` on the candidates of both. GTSRB was kept
-for the final table: no attack was run on it while anything was developed; its parts never share the frames of one
-sign. Its non-members hold several frames of each sign, which are not independent draws: intervals there are too
-narrow.
+"0.001"}` (null where there are too few non-members), `seconds` (of processor time, without training; null where none
+was kept), `train_accuracy, test_accuracy`. `pairs/*.json`: AUC of `a` minus AUC of `b` on the candidates of both.
+GTSRB was kept for the final table: no attack was run on it while anything was developed; its parts never share the
+frames of one sign. Its non-members hold several frames of each sign, which are not independent draws: intervals there
+are too narrow.
 """
