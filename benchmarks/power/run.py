@@ -85,10 +85,11 @@ def measure(world: World, plan: Plan) -> tuple[list[Reading], dict[str, Any]]:
     with _target(world) as target:
         gate = Gate(target, batch_rows=target.batch_rows)
         knowledge = world.knowledge(gate.setup_oracle(plan.attack), plan.adversary)
+        before = 0
         if plan.references:  # trained before the clock starts: what it costs is measured elsewhere
             references.references(knowledge, world.classes, seed=world.seed, count=plan.references)
+            before = gate.ledger.setup_rows
             knowledge = world.knowledge(gate.setup_oracle(plan.attack), plan.adversary)
-        before = gate.ledger.setup_rows
         began = time.process_time()  # the processor's: other processes share the machine
 
         def reading(scores: torch.Tensor, labels: int, mean: float, variant: str = "") -> Reading:
