@@ -52,7 +52,13 @@ Members = Annotated[
 Nonmembers = Annotated[str | None, typer.Option(help="Rows it was not trained on.")]
 CandidatesFlag = Annotated[str | None, typer.Option("--candidates", help="Rows whose membership is in question.")]
 Shadow = Annotated[str | None, typer.Option(help="Further rows of the same kind, for shadow models and thresholds.")]
-Attacks = Annotated[str | None, typer.Option(help="Names, comma separated, or ladder; default: all that fit.")]
+Attacks = Annotated[
+    str | None,
+    typer.Option(
+        help="Names, comma separated, or ladder: all that fit; default: gap, noise, augmentation, boundary and "
+        "transfer, where they fit."
+    ),
+]
 Budget = Annotated[int | None, typer.Option(help="Labels per candidate and attack.")]
 BudgetTotal = Annotated[int | None, typer.Option(help="Rows of the whole run, set-up included.")]
 Seed = Annotated[int | None, typer.Option(help="Equal seeds give equal results.")]
@@ -112,7 +118,7 @@ def demo(
     quiet: Quiet = False,
     threads: Threads = None,
 ) -> None:
-    """Train a small target on embedded digits, audit it with every attack, write a report."""
+    """Train a small target on embedded digits, audit it with six attacks, write a report."""
     from labelleaks import demo as demonstration
     from labelleaks.domain import Box
     from labelleaks.entry import audit as run_audit
@@ -121,7 +127,7 @@ def demo(
     if not quiet:
         typer.echo(
             "Training a small network on 200 noisy digits until it knows them by heart (a regime chosen so that the "
-            "leak is large), then auditing it with every attack ...",
+            "leak is large), then auditing it with six attacks ...",
             err=True,
         )
     case = demonstration.build(seed=seed)
@@ -130,6 +136,7 @@ def demo(
         members=case.members,
         nonmembers=case.nonmembers,
         shadow=case.shadow,
+        attacks=demonstration.ATTACKS,
         domain=Box(0, 1),
         budget=budget,
         seed=seed,

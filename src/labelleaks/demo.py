@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from labelleaks import rng
 
-__all__ = ["DemoCase", "build"]
+__all__ = ["ATTACKS", "DemoCase", "build"]
+
+ATTACKS = ("gap", "noise", "augmentation", "boundary", "transfer", "guided")
 
 _MEMBERS = 200
 _PIXEL_NOISE = 0.5

@@ -75,9 +75,10 @@ def audit(
             :class:`labelleaks.Recorded` answers.
         members, nonmembers: (x, y) with x (n, *shape) arrays, tensors or a DataFrame, in the domain's units, and y (n,)
             true labels; or a torch Dataset or DataLoader of such pairs. Left untouched.
-        attacks: names or configured attacks; default: every attack that these inputs allow. ``"ladder"``: all that
-            these inputs and the budget allow, with a curve of power against labels for each; those that plan for their
-            budget are run once for each of 1, 2, 5, 10, … labels (:mod:`labelleaks.ladder`).
+        attacks: names or configured attacks; default: gap, noise, augmentation, boundary and transfer, where these
+            inputs allow them. ``"ladder"``: all that these inputs and the budget allow, with a curve of power against
+            labels for each; those that plan for their budget are run once for each of 1, 2, 5, 10, … labels
+            (:mod:`labelleaks.ladder`).
         shadow: (x,) or (x, y): further rows from the distribution of the training data, neither members nor candidates.
         starts: (x,) inputs to start a boundary search from; default: shadow rows, else random ones.
         domain: which inputs exist; default ``Box(0, 1)``.
@@ -253,7 +254,7 @@ def forecast(
 
 
 def _all_that_fit(candidates: Candidates, has_shadow: bool) -> list[str]:
-    """The default attacks: all that these rows and this knowledge allow."""
+    """The default attacks, where these rows and this knowledge allow them; none that trains many models."""
     images = len(candidates.shape) in (2, 3)
     return ["gap", "noise", *(["augmentation"] if images else []), "boundary", *(["transfer"] if has_shadow else [])]
 
