@@ -35,6 +35,10 @@ def test_a_whole_spec_is_read(tmp_path: Path) -> None:
     assert isinstance(spec.attacks[1], NamedSpec) and spec.attacks[1].settings() == {"norm": "linf"}
 
 
+def test_one_attack_needs_no_list(tmp_path: Path) -> None:
+    assert load_spec(AuditSpec, written(tmp_path, "target: a:b\nattacks: ladder\n"), {}).attacks == ["ladder"]
+
+
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [

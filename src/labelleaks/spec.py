@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, create_model
 
 from labelleaks.errors import SpecError, nearest
 from labelleaks.targets.http.options import Http, is_url
@@ -155,10 +155,15 @@ class _RunSpec(_Strict):
     name: str | None = None
 
 
+def _listed(value: Any) -> Any:
+    """``attacks: ladder`` is ``attacks: [ladder]``."""
+    return [value] if isinstance(value, str) else value
+
+
 class AuditSpec(_RunSpec):
     """``labelleaks audit audit.yaml``"""
 
-    attacks: list[str | NamedSpec] | None = None
+    attacks: Annotated[list[str | NamedSpec] | None, BeforeValidator(_listed)] = None
     thresholds: list[str | NamedSpec] | None = None
 
 
