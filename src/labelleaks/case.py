@@ -437,7 +437,7 @@ def _check_thresholds_used(
 
 
 _MEND = {
-    "shadow": "give shadow=(x,), rows of your own from the distribution of the training data",
+    "shadow": "give shadow=(x,) (a spec: data.shadow), rows of your own from the distribution of the training data",
     "starts": "give starts=x, inputs to start a search from",
 }
 
