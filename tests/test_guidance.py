@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from labelleaks import guidance
 from labelleaks.domain import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
-from labelleaks.guidance import all_log_odds, follow, log_odds, mean_over_models, pairs
+from labelleaks.guidance import Council, all_log_odds, councils, follow, log_odds, mean_over_models
 from labelleaks.modelfile import Training
 from labelleaks.shadowmodel import Network, ShadowModel
 
@@ -32,18 +32,26 @@ def plane(w: Tensor, b: float = 0.0) -> ShadowModel:
 
 
 def lead(domain: Domain, x: Tensor, y: Tensor, weights: list[Tensor], sign: int = -1, end: float = 1.0) -> guidance.Way:
-    guides, judges = (plane(weights[0]),), tuple(plane(w) for w in weights[1:])
+    council = Council((plane(weights[0]),), tuple(plane(w) for w in weights[1:]))
     ends = torch.full((len(x),), end, dtype=torch.float64)
-    return follow(guides, judges, x, y, domain, torch.ones_like(x, dtype=torch.bool), sign=sign, scale=1.0, end=ends)
+    return follow(council, x, y, domain, torch.ones_like(x, dtype=torch.bool), sign=sign, scale=1.0, end=ends)
 
 
-def test_guides_differ() -> None:
-    models = [plane(torch.ones(2)) for _ in range(8)]
-    guides = [frozenset(map(id, two)) for two in pairs(models, 8)]
-    assert len(set(guides)) == 8 and all(len(two) == 2 for two in guides)
-    assert frozenset().union(*guides[:4]) == frozenset(map(id, models))
-    assert [len(pairs(models[:k], 3)[0]) for k in (1, 2, 3, 4)] == [1, 1, 1, 2]
-    assert len({id(one) for (one,) in pairs(models[:3], 3)}) == 3
+@pytest.mark.parametrize(("models", "count"), [(2, 2), (3, 4), (4, 4), (8, 6), (32, 10)])
+def test_every_model_guides_and_judges(models: int, count: int) -> None:
+    """No model judges a way that it points out, and no two councils are the same."""
+    crowd = [plane(torch.ones(2)) for _ in range(models)]
+    found = councils(crowd, 99)
+    assert len(found) == count == len({frozenset(map(id, council.guides)) for council in found})
+    for council in found:
+        guides, judges = ({*map(id, side)} for side in (council.guides, council.judges))
+        assert guides and judges and not guides & judges and guides | judges == {*map(id, crowd)}
+    assert councils(crowd, 1) == found[:1]
+
+
+def test_one_model_does_both() -> None:
+    (council,) = councils([plane(torch.ones(2))], 6)
+    assert council.guides == council.judges
 
 
 def test_log_odds_are_those_of_the_posterior() -> None:
@@ -76,7 +84,7 @@ def test_towards_the_label_levels_count_what_is_won() -> None:
 def test_levels_never_fall_where_judges_disagree_with_the_guide() -> None:
     w = torch.tensor([3.0, 4.0])
     way = lead(Box(0, 1), torch.full((1, 2), 0.6), torch.ones(1, dtype=torch.int64), [w, -w])
-    assert (way.level == 0).all() and len(way.points) == guidance.STEPS + 1
+    assert (way.level == 0).all() and len(way.points) == 1 + guidance.STEPS + len(guidance.STRAIGHT_ON)
 
 
 def test_a_point_between_stations_has_the_level_that_was_asked_for() -> None:
@@ -119,7 +127,7 @@ def test_features_that_may_not_change_stay() -> None:
     end = torch.full((1,), math.inf, dtype=torch.float64)
     for domain in (Binary(), Box(0, 1)):
         y = torch.ones(1, dtype=torch.int64)
-        way = follow((plane(w),), (plane(w),), x, y, domain, allowed, sign=-1, scale=1.0, end=end)
+        way = follow(Council((plane(w),), (plane(w),)), x, y, domain, allowed, sign=-1, scale=1.0, end=end)
         assert (way.points[:, 0, [1, 3]] == 1).all() and (way.points[-1, 0, [0, 2]] < 0.5).all()
 
 

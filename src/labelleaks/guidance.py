@@ -1,9 +1,9 @@
 """Ways away from a candidate that reference models point out, measured in what reference models lose on them.
 
-A *way* starts at the candidate and goes where its guides (two of the reference models) lose confidence in its label.
-Its *level* at a point is what all reference models have lost there, on average: log-odds of the label at the candidate
-minus log-odds at the point, in nats. So a place on any way is measured in the units of a model's own confidence,
-whatever the domain, and a label asked for there tells whether the target is more or less sure than that.
+A *way* starts at the candidate and goes where its guides (half of the reference models) lose confidence in its label.
+Its *level* at a point is what its judges (the other half) have lost there, on average: log-odds of the label at the
+candidate minus log-odds at the point, in nats. So a place on any way is measured in the units of a model's own
+confidence, whatever the domain, and a label asked for there tells whether the target is more or less sure than that.
 Nothing here asks the target, and all of it is row by row, bit for bit.
 """
 
@@ -21,29 +21,41 @@ from labelleaks.domain import Binary, Box, Domain, Integer, Mixed, OneHot
 from labelleaks.search.exact import row_max, row_sums
 from labelleaks.shadowmodel import ShadowModel
 
-__all__ = ["Way", "all_log_odds", "follow", "log_odds", "mean_over_models", "pairs"]
+__all__ = ["Council", "Way", "all_log_odds", "councils", "follow", "log_odds", "mean_over_models"]
 
-STEPS = 8
-"""Steps of a way in a Box."""
-FIRST_STEP, GROWTH = 0.2, 1.6
-"""What the first step is meant to cost the guides, in scales, and how much more each next one: the score saturates, so
-far levels may be coarse."""
+STEPS, FIRST_STEP, GROWTH = 4, 0.25, 2.0
+"""Gradient steps of a way in a Box; what the first is meant to cost the guides, in scales, and how much more each next
+one: the score saturates, so far levels may be coarse."""
+STRAIGHT_ON = (1.5, 2.25, 3.5, 5.0)
+"""Where the way goes on after that without asking for gradients: so many times what it has come."""
 FLIPS = 48
 """Features that a way changes where they cannot move a little, in steps of ``PER_STEP``."""
 PER_STEP = 2
 
 
-def pairs(models: Sequence[ShadowModel], count: int) -> tuple[tuple[ShadowModel, ...], ...]:
-    """Return ``count`` sets of two guides, different ones as long as there are any; of one, where models are few."""
-    total = len(models)
-    size = 2 if total > 3 else 1
+@dataclass(frozen=True)
+class Council:
+    """Who points the way and who measures it."""
+
+    guides: tuple[ShadowModel, ...]
+    judges: tuple[ShadowModel, ...]
+
+
+def councils(models: Sequence[ShadowModel], most: int) -> tuple[Council, ...]:
+    """Return up to ``most`` councils: about half of the models guide, the others judge.
+
+    Models are told apart by the bits of their numbers: those with a bit guide where the others judge, and the other way
+    round. So any two councils share half of their guides, or none, and R models make 2 log2 R of them, 6 for 8. One
+    model alone does both.
+    """
+    if len(models) == 1:
+        return (Council(tuple(models), tuple(models)),)
     found = []
-    for i in range(count):
-        first = i * size % total
-        gap = 1 + (i * size // total) % max(1, total - 1)
-        chosen = {first} if size == 1 else {first, (first + gap) % total}
-        found.append(tuple(models[j] for j in sorted(chosen)))
-    return tuple(found)
+    for bit in range((len(models) - 1).bit_length()):
+        ones = tuple(model for j, model in enumerate(models) if j >> bit & 1)
+        zeros = tuple(model for j, model in enumerate(models) if not j >> bit & 1)
+        found += [Council(zeros, ones), Council(ones, zeros)]
+    return tuple(found[:most])
 
 
 def log_odds(logits: Tensor, y: Tensor) -> Tensor:
@@ -111,8 +123,7 @@ class Way:
 
 
 def follow(
-    guides: Sequence[ShadowModel],
-    judges: Sequence[ShadowModel],
+    council: Council,
     x: Tensor,
     y: Tensor,
     domain: Domain,
@@ -125,7 +136,7 @@ def follow(
     """Lead each candidate away from its label (``sign`` -1), or towards it (+1): then levels count what is won.
 
     Args:
-        guides: whose gradients are followed. judges: whose confidence is the level.
+        council: guides, whose gradients are followed, and judges, whose confidence is the level.
         x: float32 (n, *shape), in the domain. y: int64 (n,).
         domain: every point of the way is in it.
         allowed: bool (n, *shape): the features that may change; ways over different features differ.
@@ -137,23 +148,27 @@ def follow(
         NeedsError: a guide has no gradient.
     """
     whole = not isinstance(domain, Box)
-    start = mean_over_models(all_log_odds(judges, x, y))
+    start = mean_over_models(all_log_odds(council.judges, x, y))
     here, level = x.clone(), torch.zeros_like(start)
     points, levels = [x], [level]
-    for step in range(FLIPS // PER_STEP if whole else STEPS):
+    for step in range(FLIPS // PER_STEP if whole else STEPS + len(STRAIGHT_ON)):
         going = (level < end).nonzero().reshape(-1)
         if len(going) == 0:
             break
-        free = allowed[going] & (here[going] == x[going]) if whole else allowed[going]
-        slope = sign * references.gradient(guides, here[going], y[going], log_odds)
+        z, origin = here[going], x[going]
         if whole:
-            stations = _changes(domain, here[going], slope, free)
+            slope = sign * references.gradient(council.guides, z, y[going], log_odds)
+            stations = _changes(domain, z, slope, allowed[going] & (z == origin))
+        elif step < STEPS:
+            slope = sign * references.gradient(council.guides, z, y[going], log_odds)
+            stations = [_slide(domain, z, slope * allowed[going], scale * FIRST_STEP * GROWTH**step)]
         else:
-            stations = [_slide(domain, here[going], slope * free, scale * FIRST_STEP * GROWTH**step)]
+            last = STRAIGHT_ON[step - STEPS - 1] if step > STEPS else 1.0
+            stations = [_within(domain, z + (STRAIGHT_ON[step - STEPS] - last) / last * (z - origin))]
         for moved in stations:
             here = here.index_copy(0, going, moved)
             asked = domain.project(moved)
-            judged = mean_over_models(all_log_odds(judges, asked, y[going]))
+            judged = mean_over_models(all_log_odds(council.judges, asked, y[going]))
             won = sign * (judged - start[going])
             level = level.index_copy(0, going, torch.maximum(won, level[going]))
             points.append(here)
@@ -165,7 +180,7 @@ def _slide(domain: Domain, z: Tensor, slope: Tensor, step: float) -> Tensor:
     """Move in a Box along the slope as far as would win ``step`` nats if it did not bend, a third of a span at most."""
     shape = z.shape[1:]
     span = domain.span(shape)[None].to(z.device)
-    low, high = (domain.project(torch.full_like(z[:1], end)) for end in (-math.inf, math.inf))
+    low, high = _bounds(domain, z)
     stuck = ((slope > 0) & (z >= high)) | ((slope < 0) & (z <= low))
     rise = torch.where(stuck, 0.0, slope * span)
     steepness = row_sums(rise.to(torch.float64).square().flatten(1))
@@ -173,7 +188,18 @@ def _slide(domain: Domain, z: Tensor, slope: Tensor, step: float) -> Tensor:
     most = row_max(rise.abs().flatten(1)).to(torch.float64) * share
     share = share * (1 / (3 * most.clamp_min(1 / 3)))
     move = share.to(z.dtype).reshape(-1, *[1] * len(shape)) * rise
-    return torch.minimum(torch.maximum(z + move * span, low), high)
+    return _within(domain, z + move * span)
+
+
+def _bounds(domain: Domain, z: Tensor) -> tuple[Tensor, Tensor]:
+    low, high = (domain.project(torch.full_like(z[:1], end)) for end in (-math.inf, math.inf))
+    return low, high
+
+
+def _within(domain: Domain, z: Tensor) -> Tensor:
+    """Clip to the bounds of a Box, not to its levels: small steps add up."""
+    low, high = _bounds(domain, z)
+    return torch.minimum(torch.maximum(z, low), high)
 
 
 def _changes(domain: Domain, z: Tensor, slope: Tensor, free: Tensor) -> list[Tensor]:

@@ -12,9 +12,8 @@ from labelleaks import references, rng
 from labelleaks.crafting import need_gradients
 from labelleaks.domain import Box
 from labelleaks.errors import InputError
-from labelleaks.guidance import Way, all_log_odds, follow, mean_over_models, pairs
+from labelleaks.guidance import Council, Way, all_log_odds, councils, follow, mean_over_models
 from labelleaks.oracle import LabelOracle
-from labelleaks.shadowmodel import ShadowModel
 from labelleaks.training import Recipe
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
 
@@ -47,11 +46,11 @@ class Guided:
     """Some reference models say where to push, the others what a label there means, the target only whether it holds.
 
     1. Reference models r are trained on relabelled shadow rows; none has seen a candidate (x, y).
-    2. Two of them are guides: their gradient leads x away from y, along a way whose *level* at each point is what all
-       of them lose there on average, in nats of log-odds of y (:mod:`labelleaks.guidance`).
+    2. Half of them are guides: their gradient leads x away from y, along a way whose *level* at each point is what the
+       other half loses there on average, in nats of log-odds of y (:mod:`labelleaks.guidance`).
     3. The target is asked for x, then along the way: the level h at which its label gives way estimates the target's
        own log-odds at x, which no label tells. Halving goes by tanh(h / s), which is what the score makes of it.
-    4. Other guides lead other ways. The smallest h counts, so a way costs one label where it does not go lower.
+    4. Other halves lead other ways. The smallest h counts, so a way costs one label where it does not go lower.
     5. Score: s tanh(h / s) - a (μ + 1.5 σ), μ and σ the references' mean log-odds of y at x and their standard
        deviation. A member is one of which the target is sure, as of a training row, while models that never saw it,
        even the surest of them, are not.
@@ -111,31 +110,29 @@ class Guided:
         """Ask for each candidate, then along its ways, one way after the other."""
         known = references.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
         scale = _scale(known, knowledge.setup)
-        guides = pairs(known.models, self.ways)
+        leading = councils(known.models, self.ways)
         most = min([self.labels, *oracle.remaining().tolist()])
         said = all_log_odds(known.models, candidates.x, candidates.y)
         mean = mean_over_models(said)
         spread = mean_over_models((said - mean).square()).sqrt()
         sure = mean + SPREAD * spread
-        readings = [
-            _Reading(oracle, candidates, rows, known.models, sure[rows], most, scale) for rows in _groups(candidates)
-        ]
+        readings = [_Reading(oracle, candidates, rows, sure[rows], most, scale) for rows in _groups(candidates)]
         for reading in readings:
-            self._read(reading, guides, seed)
+            self._read(reading, leading, seed)
         return _scores(readings, most, {"reference_log_odds": mean, "reference_spread": spread})
 
-    def _read(self, reading: _Reading, guides: tuple[tuple[ShadowModel, ...], ...], seed: int) -> None:
+    def _read(self, reading: _Reading, leading: tuple[Council, ...], seed: int) -> None:
         reading.ask_for_candidates()
-        for number, pair in enumerate(guides):
+        for number, council in enumerate(leading):
             for sign in (-1, +1):  # away from a label that holds, towards one that does not
                 rows = reading.open(sign)
                 if len(rows) == 0:
                     continue
                 stream = f"guided way {number}"
                 if number == 0:
-                    reading.halve(rows, reading.way(rows, pair, sign, reading.far(rows), seed, stream))
+                    reading.halve(rows, reading.way(rows, council, sign, reading.far(rows), seed, stream))
                 else:
-                    reading.undercut(rows, reading.way(rows, pair, sign, reading.believed(rows), seed, stream))
+                    reading.undercut(rows, reading.way(rows, council, sign, reading.believed(rows), seed, stream))
 
 
 @dataclass(eq=False)
@@ -146,7 +143,6 @@ class _Reading:
     candidates: Candidates
     owner: Tensor
     """int64 (m,): which candidates"""
-    models: tuple[ShadowModel, ...]
     expected: Tensor
     """float64 (m,): how sure a model that never saw it may be of it, log-odds"""
     most: int
@@ -201,7 +197,7 @@ class _Reading:
         """The level at which the label is believed to give way: float64 (k,)."""
         return self._level_of((self.low[rows] + self.high[rows]) / 2)
 
-    def way(self, rows: Tensor, guides: tuple[ShadowModel, ...], sign: int, end: Tensor, seed: int, stream: str) -> Way:
+    def way(self, rows: Tensor, council: Council, sign: int, end: Tensor, seed: int, stream: str) -> Way:
         owner, domain = self.owner[rows], self.candidates.domain
         x = self.candidates.x[owner]
         allowed = torch.ones_like(x, dtype=torch.bool)
@@ -210,7 +206,7 @@ class _Reading:
             draws = rng.uniform(self.candidates.streams(seed, stream)[owner], width)
             allowed = (draws < max(SHARE_OF_TABLE, FEWEST / width)).reshape(x.shape)
         y = self.candidates.y[owner]
-        return follow(guides, self.models, x, y, domain, allowed, sign=sign, scale=self.scale, end=end)
+        return follow(council, x, y, domain, allowed, sign=sign, scale=self.scale, end=end)
 
     def halve(self, rows: Tensor, way: Way) -> None:
         """The first way: bring the bracket down to its end, probe once where it tells most, then halve it."""
