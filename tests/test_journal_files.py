@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 from labelleaks.cli import app
 from labelleaks.content import digests
 from labelleaks.errors import InputError
-from labelleaks.journal import Journal, keys_of, read, verify
+from labelleaks.journal import Journal, keys_of
+from labelleaks.journalfile import read, verify
 from labelleaks.turns import Turns
 
 X = torch.rand(300, 6, generator=torch.Generator().manual_seed(0))

@@ -19,7 +19,7 @@ ROOT = Path(labelleaks.__file__).parent
 LAYERS: dict[int, tuple[str, ...]] = {
     0: ("errors", "domain", "rng", "content", "labels", "near", "progress", "storage", "turns"),
     1: ("types", "traffic"),
-    2: ("targets", "oracle", "journal", "metrics", "models", "datasets", "inputs", "randaugment"),
+    2: ("targets", "oracle", "journal", "journalfile", "metrics", "models", "datasets", "inputs", "randaugment"),
     3: ("search", "training", "shadowmodel", "modelfile", "crew"),
     4: ("shadows", "references", "crafting", "guidance"),
     5: ("attacks", "calibration", "planted", "conformance"),

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 import labelleaks as ll
 from labelleaks.cli import app
-from labelleaks.journal import Journal, read
+from labelleaks.journal import Journal
+from labelleaks.journalfile import read
 from labelleaks.oracle import Gate
 from labelleaks.targets import Http, wrap
 from labelleaks.targets.probe import measure_noise

@@ -13,7 +13,6 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,12 +22,11 @@ from torch import Tensor
 
 from labelleaks.content import digests
 from labelleaks.errors import InputError
+from labelleaks.journalfile import MARK, SCHEMA, check_schema, explained, packed, unpacked
 from labelleaks.turns import Turns
 
-__all__ = ["Contents", "Journal", "default_path", "keys_of", "read", "verify"]
+__all__ = ["Journal", "default_path", "keys_of"]
 
-_SCHEMA = 1
-_MARK = 0x6C6C6A31  # "llj1": SQLite's application id, tells this file from any other database
 _CACHE_KB = 1 << 16
 _AT_ONCE = 500  # bound parameters in one statement; SQLite allows 999 everywhere
 
@@ -78,11 +76,15 @@ class Journal:
 
     def __init__(self, path: str | Path, fingerprint: str, *, must_exist: bool = False) -> None:
         self.path = Path(path)
+        self._marks: dict[bytes, int] = {}  # what is on its way -> its row in the file
+        self._left: dict[int, int] = {}
+        self._lost: set[bytes] = set()  # on its way when an earlier run died
         if must_exist and not self.path.is_file():
             raise InputError(f"journal {self.path}: no such file; there is nothing to replay")
         self._connection = self._open()
         try:
             self._claim(fingerprint)
+            self._find_lost()
         except BaseException:
             self._connection.close()
             raise
@@ -97,31 +99,39 @@ class Journal:
             raise InputError(f"journal {self.path} cannot be opened: {error}") from None
 
     def _claim(self, fingerprint: str) -> None:
-        with _explained(self.path):
+        with explained(self.path):
             (mark,) = self._connection.execute("PRAGMA application_id").fetchone()
             (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if tables and mark != _MARK:
+            if tables and mark != MARK:
                 raise InputError(f"journal {self.path} is an SQLite file of something else; give another path")
+            self._connection.execute("PRAGMA page_size = 1024")  # of a new file: keys are random, each row is a page
             self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA wal_autocheckpoint = 65536")
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
             with self._transaction():
                 self._create(fingerprint)
             held = dict(self._connection.execute("SELECT key, value FROM meta"))
-        _check_schema(self.path, held)
+        check_schema(self.path, held)
         if held.get("fingerprint") != fingerprint:
             raise InputError(
                 f"journal {self.path} belongs to another target: it holds answers of {held.get('fingerprint')}, this "
                 f"target is {fingerprint}; give each target a journal of its own"
             )
 
+    def _find_lost(self) -> None:
+        with explained(self.path):
+            for mark, keys in self._connection.execute("SELECT id, keys FROM sent"):
+                self._marked(mark, unpacked(keys, self.path))
+        self._lost = set(self._marks)
+
     def _create(self, fingerprint: str) -> None:
         run = self._connection.execute
-        run(f"PRAGMA application_id = {_MARK}")
+        run(f"PRAGMA application_id = {MARK}")
         run("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
         run("CREATE TABLE IF NOT EXISTS answers (query BLOB PRIMARY KEY, label INTEGER NOT NULL) WITHOUT ROWID")
-        run("CREATE TABLE IF NOT EXISTS flights (query BLOB PRIMARY KEY) WITHOUT ROWID")
-        run("INSERT OR IGNORE INTO meta VALUES ('schema', ?), ('fingerprint', ?)", (str(_SCHEMA), fingerprint))
+        run("CREATE TABLE IF NOT EXISTS sent (id INTEGER PRIMARY KEY, keys BLOB NOT NULL)")
+        run("INSERT OR IGNORE INTO meta VALUES ('schema', ?), ('fingerprint', ?)", (str(SCHEMA), fingerprint))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -136,7 +146,7 @@ class Journal:
     def lookup(self, keys: Sequence[bytes]) -> Tensor:
         """Return the recorded label of each key, int64 (m,), on the CPU; -1 where nothing is recorded."""
         known: dict[bytes, int] = {}
-        with _explained(self.path):
+        with explained(self.path):
             for start in range(0, len(keys), _AT_ONCE):
                 part = keys[start : start + _AT_ONCE]
                 marks = ",".join("?" * len(part))
@@ -154,10 +164,14 @@ class Journal:
 
     def begin(self, keys: Sequence[bytes]) -> int:
         """Mark queries that are about to be sent; return how many had been on their way when an earlier run died."""
-        with _explained(self.path), self._transaction():
-            before = self._connection.total_changes
-            self._connection.executemany("INSERT OR IGNORE INTO flights VALUES (?)", [(key,) for key in keys])
-            return len(keys) - (self._connection.total_changes - before)
+        again = [key for key in keys if key in self._lost] if self._lost else []
+        self._lost.difference_update(again)
+        with explained(self.path), self._transaction():
+            self._settle(again)
+            mark = self._connection.execute("INSERT INTO sent (keys) VALUES (?)", (packed(keys),)).lastrowid
+            assert mark is not None
+            self._marked(mark, keys)
+        return len(again)
 
     def record(self, keys: Sequence[bytes], labels: Tensor) -> None:
         """Keep the labels of these keys, all of them or none; they are no longer on their way.
@@ -166,11 +180,26 @@ class Journal:
             keys: of :func:`keys_of`.
             labels: int64 (m,) codes from 0.
         """
-        with _explained(self.path), self._transaction():
-            self._connection.executemany(
-                "INSERT OR IGNORE INTO answers VALUES (?, ?)", zip(keys, labels.tolist(), strict=True)
-            )
-            self._connection.executemany("DELETE FROM flights WHERE query = ?", [(key,) for key in keys])
+        answers = sorted(zip(keys, labels.tolist(), strict=True))  # neighbours in the file are written together
+        with explained(self.path), self._transaction():
+            self._connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", answers)
+            self._settle(keys)
+
+    def _marked(self, mark: int, keys: Sequence[bytes]) -> None:
+        new = [key for key in keys if key not in self._marks]
+        self._marks.update(dict.fromkeys(new, mark))
+        self._left[mark] = len(new)
+
+    def _settle(self, keys: Sequence[bytes]) -> None:
+        """Take keys from their marks; a mark without keys goes."""
+        for key in keys:
+            mark = self._marks.pop(key, None)
+            if mark is None:
+                continue
+            self._left[mark] -= 1
+            if self._left[mark] == 0:
+                del self._left[mark]
+                self._connection.execute("DELETE FROM sent WHERE id = ?", (mark,))
 
     def __len__(self) -> int:
         (count,) = self._connection.execute("SELECT count(*) FROM answers").fetchone()
@@ -187,100 +216,3 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Whatever SQLite finds wrong with a file becomes one clear line."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error) or "full" in str(error) or "readonly" in str(error) or "disk I/O" in str(error):
-            raise InputError(f"journal {path} cannot be used now: {error}") from None
-        raise InputError(f"{path} is not a journal of labelleaks ({error}); give another path") from None
-    except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
-        raise InputError(f"{path} is not a journal of labelleaks ({error}); give another path") from None
-
-
-def _check_schema(path: Path, meta: dict[str, str]) -> None:
-    if meta.get("schema") != str(_SCHEMA):
-        raise InputError(f"journal {path} has schema {meta.get('schema')}, this version reads {_SCHEMA}")
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What a journal holds."""
-
-    fingerprint: str
-    answers: int
-    repeated: int
-    """Answers to a query that had been asked before."""
-    in_flight: int
-    """Queries that were on their way when a run died, and were not asked again since."""
-    labels: dict[int, int]
-    """Answers by class code."""
-
-
-@contextlib.contextmanager
-def read(path: str | Path) -> Iterator[tuple[Contents, Iterator[tuple[bytes, int]]]]:
-    """Open a journal to look at it, whatever target it is of: its contents, and all keys and labels, by key.
-
-    Nothing in the file is changed.
-
-    Raises:
-        InputError: not there, no journal, or damaged.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"journal {file}: no such file")
-    connection = None
-    try:
-        with _explained(file):
-            connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=30.0)
-            contents = _contents(connection, file)
-        yield contents, _rows(connection, file)
-    finally:
-        if connection is not None:
-            connection.close()
-
-
-def _contents(connection: sqlite3.Connection, path: Path) -> Contents:
-    (mark,) = connection.execute("PRAGMA application_id").fetchone()
-    if mark != _MARK:
-        raise InputError(f"{path} is not a journal of labelleaks; give the file that a run was told (journal=)")
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    meta = dict(connection.execute("SELECT key, value FROM meta"))
-    _check_schema(path, meta)
-    count = "SELECT count(*) FROM"
-    (repeated,) = connection.execute(f"{count} answers WHERE length(query) > 16").fetchone()
-    in_flight = connection.execute(f"{count} flights").fetchone()[0] if "flights" in tables else 0
-    labels = dict(connection.execute("SELECT label, count(*) FROM answers GROUP BY label ORDER BY label"))
-    return Contents(str(meta.get("fingerprint")), sum(labels.values()), repeated, in_flight, labels)
-
-
-def _rows(connection: sqlite3.Connection, path: Path) -> Iterator[tuple[bytes, int]]:
-    with _explained(path):
-        yield from connection.execute("SELECT query, label FROM answers ORDER BY query")
-
-
-def verify(path: str | Path) -> list[str]:
-    """Return what is wrong with a journal, one sentence each; [] where nothing is.
-
-    Checks the file itself (SQLite's integrity check), the form of each key, and that each label is a code.
-
-    Raises:
-        InputError: not there, or no journal that can be read at all.
-    """
-    file = Path(path)
-    with read(file) as (_, rows):
-        odd_keys = odd_labels = 0
-        for key, label in rows:
-            odd_keys += not (isinstance(key, bytes) and len(key) in (16, 20))
-            odd_labels += type(label) is not int or label < 0
-    with _explained(file), contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as base:
-        found = [f"SQLite: {line}" for (line,) in base.execute("PRAGMA integrity_check(5)") if line != "ok"]
-    if odd_keys:
-        found.append(f"{odd_keys} keys are not hashes of a query")
-    if odd_labels:
-        found.append(f"{odd_labels} labels are not codes from 0")
-    return found

@@ -34,7 +34,7 @@ def mount(parent: typer.Typer, guarded: Guard) -> None:
 
 def info(path: File, as_json: Json = False) -> None:
     """Say which target a journal is of and how many answers it holds."""
-    from labelleaks.journal import read
+    from labelleaks.journalfile import read
 
     with read(path) as (held, _):
         size = path.stat().st_size
@@ -58,10 +58,10 @@ def export(
 ) -> None:
     """Write every answer as CSV: the query's hash, how often it was asked before, its class code.
 
-    Inputs are not in a journal. The file is for the owner only: hashes tell who has the rows that they were asked about.
+    Inputs are not in a journal. The file is for the owner only: hashes tell who has the rows that were asked about.
     """
     from labelleaks import storage
-    from labelleaks.journal import read
+    from labelleaks.journalfile import read
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -77,11 +77,11 @@ def export(
 
 def verify(path: File) -> None:
     """Check that a journal is whole; every fault is a line, and the exit code is 2."""
-    from labelleaks import journal
+    from labelleaks import journalfile
     from labelleaks.errors import InputError
 
-    faults = journal.verify(path)
+    faults = journalfile.verify(path)
     if faults:
         raise InputError(f"{path} is damaged: {'; '.join(faults)}. Give the run a new journal")
-    with journal.read(path) as (held, _):
+    with journalfile.read(path) as (held, _):
         typer.echo(f"{path}: whole, {held.answers:,} answers")
