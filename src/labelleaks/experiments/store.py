@@ -116,6 +116,8 @@ class Results:
         check_folder(self.folder)
         lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
         path = self._file(stage)
+        for half in self.folder.glob(f".{path.name}.*"):  # what a kill in the middle of this write has left
+            half.unlink(missing_ok=True)
         storage.write_atomic(path, f"[\n{lines}\n]\n", private=False)
         stem = path.stem.removesuffix(stage.key)
         for old in self.folder.glob(f"{stem}{'[0-9a-f]' * len(stage.key)}.json"):

@@ -112,7 +112,8 @@ def serve(source: IO[str], answers: IO[str]) -> None:
     threading.Thread(target=listen, daemon=True).start()
     start = json.loads(lines.get())
     try:
-        options = {key: tuple(value) if isinstance(value, list) else value for key, value in start["options"].items()}
+        options = dict(start["options"])
+        options["only"] = None if options["only"] is None else tuple(options["only"])
         found = plan(load_reproduction(start["name"], start["profile"], start["folder"]), Options(**options))
         worlds = {of.world.name: of for of in found.worlds}
         while True:
