@@ -107,8 +107,9 @@ def overall(verdicts: Iterable[Verdict]) -> str:
 
 
 def mean_of(rows: Sequence[Row]) -> Mean:
-    """Return the mean AUC of rows that differ in their seed."""
-    return _mean([(row["seed"], row["auc"]["value"], _error(row)) for row in rows if row["auc"]])
+    """Return the mean AUC of rows that differ in their seed; the interval ends at 0 and 1."""
+    found = _mean([(row["seed"], row["auc"]["value"], _error(row)) for row in rows if row["auc"]])
+    return Mean(found.value, max(0.0, found.low), min(1.0, found.high), found.seeds)
 
 
 def _verdict(finding: Finding, d: Mean) -> str:
