@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -46,10 +46,14 @@ class Boundary:
             ``"surfree"``, L2: fewer labels than that, best with ``subspace="dct"`` on images. ``"rays"``, L∞: at any
             number of labels on images, needs no start. ``"signopt"`` and ``"tangent"``, L2: HopSkipJump's votes with
             other steps, for comparison. Binary and Mixed rows have one search of their own.
+        votes: odd; for a target whose labels change. Each question that moves a point is asked (votes + 1) / 2 times,
+            and ``votes`` times where the answers differ, within the budget; the majority counts. Probes for a normal
+            are sent once: their mean is over many anyway.
 
     ``details``: ``distance_l0``, ``distance_l1``, ``distance_l2``, ``distance_linf``, float64 (n,), of the same point
     (0 where misclassified, the diameter where there was no start), and ``adversarial``, float32 (n, *shape), that
-    point (the candidate itself where misclassified or without a start).
+    point (the candidate itself where misclassified or without a start). With several votes ``agreement``, float64 (n,):
+    the share of answers that were the majority's to their question; 1 where no label ever changed.
 
     Needs no knowledge. Given starts or shadow rows, their labels are bought once, as set-up, and each candidate begins
     at the nearest with another label; otherwise at random, constant, inverted or blurred inputs, at one label each.
@@ -60,7 +64,7 @@ class Boundary:
     :mod:`labelleaks.search.pointwise`.
 
     Raises:
-        InputError: an unknown norm, subspace or search, or numbers below 1.
+        InputError: an unknown norm, subspace or search, numbers below 1, or an even number of votes.
     """
 
     norm: Norm = "l2"
@@ -68,6 +72,7 @@ class Boundary:
     factor: int = 2
     max_iterations: int = 50
     search: SearchName = "hopskipjump"
+    votes: int = 1
 
     name: ClassVar[str] = "boundary"
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -80,9 +85,12 @@ class Boundary:
             raise InputError(f"boundary: subspace must be 'resize', 'dct' or None, got {self.subspace!r}")
         if self.search not in SEARCHES:
             raise InputError(f"boundary: unknown search {self.search!r}{nearest(str(self.search), SEARCHES)}")
-        for name in ("factor", "max_iterations"):
+        for name in ("factor", "max_iterations", "votes"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise InputError(f"boundary: {name} must be a whole number of at least 1, got {getattr(self, name)!r}")
+
+        if self.votes % 2 == 0:
+            raise InputError(f"boundary: votes must be odd, for a majority, got {self.votes}")
 
     def _search(self, candidates: Candidates) -> Search[Any]:
         return make(
@@ -97,19 +105,19 @@ class Boundary:
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         search = self._search(candidates)
-        least = 2 + search.cost(1)
+        least = self.votes * (2 + search.cost(1))
         setup = 0
         if knowledge.starts is not None:
-            setup = len(knowledge.starts)
-        elif knowledge.shadow is not None and not knowledge.shadow.labelled:
-            setup = len(knowledge.shadow)
-        return Cost(least=least, most=max(least, min(budget, 1 + TRIES + search.most)), setup=setup)
+            setup = self.votes * len(knowledge.starts)
+        elif knowledge.shadow is not None and (self.votes > 1 or not knowledge.shadow.labelled):
+            setup = self.votes * len(knowledge.shadow)
+        return Cost(least=least, most=max(least, min(budget, self.votes * (1 + TRIES + search.most))), setup=setup)
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         n = len(candidates)
         search = self._search(candidates)
-        pool = _pool(candidates, knowledge)
-        most = 1 + TRIES + search.most
+        pool = _pool(candidates, knowledge, self.votes)
+        most = self.votes * (1 + TRIES + search.most)
         if n:
             most = max(1, min(most, int(oracle.remaining().max())))
         checkpoints = checkpoints_up_to(most)
@@ -125,10 +133,15 @@ class Boundary:
         tracks = []
         everyone = torch.arange(n, device=candidates.device)
         for owner in everyone.split(max(1, _GROUP // max(1, candidates.width))):
-            track = Track(oracle, candidates, owner, seed=seed, norm=self.norm, checkpoints=checkpoints)
+            track = Track(
+                oracle, candidates, owner, seed=seed, norm=self.norm, checkpoints=checkpoints, votes=self.votes
+            )
             run(search, track, start)
             tracks.append(_Found(track))
-        return _scores(tracks, candidates, checkpoints)
+        found = _scores(tracks, candidates, checkpoints)
+        if self.votes == 1:
+            return found
+        return replace(found, details={**found.details, "agreement": torch.cat([t.agreement for t in tracks])})
 
 
 class _Found:
@@ -136,6 +149,7 @@ class _Found:
 
     def __init__(self, track: Track) -> None:
         self.value, self.status, self.spent, self.path = track.best, track.status, track.spent, track.path
+        self.agreement = track.agreeing.double() / track.answers.clamp_min(1).double()
         self.adversarial = track.point.reshape(len(track.x), *track.shape)
         self.distances = {norm: distances(track.point, track.x, norm) for norm in NORMS}
         for norm, found in self.distances.items():
@@ -158,12 +172,16 @@ def _scores(tracks: list[_Found], candidates: Candidates, checkpoints: tuple[int
     )
 
 
-def _pool(candidates: Candidates, knowledge: Knowledge) -> tuple[Tensor, Tensor] | None:
+def _pool(candidates: Candidates, knowledge: Knowledge, votes: int) -> tuple[Tensor, Tensor] | None:
     """Rows to start from and their labels by the target: given starts, else shadow rows, else None."""
-    if knowledge.starts is not None and len(knowledge.starts):
-        rows = candidates.domain.project(knowledge.starts.to(candidates.device))
+    rows = knowledge.starts
+    if rows is None and knowledge.shadow is not None and votes > 1:  # labels that were bought once are not enough
+        rows = knowledge.shadow.x
+    if rows is not None and len(rows):
+        rows = candidates.domain.project(rows.to(candidates.device))
         owner = torch.full((len(rows),), SETUP, dtype=torch.int64, device=rows.device)
-        return rows, knowledge.setup.query(rows, owner, phase="starts")
+        answers = torch.stack([knowledge.setup.query(rows, owner, phase="starts") for _ in range(votes)])
+        return rows, answers.mode(0).values
     if knowledge.shadow is not None and len(knowledge.shadow):
         labels = knowledge.shadow.labels(knowledge.setup)
         return knowledge.shadow.x.to(candidates.device), labels.to(candidates.device)

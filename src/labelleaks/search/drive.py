@@ -33,6 +33,7 @@ class Track:
         seed: of the search's random streams.
         norm: in which the best point is the nearest.
         checkpoints: label counts at which the distance is noted.
+        votes: odd; answers to one question of :meth:`ask` at most, of which the majority counts.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Track:
         seed: int,
         norm: Norm,
         checkpoints: Sequence[int],
+        votes: int = 1,
     ) -> None:
         n, device = len(owner), candidates.device
         self.x = candidates.x[owner].reshape(n, candidates.width)
@@ -53,8 +55,12 @@ class Track:
         self.norm: Norm = norm
         self.seed = seed
         self.everyone = torch.arange(n, device=device)
-        self.left = oracle.remaining().to(device)[owner]
-        """int64 (n,): labels that each candidate may still buy."""
+        self.votes = votes
+        self._labels = oracle.remaining().to(device)[owner]  # that each candidate may still buy
+        self.answers = torch.zeros(n, dtype=torch.int64, device=device)
+        """int64 (n,): answers to questions of :meth:`ask`."""
+        self.agreeing = torch.zeros(n, dtype=torch.int64, device=device)
+        """int64 (n,): how many of them were as the majority's to that question."""
         self.spent = torch.zeros(n, dtype=torch.int64, device=device)
         """int64 (n,): labels bought."""
         self.diameter = self.domain.diameter(self.shape, norm)
@@ -74,6 +80,11 @@ class Track:
         self._owner = owner
         self._streams = candidates.streams
 
+    @property
+    def left(self) -> Tensor:
+        """int64 (n,): questions that each candidate can still pay for, at ``votes`` labels each."""
+        return self._labels // self.votes if self.votes > 1 else self._labels
+
     def streams(self, purpose: str) -> Tensor:
         """Return the int64 (n,) random streams of the candidates for ``purpose``."""
         return self._streams(self.seed, purpose)[self._owner]
@@ -83,20 +94,20 @@ class Track:
         return self.domain.project(points.reshape(len(points), *self.shape)).reshape(len(points), self.x.shape[1])
 
     def ask(self, points: Tensor, who: Tensor, phase: str) -> tuple[Tensor, Tensor]:
-        """Send one row for each candidate of ``who`` (all different), and keep what is nearer than the best.
+        """Ask about one row for each candidate of ``who`` (all different), and keep what is nearer than the best.
+
+        With ``votes`` v > 1 a row is sent (v + 1) / 2 times, v times where these answers differ: the majority counts.
 
         Args:
             points: float32 (k, d); projected to the domain first.
-            who: int64 (k,), candidates with a label left.
+            who: int64 (k,), candidates with a question left.
             phase: what the ledger calls it.
 
         Returns:
             What was sent, float32 (k, d), and whether it got another label than the true one, bool (k,).
         """
         sent = self.project(points)
-        wrong = self._send(sent, who, phase) != self.y[who]
-        self.left[who] -= 1
-        self.spent[who] += 1
+        wrong = self._majority(sent, who, phase)
         hit = wrong.nonzero().reshape(-1)
         if len(hit):
             self.offer(sent[hit], who[hit])
@@ -108,11 +119,28 @@ class Track:
         Probes around a point are no candidates for the best: they are not compared with it.
         """
         sent = self.project(points)
-        wrong = self._send(sent, who, phase) != self.y[who]
-        rows = torch.bincount(who, minlength=len(self.left))
-        self.left -= rows
-        self.spent += rows
+        return self._send(sent, who, phase)
+
+    def _majority(self, sent: Tensor, who: Tensor, phase: str) -> Tensor:
+        """bool (k,): another label than the true one, by most answers."""
+        if self.votes == 1:
+            return self._send(sent, who, phase)
+        half = self.votes // 2 + 1
+        against = self._count(sent, who, half, phase)
+        total = torch.full_like(against, half)
+        torn = ((against > 0) & (against < half)).nonzero().reshape(-1)
+        if len(torn):
+            against[torn] += self._count(sent[torn], who[torn], self.votes - half, phase)
+            total[torn] = self.votes
+        wrong = against >= half
+        self.answers[who] += total
+        self.agreeing[who] += torch.where(wrong, against, total - against)
         return wrong
+
+    def _count(self, sent: Tensor, who: Tensor, times: int, phase: str) -> Tensor:
+        """int64 (k,): how many of ``times`` answers are another label than the true one."""
+        wrong = self._send(sent.repeat_interleave(times, 0), who.repeat_interleave(times), phase)
+        return wrong.reshape(-1, times).sum(1)
 
     def offer(self, points: Tensor, who: Tensor) -> None:
         """Take rows that are known to get another label where they are nearer than the best so far."""
@@ -129,7 +157,11 @@ class Track:
         self.path[:, who] = torch.where(later, distance[None, :], self.path[:, who])
 
     def _send(self, sent: Tensor, who: Tensor, phase: str) -> Tensor:
-        return self._oracle.query(sent.reshape(len(sent), *self.shape), self._owner[who], phase=phase)
+        labels = self._oracle.query(sent.reshape(len(sent), *self.shape), self._owner[who], phase=phase)
+        rows = torch.bincount(who, minlength=len(self._labels))
+        self._labels -= rows
+        self.spent += rows
+        return labels != self.y[who]
 
     def check(self) -> Tensor:
         """Spend one label on each candidate itself; return int64 (k,), those that the target gets right.
