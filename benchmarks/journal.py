@@ -91,8 +91,7 @@ def page(results: list[dict[str, Any]]) -> str:
         "# Cost of the journal\n\n"
         f"Microseconds of processor time a row of {WIDTH} features; all columns but the first are beside the hash. "
         f"Bar: {BAR:g}. The gate's column is of the first fifth of the rows.\n"
-        "Written by `python -m benchmarks.journal`.\n\n"
-        + markdown(["rows", "batch", *names, "MB"], lines)
+        "Written by `python -m benchmarks.journal`.\n\n" + markdown(["rows", "batch", *names, "MB"], lines)
     )
 
 
