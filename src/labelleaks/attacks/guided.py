@@ -23,13 +23,13 @@ _GROUP = 1 << 22
 """Numbers in the candidates whose ways are held at a time (16 MB); a way has some ten stations."""
 _SCALE_ROWS = 512
 _LEAST_SCALE = 1.0  # nats: models that learned nothing
-SATURATION = 1.5
+SATURATION = 1.25
 """How sure the target can seem before more says nothing, in scales."""
 FAR = 2.0
 """Where the first way may end, in scales: tanh has all but reached its end."""
-DIFFICULTY = 0.35
+DIFFICULTY = 0.3
 """Weight of what the references say themselves."""
-SPREAD = 1.5
+SPREAD = 1.0
 """What counts of them is their mean plus so many standard deviations: the surest of those that never saw it."""
 OPENING = 0.75
 """tanh(h / s) at the first probe: between what members and others come to."""
@@ -51,12 +51,12 @@ class Guided:
     3. The target is asked for x, then along the way: the level h at which its label gives way estimates the target's
        own log-odds at x, which no label tells. Halving goes by tanh(h / s), which is what the score makes of it.
     4. Other halves lead other ways. The smallest h counts, so a way costs one label where it does not go lower.
-    5. Score: s tanh(h / s) - a (μ + 1.5 σ), μ and σ the references' mean log-odds of y at x and their standard
+    5. Score: s tanh(h / s) - a (μ + σ), μ and σ the references' mean log-odds of y at x and their standard
        deviation. A member is one of which the target is sure, as of a training row, while models that never saw it,
        even the surest of them, are not.
 
-    s = 1.5 times the references' median log-odds on their own training rows: beyond what a model gives to rows that it
-    knows, more confidence says "easy", not "member". a = 0.35. A misclassified candidate takes the opposite ways: h is
+    s = 1.25 times the references' median log-odds on their own training rows: beyond what a model gives to rows that it
+    knows, more confidence says "easy", not "member". a = 0.3. A misclassified candidate takes the opposite ways: h is
     minus what has to be won before its label becomes right, and the score lies s lower: such candidates are ordered
     among themselves, mostly below the others.
 
