@@ -58,10 +58,11 @@ def test_an_audit_of_a_service_is_the_audit_of_its_model(tmp_path: Path) -> None
         assert run["cost"] == 0.5 * server.rows + 2.0 * len(server.seen)
         assert remote.target["kind"] == "http" and remote.target["name"] == server.url
 
-        before = server.rows  # the journal lies beside the record: the same run again asks nothing
+        before = server.rows  # the journal lies beside the record: the same run again asks whether the target changed
         assert (tmp_path / "run" / "answers.journal").exists()
         again = ll.audit(options(server), **rows(), out=tmp_path / "run", overwrite=True)
-        assert server.rows == before
+        canaries = json.loads((tmp_path / "run" / "run.json").read_text())["canary_rows"]
+        assert server.rows == before + canaries and 0 < canaries <= 8
         assert (again["boundary"].scores == remote["boundary"].scores).all()
 
 
