@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from labelleaks import guidance
 from labelleaks.domain import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
-from labelleaks.guidance import Council, all_log_odds, councils, follow, log_odds, mean_over_models
+from labelleaks.guidance import Council, all_log_odds, councils, follow, log_odds
 from labelleaks.modelfile import Training
+from labelleaks.search.exact import mean_of
 from labelleaks.shadowmodel import Network, ShadowModel
 
 
@@ -134,6 +135,6 @@ def test_features_that_may_not_change_stay() -> None:
 def test_means_are_taken_term_by_term() -> None:
     models = [plane(torch.randn(3)) for _ in range(5)]
     x, y = torch.randn(40, 3), torch.zeros(40, dtype=torch.int64)
-    together = mean_over_models(all_log_odds(models, x, y))
-    alone = torch.cat([mean_over_models(all_log_odds(models, x[i : i + 1], y[i : i + 1])) for i in range(40)])
+    together = mean_of(all_log_odds(models, x, y))
+    alone = torch.cat([mean_of(all_log_odds(models, x[i : i + 1], y[i : i + 1])) for i in range(40)])
     assert torch.equal(together, alone)

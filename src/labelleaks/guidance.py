@@ -18,10 +18,10 @@ from torch import Tensor
 
 from labelleaks import references
 from labelleaks.domain import Binary, Box, Domain, Integer, Mixed, OneHot
-from labelleaks.search.exact import row_max, row_sums
+from labelleaks.search.exact import mean_of, row_max, row_sums
 from labelleaks.shadowmodel import ShadowModel
 
-__all__ = ["Council", "Way", "all_log_odds", "councils", "follow", "log_odds", "mean_over_models"]
+__all__ = ["Council", "Way", "all_log_odds", "councils", "follow", "log_odds"]
 
 STEPS, FIRST_STEP, GROWTH = 4, 0.25, 2.0
 """Gradient steps of a way in a Box; what the first is meant to cost the guides, in scales, and how much more each next
@@ -73,14 +73,6 @@ def log_odds(logits: Tensor, y: Tensor) -> Tensor:
 def all_log_odds(models: Sequence[ShadowModel], x: Tensor, y: Tensor) -> Tensor:
     """Return each model's log-odds of y at x: float64 (R, n)."""
     return torch.stack([log_odds(references.logits(model, x).to(torch.float64), y) for model in models])
-
-
-def mean_over_models(values: Tensor) -> Tensor:
-    """Return the mean of (R, n) over its first axis, term by term, so that its bits do not depend on n."""
-    total = torch.zeros_like(values[0])
-    for row in values:
-        total = total + row
-    return total / len(values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +140,7 @@ def follow(
         NeedsError: a guide has no gradient.
     """
     whole = not isinstance(domain, Box)
-    start = mean_over_models(all_log_odds(council.judges, x, y))
+    start = mean_of(all_log_odds(council.judges, x, y))
     here, level = x.clone(), torch.zeros_like(start)
     points, levels = [x], [level]
     for step in range(FLIPS // PER_STEP if whole else STEPS + len(STRAIGHT_ON)):
@@ -168,7 +160,7 @@ def follow(
         for moved in stations:
             here = here.index_copy(0, going, moved)
             asked = domain.project(moved)
-            judged = mean_over_models(all_log_odds(council.judges, asked, y[going]))
+            judged = mean_of(all_log_odds(council.judges, asked, y[going]))
             won = sign * (judged - start[going])
             level = level.index_copy(0, going, torch.maximum(won, level[going]))
             points.append(here)

@@ -15,6 +15,7 @@ from labelleaks.domain import Binary, Box, Mixed, OneHot
 from labelleaks.errors import InputError, nearest
 from labelleaks.models import image_layout
 from labelleaks.oracle import LabelOracle
+from labelleaks.search.exact import mean_of
 from labelleaks.shadowmodel import ShadowModel
 from labelleaks.training import Recipe
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status
@@ -113,8 +114,8 @@ class DHAttack:
         d, asked, wrong_at_once = _walk(target, candidates.y, steps, early_stop=self.early_stop)
         known = [_walk(way.labels_of(model), candidates.y, steps, early_stop=True)[0] for model in models]
         u = _transformed(torch.stack(known))  # (R, n)
-        mean = _mean(u)
-        sd = _mean((u - mean).square()).sqrt()
+        mean = mean_of(u)
+        sd = mean_of((u - mean).square()).sqrt()
         z = (_transformed(d) - mean) / sd.clamp_min(self.sd_floor)
         return Scores(
             value=z,
@@ -127,14 +128,6 @@ class DHAttack:
                 "reference_sd": sd,
             },
         )
-
-
-def _mean(values: Tensor) -> Tensor:
-    """Mean over the first axis, term by term: the bits of a column do not depend on how many there are."""
-    total = torch.zeros_like(values[0])
-    for row in values:
-        total = total + row
-    return total / len(values)
 
 
 def _transformed(d: Tensor) -> Tensor:

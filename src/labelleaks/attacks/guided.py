@@ -12,8 +12,9 @@ from labelleaks import references, rng
 from labelleaks.crafting import need_gradients
 from labelleaks.domain import Box
 from labelleaks.errors import InputError
-from labelleaks.guidance import Council, Way, all_log_odds, councils, follow, mean_over_models
+from labelleaks.guidance import Council, Way, all_log_odds, councils, follow
 from labelleaks.oracle import LabelOracle
+from labelleaks.search.exact import mean_of
 from labelleaks.training import Recipe
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
 
@@ -113,8 +114,8 @@ class Guided:
         leading = councils(known.models, self.ways)
         most = min([self.labels, *oracle.remaining().tolist()])
         said = all_log_odds(known.models, candidates.x, candidates.y)
-        mean = mean_over_models(said)
-        spread = mean_over_models((said - mean).square()).sqrt()
+        mean = mean_of(said)
+        spread = mean_of((said - mean).square()).sqrt()
         sure = mean + SPREAD * spread
         readings = [_Reading(oracle, candidates, rows, sure[rows], most, scale) for rows in _groups(candidates)]
         for reading in readings:

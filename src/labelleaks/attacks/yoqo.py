@@ -15,7 +15,7 @@ from labelleaks.crafting import Moves, cross_entropy, nats, need_gradients
 from labelleaks.errors import InputError, nearest
 from labelleaks.oracle import LabelOracle
 from labelleaks.references import References
-from labelleaks.search.exact import row_sums
+from labelleaks.search.exact import mean_of, row_sums
 from labelleaks.shadowmodel import ShadowModel
 from labelleaks.training import Recipe
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory
@@ -182,9 +182,9 @@ class _Loss:
 
     def value(self, points: Tensor, who: Tensor) -> Tensor:
         """Return the loss: float64 (k,)."""
-        out = _mean([nats(model, points, t[who]) for model, t in zip(self._outside, self._targets, strict=True)])
+        out = mean_of([nats(model, points, t[who]) for model, t in zip(self._outside, self._targets, strict=True)])
         if self._inside:
-            known = _mean([nats(model, points, self._y[who]) for model in self._inside])
+            known = mean_of([nats(model, points, self._y[who]) for model in self._inside])
             return self._scale * (known + self._alpha * out)
         away = ((points - self.x[who]) / self.unit).to(torch.float64).square().flatten(1)
         return self._scale * (self._alpha * (row_sums(away) / away.shape[1]) + out)
@@ -192,7 +192,7 @@ class _Loss:
     def slope(self, points: Tensor, who: Tensor) -> Tensor:
         """Return the gradient by the features, in units: float32 (k, *shape)."""
         pairs = zip(self._outside, self._targets, strict=True)
-        out = _mean([references.gradient([model], points, t[who], cross_entropy) for model, t in pairs])
+        out = mean_of([references.gradient([model], points, t[who], cross_entropy) for model, t in pairs])
         if self._inside:
             known = references.gradient(self._inside, points, self._y[who], cross_entropy)
             return self._scale * self.unit * (known + self._alpha * out)
@@ -206,13 +206,6 @@ class _Loss:
         if self.moves.gradual:
             return self.moves.within(self.x[who], z - length * self.unit * slope, 1.0)
         return self.moves.signed(self.x[who], z, -slope / self.unit, step=10 * length, radius=1.0)
-
-
-def _mean(terms: Sequence[Tensor]) -> Tensor:
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total / len(terms)
 
 
 def _best_other(logits: Tensor, y: Tensor) -> Tensor:

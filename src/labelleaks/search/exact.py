@@ -9,13 +9,14 @@ summed by a matrix product is made of whole numbers below 2²⁴, whose sums are
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from labelleaks.domain import Norm
 
-__all__ = ["distances", "reject", "row_max", "row_sums", "to_grid", "unit"]
+__all__ = ["distances", "mean_of", "reject", "row_max", "row_sums", "to_grid", "unit"]
 
 
 def row_sums(terms: Tensor) -> Tensor:
@@ -30,6 +31,14 @@ def row_sums(terms: Tensor) -> Tensor:
 def row_max(terms: Tensor) -> Tensor:
     """Largest of each row of (n, d): exact, whatever the order."""
     return terms.amax(1)
+
+
+def mean_of(terms: Sequence[Tensor] | Tensor) -> Tensor:
+    """Return the mean of several tensors of one shape, or of one over its first axis, added one after the other."""
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total / len(terms)
 
 
 def distances(a: Tensor, b: Tensor, norm: Norm) -> Tensor:
