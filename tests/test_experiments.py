@@ -40,7 +40,7 @@ measures:
   - {attack: loss_threshold, candidates: 100}
   - {attack: transfer, candidates: 60}
   - {attack: lira_offline, candidates: 60, sizes: [100]}
-  - {attack: boundary, variant: hopskipjump, labels: 60, read: [30, 60], norms: true, candidates: 5, sizes: [200]}
+  - {attack: boundary, variant: hopskipjump, labels: 60, read: [20, 60], norms: true, candidates: 5, sizes: [200]}
 """
 
 
@@ -156,7 +156,9 @@ def test_a_second_run_does_nothing_and_an_added_row_costs_only_itself(home: Path
     spec = home / "profiles" / "smoke.yaml"
     spec.write_text(GRID + "  - {attack: noise, labels: 5, candidates: 20, sizes: [100]}\n")
     assert [stage.kind for stage, _ in runner.forecast(plan_of(home))] == ["scores", "evaluation"] * 2
-    spec.write_text(GRID.replace("read: [30, 60]", "read: [20, 60]"))
+    spec.write_text(GRID.replace("read: [20, 60]", "read: [37, 60]"))  # labels that the search did not note
+    assert [stage.kind for stage, _ in runner.forecast(plan_of(home))] == ["scores", "evaluation"] * 2
+    spec.write_text(GRID.replace("read: [20, 60]", "read: [10, 60]"))
     assert [stage.kind for stage, _ in runner.forecast(plan_of(home))] == ["evaluation"] * 2
     assert finish(plan_of(home)) == 2
     assert len(list((Path(plan.options.out) / "results").iterdir())) == len([n for n in before if "results/" in n])
@@ -230,7 +232,9 @@ def test_the_authors_keep_the_epoch_that_is_best_on_the_non_members(home: Path) 
         (("digits:", "digitz:"), "did you mean 'digits'"),
         (("epochs: 4", "epoch: 4"), "epoch: Extra"),
         (("variant: hopskipjump, ", ""), "variant of boundary"),
-        (("read: [30, 60]", "read: [30, 90]"), "only 60 are bought"),
+        (("read: [20, 60]", "read: [20, 90]"), "only 60 are bought"),
+        (("epochs: 4", "epochs: 4\n    authors_sizes: [300]"), "authors_sizes names"),
+        (("epochs: 4", "epochs: 4\n    pixels: 32"), "pixels cannot be chosen"),
         (("about: tiny", "about: tiny\nabout: twice"), "given twice"),
     ],
 )
@@ -250,6 +254,30 @@ def test_unknown_names_are_refused(home: Path) -> None:
         load_reproduction("label-leaks", "cpu", home)
     with pytest.raises(InputError, match="--only"):
         experiments.plan(load_reproduction("tiny", "smoke", home.parent), Options(only=("mnist",)))
+
+
+def test_what_is_run_under_the_authors_protocol_can_be_limited(home: Path) -> None:
+    grid = GRID.replace("epochs: 4", "epochs: 4\n    authors_sizes: [100]\n    authors_seeds: 1")
+    grid = grid.replace("candidates: 60}", "candidates: 60, protocols: [clean]}") + "seeds: 2\n"
+    (home / "profiles" / "smoke.yaml").write_text(grid)
+    found = {of.world.name: {m.attack for m, _ in of.evaluations} for of in plan_of(home).worlds}
+    clean = {f"digits-{size}-s{seed}-clean" for size in (200, 100) for seed in (1, 2)}
+    assert found.keys() == clean | {"digits-100-s1-authors"}
+    assert "transfer" in found["digits-100-s1-clean"] and "transfer" not in found["digits-100-s1-authors"]
+
+
+def test_the_boundary_attack_is_read_at_the_labels_that_are_named(home: Path) -> None:
+    """One run that notes 37 labels says there what a run of 37 labels says."""
+    (home / "profiles" / "smoke.yaml").write_text(
+        GRID.split("  - {attack: gap}")[0]
+        + "  - {attack: boundary, variant: hopskipjump, labels: 60, read: [37, 60], candidates: 5, sizes: [100]}\n"
+        + "  - {attack: boundary, variant: hopskipjump, labels: 37, candidates: 5, sizes: [100]}\n"
+    )
+    plan = plan_of(home)
+    finish(plan)
+    files = Path(plan.options.out) / "results"
+    long, short = (json.loads(next(files.glob(f"*-clean-boundary-hopskipjump-{n}-*")).read_text()) for n in (60, 37))
+    assert [row["labels"] for row in long] == [37, 60] and long[:1] == short
 
 
 def test_a_dry_run_says_what_it_would_cost_and_does_nothing(home: Path) -> None:

@@ -210,3 +210,24 @@ def test_a_pool_before_the_relu_has_the_values_and_the_slopes_of_one_behind_it(f
         out = net.eval()(rows)
         slopes.append((out.detach(), *torch.autograd.grad(out.square().sum(), [rows, *net.parameters()])))
     assert all(torch.equal(a, b) for a, b in zip(*slopes, strict=True))
+
+
+@pytest.mark.parametrize("name", ["cnn", "cnn3", "cnn11", "mlp"])
+def test_folded_batch_norms_change_nothing_but_rounding(name):
+    model = models.build(name, (3, 16, 16), 4, seed=0)
+    rows = torch.rand(40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode(False):
+        for _ in range(3):
+            model.train()(rows)  # statistics of its own
+    before, deployed = model.eval()(rows), models.folded(model)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in deployed.modules())
+    assert torch.allclose(deployed(rows), before, atol=1e-4)
+    assert torch.equal(model(rows), before)  # the model itself is as it was
+
+
+def test_what_is_not_a_plain_sequence_is_not_folded():
+    class Own(nn.Module):
+        pass
+
+    model = Own()
+    assert models.folded(model) is model

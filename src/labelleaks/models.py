@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from labelleaks.errors import InputError, nearest
 
-__all__ = ["FAMILIES", "Inputs", "build", "default_family", "image_layout", "is_estimator", "seeded"]
+__all__ = ["FAMILIES", "Inputs", "build", "default_family", "folded", "image_layout", "is_estimator", "seeded"]
 
 Layout = Literal["chw", "hw", "hwc"]
 Factory = Callable[[tuple[int, ...], int], nn.Module]
@@ -182,6 +182,23 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.inference_mode(False), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
+
+
+def folded(model: nn.Module) -> nn.Module:
+    """Return a sequential model in eval mode with each batch norm made part of the convolution before it.
+
+    The same function up to float32 rounding, about a quarter less work: how a trained net is usually deployed. Any
+    other module is returned as it is.
+    """
+    if not isinstance(model, nn.Sequential):
+        return model
+    layers: list[nn.Module] = []
+    for layer in model:
+        if isinstance(layer, nn.BatchNorm2d) and layers and isinstance(layers[-1], nn.Conv2d):
+            layers[-1] = nn.utils.fuse_conv_bn_eval(layers[-1], layer)
+        else:
+            layers.append(layer)
+    return nn.Sequential(*layers).eval()
 
 
 def is_estimator(thing: object) -> bool:

@@ -103,6 +103,10 @@ class Boundary:
             factor=self.factor,
         )
 
+    def _checkpoints(self, most: int) -> tuple[int, ...]:
+        """Label counts at which the distance is noted; the last is ``most``."""
+        return checkpoints_up_to(most)
+
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         search = self._search(candidates)
         least = self.votes * (2 + search.cost(1))
@@ -120,7 +124,7 @@ class Boundary:
         most = self.votes * (1 + TRIES + search.most)
         if n:
             most = max(1, min(most, int(oracle.remaining().max())))
-        checkpoints = checkpoints_up_to(most)
+        checkpoints = self._checkpoints(most)
 
         def start(track: Track, who: Tensor) -> None:
             if pool is not None:

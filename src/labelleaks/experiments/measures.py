@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from labelleaks.experiments.store import Reading
 from labelleaks.oracle import Gate
 from labelleaks.shadowmodel import ShadowModel
 from labelleaks.training import Recipe
-from labelleaks.types import Attack, Candidates, Knowledge, Scores, Status
+from labelleaks.types import Attack, Candidates, Knowledge, Scores, Status, checkpoints_up_to
 
 __all__ = ["ONE_HOT", "Asked", "label_only", "lira_offline", "loss_threshold", "salem"]
 
@@ -54,6 +55,19 @@ class Asked:
         return Reading(variant, (1,), path, np.ones(path.shape[1], dtype=np.bool_))
 
 
+@dataclass(frozen=True)
+class _Noting(Boundary):
+    """The boundary attack, its distances noted at further label counts."""
+
+    name: ClassVar[str] = "boundary"
+
+    at: tuple[int, ...] = ()
+
+    def _checkpoints(self, most: int) -> tuple[int, ...]:
+        further = (labels for labels in self.at if labels < most)
+        return tuple(sorted({*checkpoints_up_to(most), *further}))
+
+
 def label_only(measure: MeasureSpec, ask: Asked, recipe: Recipe | None) -> tuple[Reading, ...]:
     """Run a label-only attack once; return every variant that this run shows."""
     if measure.attack == "transfer":
@@ -83,7 +97,7 @@ def _attack(measure: MeasureSpec) -> Attack:
     if measure.variant == "salt_and_pepper":
         return SaltAndPepper()
     subspace = "resize" if measure.variant == "qeba" else None
-    return Boundary(subspace=subspace, max_iterations=measure.iterations or 50)  # type: ignore[arg-type]
+    return _Noting(subspace=subspace, max_iterations=measure.iterations or 50, at=measure.noted)  # type: ignore[arg-type]
 
 
 def _transfer(ask: Asked, recipe: Recipe | None) -> tuple[Reading, ...]:

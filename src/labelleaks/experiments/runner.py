@@ -97,7 +97,7 @@ def plan(reproduction: Reproduction, options: Options) -> Plan:
             raise InputError(f"--only {name}: not in profile {reproduction.profile!r}{nearest(name, grid.worlds)}")
     found = []
     for world in _worlds(reproduction, options):
-        dataset, digest = load(world.dataset, options.source)
+        dataset, digest = load(world.dataset, options.source, world.spec.pixels)
         shadow = len(split_of(world, options.source).shadow)
         found.append(WorldPlan(replace(world, images=len(dataset.shape) > 1), ()))
         evaluations = tuple(stages_of(found[-1].world, grid.measures, digest, shadow))
@@ -112,26 +112,28 @@ def _worlds(reproduction: Reproduction, options: Options) -> Iterator[World]:
         for name, spec in grid.worlds.items():
             if options.only is None or name in options.only:
                 for protocol in spec.protocols:
-                    for size in sorted(spec.sizes, reverse=True):
+                    if protocol == "authors" and seed > (spec.authors_seeds or seed):
+                        continue
+                    for size in spec.sizes_of(protocol):
                         yield World(name, size, seed, protocol, spec, False)
 
 
 @lru_cache(maxsize=2)
-def load(name: str, source: str | None) -> tuple[Dataset, str]:
-    """Load a data set and hash its content."""
+def load(name: str, source: str | None, pixels: int | None = None) -> tuple[Dataset, str]:
+    """Load a data set, its pictures ``pixels`` a side where that is said, and hash its content."""
     inside = not data.card(name).sets[0].files
-    found = data.load(name, folder=None if inside else source)
+    found = data.load(name, folder=None if inside else source, size=pixels)
     return found, found.digest()
 
 
 @lru_cache(maxsize=4)
-def _split(name: str, seed: int, protocol: str, source: str | None) -> LabelLeaksSplit:
-    return label_leaks_split(load(name, source)[0], seed=seed, protocol=protocol)  # type: ignore[arg-type]
+def _split(name: str, seed: int, protocol: str, source: str | None, pixels: int | None) -> LabelLeaksSplit:
+    return label_leaks_split(load(name, source, pixels)[0], seed=seed, protocol=protocol)  # type: ignore[arg-type]
 
 
 def split_of(world: World, source: str | None) -> LabelLeaksSplit:
     """Return the parts of a world: targets of one seed and protocol share them."""
-    return _split(world.dataset, world.seed, world.protocol, source)
+    return _split(world.dataset, world.seed, world.protocol, source, world.spec.pixels)
 
 
 def run(found: Plan, *, jobs: int = 1, say: Say = print) -> int:
@@ -160,7 +162,8 @@ def run_world(found: Plan, of: WorldPlan, *, say: Say) -> int:
     try:
         missing = found.missing(of)
         source = found.options.source
-        bench = Bench(of.world, load(of.world.dataset, source)[0], split_of(of.world, source), found.store)
+        dataset, _ = load(of.world.dataset, source, of.world.spec.pixels)
+        bench = Bench(of.world, dataset, split_of(of.world, source), found.store)
         for measure, stage in missing:
             began = time.monotonic()
             if stage.kind == "evaluation":

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from labelleaks import data
 from labelleaks.errors import InputError, SpecError, nearest
 from labelleaks.models import FAMILIES
+from labelleaks.types import CHECKPOINTS
 
 __all__ = ["POSTERIORS", "AttackName", "Grid", "MeasureSpec", "Reproduction", "WorldSpec", "load_reproduction"]
 
@@ -61,6 +62,13 @@ class MeasureSpec(_Strict):
     """seeds at most; None: all"""
     only: tuple[str, ...] | None = None
     """data sets; None: all"""
+    protocols: tuple[Literal["authors", "clean"], ...] = ("authors", "clean")
+    """protocols under which it is run"""
+
+    @property
+    def noted(self) -> tuple[int, ...]:
+        """Label counts that the boundary attack notes because they are read, beside those that it always notes."""
+        return tuple(sorted(set(self.read) - {*CHECKPOINTS, self.labels})) if self.attack == "boundary" else ()
 
     @model_validator(mode="after")
     def _fits(self) -> MeasureSpec:
@@ -95,6 +103,22 @@ class WorldSpec(_Strict):
     """milliseconds a row and epoch of training, for forecasts only"""
     ask_ms: Ms = 0.4
     """milliseconds a label, for forecasts only"""
+    pixels: Annotated[int, Field(ge=8, le=512)] | None = None
+    """side of the pictures, of a data set that has a choice; None: the data set's own"""
+    authors_sizes: tuple[AtLeast1, ...] | None = None
+    """training sets under the authors' protocol; None: all of ``sizes``"""
+    authors_seeds: AtLeast1 | None = None
+    """seeds under the authors' protocol at most; None: all"""
+
+    @property
+    def model_words(self) -> str:
+        """The model as a row names it: pictures smaller than the paper's are said."""
+        return self.model if self.pixels is None else f"{self.model}, {self.pixels} px"
+
+    def sizes_of(self, protocol: str) -> tuple[int, ...]:
+        """Training sets under a protocol, largest first."""
+        some = self.authors_sizes if protocol == "authors" else None
+        return tuple(sorted(self.sizes if some is None else some, reverse=True))
 
 
 class Grid(_Strict):
@@ -117,6 +141,10 @@ class Grid(_Strict):
                 raise ValueError(f"{name}: its training sets have {', '.join(map(str, sizes))} rows, not all you ask")
             if world.model not in FAMILIES:
                 raise ValueError(f"{name}: unknown model {world.model!r}{nearest(world.model, FAMILIES)}")
+            if not set(world.authors_sizes or ()) <= set(world.sizes):
+                raise ValueError(f"{name}: authors_sizes names a training set that sizes does not")
+            if world.pixels is not None and data.card(name).side is None:
+                raise ValueError(f"{name}: pixels cannot be chosen, its rows have one size")
         return self
 
 

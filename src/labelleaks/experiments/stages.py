@@ -67,6 +67,7 @@ class World:
             and (measure.sizes is None or self.size in measure.sizes)
             and (measure.seeds is None or self.seed <= measure.seeds)
             and (measure.only is None or self.dataset in measure.only)
+            and self.protocol in measure.protocols
         )
 
 
@@ -83,6 +84,8 @@ def stages_of(
     what = {"dataset": world.dataset, "digest": digest, "protocol": world.protocol, "seed": world.seed}
     what |= {"size": world.size, "largest": data.card(world.dataset).sizes.targets[0]}  # what the split hangs on
     what |= {"model": spec.model, "epochs": spec.epochs}
+    if world.images:
+        what["asked"] = "batch norms folded"
     target = Stage("target", f"{world.name} target", what, (), spec.epochs * world.size * spec.train_ms / 1000)
     for measure in measures:
         if world.takes(measure):
@@ -105,8 +108,10 @@ def _shadows(world: World, measure: MeasureSpec, target: Stage, there: int) -> t
 
 
 def _scores(world: World, measure: MeasureSpec, needs: tuple[Stage, ...]) -> Stage:
-    what = {"attack": measure.attack, "variant": measure.variant, "labels": measure.labels}
+    what: dict[str, Any] = {"attack": measure.attack, "variant": measure.variant, "labels": measure.labels}
     what |= {"iterations": measure.iterations, "candidates": measure.candidates}
+    if measure.noted:
+        what["noted"] = list(measure.noted)
     labels = 1 if measure.attack in POSTERIORS else measure.labels
     asked = labels * (min(world.size, measure.candidates) + measure.candidates)
     return Stage("scores", f"{world.name} {_words(measure)}", what, needs, asked * world.spec.ask_ms / 1000)

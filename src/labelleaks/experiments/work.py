@@ -79,12 +79,14 @@ class Bench:
             module.load_state_dict(best.state)
 
     def _target(self, stage: Stage) -> Network:
+        """The target as it is deployed: everybody is given the same."""
         if self._loaded is None or self._loaded[0] != stage.key:
             shape = self.dataset.shape
             module = models.build(self.world.spec.model, shape, self.dataset.classes, seed=0)
             training = modelfile.load(self.store.place("weights"), stage.key, module)
             assert training is not None
-            self._loaded = stage.key, Network(module.eval(), self.dataset.classes, shape, training)
+            deployed = models.folded(module.eval())
+            self._loaded = stage.key, Network(deployed, self.dataset.classes, shape, training)
         return self._loaded[1]
 
     _loaded: tuple[str, Network] | None = None
@@ -214,7 +216,7 @@ def _row(
         "target_size": world.size,
         "seed": world.seed,
         "protocol": world.protocol,
-        "model": world.spec.model,
+        "model": world.spec.model_words,
         "attack": measure.attack,
         "variant": ", ".join(word for word in words if word),
         "labels": labels,
