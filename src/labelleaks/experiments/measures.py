@@ -20,7 +20,7 @@ from labelleaks.shadowmodel import ShadowModel
 from labelleaks.training import Recipe
 from labelleaks.types import Attack, Candidates, Knowledge, Scores, Status, checkpoints_up_to
 
-__all__ = ["ONE_HOT", "Asked", "label_only", "lira_offline", "loss_threshold", "salem"]
+__all__ = ["ONE_HOT", "Asked", "attack_of", "label_only", "lira_offline", "loss_threshold", "salem"]
 
 ONE_HOT = "one_hot"
 """Variant of a score-based attack that is given the target's label instead of its posteriors."""
@@ -72,7 +72,7 @@ def label_only(measure: MeasureSpec, ask: Asked, recipe: Recipe | None) -> tuple
     """Run a label-only attack once; return every variant that this run shows."""
     if measure.attack == "transfer":
         return _transfer(ask, recipe)
-    scores = ask.scores(_attack(measure), measure.labels)
+    scores = ask.scores(attack_of(measure), measure.labels)
     kept = np.ones(len(ask.candidates), dtype=np.bool_)
     if ask.drop_failed:
         kept = (scores.status != int(Status.NO_START)).numpy()
@@ -87,7 +87,8 @@ def label_only(measure: MeasureSpec, ask: Asked, recipe: Recipe | None) -> tuple
     return (main, *others)
 
 
-def _attack(measure: MeasureSpec) -> Attack:
+def attack_of(measure: MeasureSpec) -> Attack:
+    """Return the attack of a measure; label-only ones, transfer aside."""
     if measure.attack == "gap":
         return Gap()
     if measure.attack == "noise":

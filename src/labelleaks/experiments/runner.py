@@ -16,6 +16,9 @@ from labelleaks.errors import InputError, nearest
 from labelleaks.experiments.spec import MeasureSpec, Reproduction
 from labelleaks.experiments.stages import Stage, World, stages_of
 from labelleaks.experiments.store import Results, Store
+from labelleaks.experiments.studies import work as studies
+from labelleaks.experiments.studies.spec import StudySpec
+from labelleaks.experiments.studies.stages import studies_of
 from labelleaks.experiments.work import Bench, rows_of
 
 __all__ = ["Options", "Plan", "WorldPlan", "plan", "run", "run_world"]
@@ -45,6 +48,11 @@ class WorldPlan:
 
     world: World
     evaluations: tuple[tuple[MeasureSpec, Stage], ...]
+    studies: tuple[tuple[StudySpec, Stage], ...] = ()
+
+    def measure_of(self, scores: Stage) -> MeasureSpec | None:
+        """Return what a scores stage of this world measures; None for a stage of another kind."""
+        return next((m for m, evaluation in self.evaluations if evaluation.needs[0].key == scores.key), None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +71,16 @@ class Plan:
     def results(self) -> Results:
         return Results(Path(self.options.out) / "results", self.reproduction.profile)
 
-    def missing(self, of: WorldPlan) -> list[tuple[MeasureSpec, Stage]]:
+    @property
+    def studies(self) -> Results:
+        return Results(Path(self.options.out) / "studies", self.reproduction.profile)
+
+    def missing(self, of: WorldPlan) -> list[tuple[MeasureSpec | StudySpec, Stage]]:
         """Return the stages of a world that are not finished, each after those that it needs; those that no missing
         evaluation needs are left out."""
-        found: dict[str, tuple[MeasureSpec, Stage]] = {}
+        found: dict[str, tuple[MeasureSpec | StudySpec, Stage]] = {}
 
-        def visit(measure: MeasureSpec, stage: Stage) -> None:
+        def visit(measure: MeasureSpec | StudySpec, stage: Stage) -> None:
             if stage.key in found or self.store.has(stage):
                 return
             for need in stage.needs:
@@ -82,6 +94,13 @@ class Plan:
                 for need in evaluation.needs:  # scores, which name all that they need
                     visit(measure, need)
             found[evaluation.key] = (measure, evaluation)
+        for study, stage in of.studies:
+            if self.studies.has(stage):
+                continue
+            if self.studies.elsewhere(stage) is None:
+                for need in stage.needs:
+                    visit(of.measure_of(need) or study, need)
+            found[stage.key] = (study, stage)
         return list(found.values())
 
 
@@ -101,7 +120,8 @@ def plan(reproduction: Reproduction, options: Options) -> Plan:
         shadow = len(split_of(world, options.source).shadow)
         found.append(WorldPlan(replace(world, images=len(dataset.shape) > 1), ()))
         evaluations = tuple(stages_of(found[-1].world, grid.measures, digest, shadow))
-        found[-1] = replace(found[-1], evaluations=evaluations)
+        stages = tuple(studies_of(found[-1].world, grid.studies, evaluations))
+        found[-1] = replace(found[-1], evaluations=evaluations, studies=stages)
     return Plan(reproduction, options, tuple(found))
 
 
@@ -166,10 +186,16 @@ def run_world(found: Plan, of: WorldPlan, *, say: Say) -> int:
         bench = Bench(of.world, dataset, split_of(of.world, source), found.store)
         for measure, stage in missing:
             began = time.monotonic()
-            if stage.kind == "evaluation":
+            if isinstance(measure, MeasureSpec) and stage.kind == "evaluation":
                 _evaluate(found, of, measure, stage)
                 continue
-            bench.do(stage, measure)
+            if isinstance(measure, StudySpec) and stage.kind == "study":
+                rows = found.studies.elsewhere(stage) or studies.do(
+                    bench, stage, measure, of.measure_of(stage.needs[0])
+                )
+                found.studies.write(stage, rows)
+            else:
+                bench.do(stage, measure)
             say(f"{stage.name}: {time.monotonic() - began:.1f} s")
         return len(missing)
     finally:

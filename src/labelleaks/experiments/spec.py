@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from labelleaks import data
 from labelleaks.errors import InputError, SpecError, nearest
+from labelleaks.experiments.studies.spec import StudySpec
 from labelleaks.models import FAMILIES
 from labelleaks.types import CHECKPOINTS
 
@@ -130,6 +131,7 @@ class Grid(_Strict):
     """seeds 1, 2, …; the authors' split is that of seed 1"""
     worlds: dict[str, WorldSpec] = Field(min_length=1)
     measures: tuple[MeasureSpec, ...] = Field(min_length=1)
+    studies: tuple[StudySpec, ...] = ()
 
     @model_validator(mode="after")
     def _known(self) -> Grid:

@@ -16,12 +16,13 @@ from typing import Any, Literal
 
 from labelleaks import data
 from labelleaks.experiments.spec import POSTERIORS, MeasureSpec, WorldSpec
+from labelleaks.experiments.studies.spec import StudySpec
 
 __all__ = ["Stage", "World", "stages_of"]
 
-Kind = Literal["target", "shadow", "scores", "evaluation"]
+Kind = Literal["target", "shadow", "scores", "evaluation", "study"]
 
-VERSIONS: Mapping[str, int] = {"target": 1, "shadow": 1, "scores": 1, "evaluation": 1}
+VERSIONS: Mapping[str, int] = {"target": 1, "shadow": 1, "scores": 1, "evaluation": 1, "study": 1}
 """Raise a number where the code of that stage, or of an attack in it, changes its results."""
 
 
@@ -60,8 +61,8 @@ class World:
     def name(self) -> str:
         return f"{self.dataset}-{self.size}-s{self.seed}-{self.protocol}"
 
-    def takes(self, measure: MeasureSpec) -> bool:
-        """Whether ``measure`` is run here."""
+    def takes(self, measure: MeasureSpec | StudySpec) -> bool:
+        """Whether ``measure``, or a study, is run here."""
         return (
             measure.rows in ("all", "images" if self.images else "bits")
             and (measure.sizes is None or self.size in measure.sizes)

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from labelleaks import metrics, modelfile, models, references, rng, shadows
 from labelleaks.data import Dataset, LabelLeaksSplit
+from labelleaks.defenses import MemGuard, memguard
 from labelleaks.experiments import measures
 from labelleaks.experiments.spec import MeasureSpec
 from labelleaks.experiments.stages import Stage, World
 from labelleaks.experiments.store import Reading, Row, Scored, Store
+from labelleaks.experiments.studies.spec import StudySpec
 from labelleaks.metrics import Estimate
 from labelleaks.modelfile import Training
 from labelleaks.oracle import Gate
@@ -41,14 +43,15 @@ class Bench:
     split: LabelLeaksSplit
     store: Store
 
-    def do(self, stage: Stage, measure: MeasureSpec) -> None:
+    def do(self, stage: Stage, measure: MeasureSpec | StudySpec) -> None:
         """Do a target, shadow or scores stage whose needs are finished."""
         if stage.kind == "target":
             self._train_target(stage)
         elif stage.kind == "shadow":
-            found = self._shadow_of(stage, self._knowledge(stage, self._gate(stage.needs[0])))
+            found = self._shadow_of(stage, self._knowledge(stage, self.gate(stage.needs[0])))
             self.store.finish(stage, {"name": stage.name, "models": len(found)})
         else:
+            assert isinstance(measure, MeasureSpec)
             self._score(stage, measure)
 
     # target
@@ -78,8 +81,8 @@ class Bench:
         if best is not None:
             module.load_state_dict(best.state)
 
-    def _target(self, stage: Stage) -> Network:
-        """The target as it is deployed: everybody is given the same."""
+    def target(self, stage: Stage) -> Network:
+        """Return the model that a target stage has trained, as it is deployed: everybody is given the same."""
         if self._loaded is None or self._loaded[0] != stage.key:
             shape = self.dataset.shape
             module = models.build(self.world.spec.model, shape, self.dataset.classes, seed=0)
@@ -91,9 +94,13 @@ class Bench:
 
     _loaded: tuple[str, Network] | None = None
 
-    def _gate(self, stage: Stage) -> Gate:
+    def gate(self, stage: Stage) -> Gate:
+        """Open the door to the target of a target stage."""
+        return self._gate_to(self.target(stage).module)
+
+    def _gate_to(self, module: nn.Module) -> Gate:
         width = int(np.prod(self.dataset.shape))
-        target = wrap(self._target(stage).module, numpy=False, classes=self.dataset.classes, width=width)
+        target = wrap(module, numpy=False, classes=self.dataset.classes, width=width)
         return Gate(target, batch_rows=target.batch_rows)
 
     # shadow
@@ -103,7 +110,7 @@ class Bench:
         """The world's shadow rows; under ``clean`` without near twins of candidates."""
         rows = ShadowRows(*self.dataset.rows(self.split.shadow[: self.world.spec.shadow_rows]))
         if self.split.protocol.name == "clean":
-            rows, _ = shadows.drop_near_duplicates(rows, self._candidates(None)[0])
+            rows, _ = shadows.drop_near_duplicates(rows, self.candidates(None)[0])
         assert rows.y is not None
         return rows.x, rows.y
 
@@ -138,35 +145,40 @@ class Bench:
 
     # scores
 
-    def _candidates(self, most: int | None) -> tuple[Candidates, np.ndarray[Any, np.dtype[np.bool_]]]:
+    def candidates(self, most: int | None) -> tuple[Candidates, np.ndarray[Any, np.dtype[np.bool_]]]:
+        """Return at most so many candidates of each side, members first, and which of them are members."""
         members, others = self.split.candidates(self.world.size, most)
         x, y = self.dataset.rows(np.concatenate([members, others]))
         found = Candidates(x, y, self.dataset.domain, self.dataset.classes)
         return found, np.arange(len(y)) < len(members)
 
     def _score(self, stage: Stage, measure: MeasureSpec) -> None:
-        target, shadow = stage.needs[0], stage.needs[1] if len(stage.needs) > 1 else None
-        candidates, member = self._candidates(measure.candidates)
-        gate = self._gate(target)
-        knowledge = self._knowledge(shadow, gate)
-        ask = measures.Asked(gate, candidates, knowledge, self.world.seed)
-        ask.drop_failed = self.split.protocol.failed_searches == "dropped"
-        if measure.attack in ("salem", "loss_threshold", "lira_offline"):
-            readings = self._score_based(measure.attack, self._target(target), ask, shadow)
-        else:
-            recipe = None if shadow is None else Recipe(epochs=shadow.what["epochs"], stop_at_interpolation=True)
-            readings = measures.label_only(measure, ask, recipe)
-        module = self._target(target).module
+        readings = self.readings(stage, measure)
+        member = self.candidates(measure.candidates)[1]
+        module = self.target(stage.needs[0]).module
         accuracies = [
             _accuracy(module, *self.dataset.rows(rows))
             for rows in (self.split.members(self.world.size), self.split.nonmembers())
         ]
         self.store.keep(stage, Scored(member, tuple(readings), *accuracies))
 
+    def readings(self, stage: Stage, measure: MeasureSpec, *, guarded: bool = False) -> tuple[Reading, ...]:
+        """Run the attack of a scores stage, on the target as it is or behind MemGuard."""
+        shadow = stage.needs[1] if len(stage.needs) > 1 else None
+        target = self.target(stage.needs[0])
+        gate = self._gate_to(MemGuard(target.module).eval() if guarded else target.module)
+        candidates, _ = self.candidates(measure.candidates)
+        ask = measures.Asked(gate, candidates, self._knowledge(shadow, gate), self.world.seed)
+        ask.drop_failed = self.split.protocol.failed_searches == "dropped"
+        if measure.attack in ("salem", "loss_threshold", "lira_offline"):
+            log_p = target.log_posteriors(ask.candidates.x)
+            return self._score_based(measure.attack, memguard(log_p) if guarded else log_p, ask, shadow)
+        recipe = None if shadow is None else Recipe(epochs=shadow.what["epochs"], stop_at_interpolation=True)
+        return measures.label_only(measure, ask, recipe)
+
     def _score_based(
-        self, attack: str, target: Network, ask: measures.Asked, shadow: Stage | None
+        self, attack: str, log_p: Tensor, ask: measures.Asked, shadow: Stage | None
     ) -> tuple[Reading, ...]:
-        log_p = target.log_posteriors(ask.candidates.x)
         labels = ask.labels()
         if shadow is None:
             return measures.loss_threshold(log_p, labels, ask)

@@ -1,0 +1,74 @@
+"""What a study is given, and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelleaks.experiments.spec import MeasureSpec
+from labelleaks.experiments.stages import Stage
+from labelleaks.experiments.store import Row
+from labelleaks.experiments.studies.spec import StudySpec
+from labelleaks.experiments.work import Bench
+from labelleaks.metrics import Estimate
+
+__all__ = ["Case", "Found", "Interval", "difference_of_means", "mean", "plain"]
+
+Found = tuple[Row, list[Row]]
+"""What a study adds to its head, and its points."""
+Interval = dict[str, float]
+"""value, low, high: 95 %."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One study on one world."""
+
+    bench: Bench
+    need: Stage
+    """The scores that it reads, or the target."""
+    study: StudySpec
+    measure: MeasureSpec | None
+
+    @property
+    def attacked(self) -> MeasureSpec:
+        """Whose scores it reads."""
+        assert self.measure is not None
+        return self.measure
+
+
+def plain(value: float, low: float, high: float) -> Interval:
+    """Five digits."""
+    return {
+        key: round(float(number), 5) + 0.0
+        for key, number in zip(("value", "low", "high"), (value, low, high), strict=True)
+    }
+
+
+def estimate(found: Estimate) -> Interval:
+    """The same of a metric that has a value and an interval."""
+    assert found.value is not None and found.low is not None and found.high is not None
+    return plain(found.value, found.low, found.high)
+
+
+def mean(values: NDArray[np.float64]) -> Interval:
+    """Mean with Student's interval; at least 2 values."""
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, len(values) - 1)) * float(values.std(ddof=1)) / len(values) ** 0.5
+    return plain(values.mean(), values.mean() - half, values.mean() + half)
+
+
+def difference_of_means(first: NDArray[np.float64], second: NDArray[np.float64]) -> Interval:
+    """Mean of ``first`` minus mean of ``second``, with Welch's interval; at least 2 values each."""
+    from scipy.stats import t
+
+    parts = [values.var(ddof=1) / len(values) for values in (first, second)]
+    value, both = float(first.mean() - second.mean()), float(sum(parts))
+    if both == 0:
+        return plain(value, value, value)
+    freedom = both**2 / sum(part**2 / (len(v) - 1) for part, v in zip(parts, (first, second), strict=True))
+    half = float(t.ppf(0.975, freedom)) * both**0.5
+    return plain(value, value - half, value + half)

@@ -1,0 +1,28 @@
+"""A self-check: rows that the target never saw cannot be told from rows that it never saw either."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labelleaks import metrics
+from labelleaks.experiments.studies.case import Case, Found, estimate
+
+__all__ = ["study"]
+
+
+def study(case: Case) -> Found:
+    """Call every other non-member a member, which is an attack on a target without a gap. Asks nothing.
+
+    Points, one for each variant: ``auc``, which should be 0.5 within its interval, and ``swapped``, the AUC of the same
+    scores with the two groups exchanged, which should be 1 - ``auc``.
+    """
+    found = case.bench.store.scored(case.need)
+    points = []
+    for reading in found.readings:
+        if ", norm=" in reading.variant:
+            continue
+        value = reading.path[-1][reading.kept & ~found.member]
+        called = np.arange(len(value)) % 2 == 0
+        first, second = (metrics.auc(value, side) for side in (called, ~called))
+        points.append({"variant": reading.variant, "auc": estimate(first), "swapped": estimate(second)["value"]})
+    return {"labels": case.attacked.labels, "n_nonmembers": int((~found.member).sum())}, points

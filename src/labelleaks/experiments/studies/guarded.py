@@ -1,0 +1,29 @@
+"""A self-check: MemGuard changes posteriors and no label, so it leaves every label-only score as it is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labelleaks import metrics
+from labelleaks.experiments.studies.case import Case, Found, estimate
+
+__all__ = ["study"]
+
+
+def study(case: Case) -> Found:
+    """Run an attack once more, on the same target behind MemGuard, and compare.
+
+    Points, one for each variant: how many of the ``scores`` are ``identical``, bit by bit, and the AUC ``without`` and
+    ``behind`` the defence.
+    """
+    bench = case.bench
+    found = bench.store.scored(case.need)
+    points = []
+    for plain, behind in zip(found.readings, bench.readings(case.need, case.attacked, guarded=True), strict=True):
+        same = (plain.path[-1] == behind.path[-1]) & (plain.kept == behind.kept)
+        aucs = [metrics.auc(one.path[-1][one.kept], found.member[one.kept]) for one in (plain, behind)]
+        points.append(
+            {"variant": plain.variant, "scores": len(same), "identical": int(np.count_nonzero(same))}
+            | dict(zip(("without", "behind"), map(estimate, aucs), strict=True))
+        )
+    return {"labels": case.attacked.labels}, points

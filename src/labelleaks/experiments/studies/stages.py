@@ -1,0 +1,61 @@
+"""A study as a stage: it hangs at the target, or at the scores that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from labelleaks.experiments.spec import MeasureSpec
+from labelleaks.experiments.stages import Stage, World
+from labelleaks.experiments.studies.radius import CHOOSE
+from labelleaks.experiments.studies.spec import StudySpec
+
+__all__ = ["studies_of"]
+
+VERSIONS: Mapping[str, int] = {
+    "radius": 1, "percentile": 1, "distribution": 1, "regions": 1, "fresh": 1, "memguard": 1,
+}  # fmt: skip
+"""Raise a number where the code of that study changes its results."""
+
+Evaluations = Sequence[tuple[MeasureSpec, Stage]]
+
+
+def studies_of(
+    world: World, studies: Sequence[StudySpec], evaluations: Evaluations
+) -> Iterator[tuple[StudySpec, Stage]]:
+    """Yield each study of this world with its stage.
+
+    Args:
+        evaluations: of this world; the scores that they hang at are those that studies read.
+    """
+    scores = [(measure, evaluation.needs[0]) for measure, evaluation in evaluations]
+    for study in studies:
+        if world.takes(study):
+            read = _read(study, scores)
+            if read:
+                yield study, _stage(world, study, *read)
+
+
+def _read(study: StudySpec, scores: Evaluations) -> tuple[MeasureSpec, Stage] | None:
+    """The scores that a study reads; for one of the target alone any, for the target that they hang at."""
+    plain = ((m, s) for m, s in scores if m.shadow_rows is None and m.shadow_model is None)
+    return next((pair for pair in plain if not study.of or study.of in (pair[0].attack, pair[0].variant)), None)
+
+
+def _stage(world: World, study: StudySpec, measure: MeasureSpec, scores: Stage) -> Stage:
+    need = scores
+    what: dict[str, Any] = {"study": study.study, "version": VERSIONS[study.study], "of": study.of}
+    seconds = 0.0
+    if study.study in ("radius", "regions"):
+        need = scores.needs[0]
+        what["candidates"] = study.candidates
+    if study.study == "radius":
+        what["draws"] = study.draws
+        seconds = 2 * study.candidates * (CHOOSE + study.draws) * world.spec.ask_ms / 1000
+    if study.study == "memguard":
+        seconds = scores.seconds
+    if study.study == "percentile":
+        what["inputs"] = study.inputs
+        seconds = 2 * study.inputs * measure.labels * world.spec.ask_ms / 1000
+    words = "-".join(word for word in (study.study, study.of) if word)
+    return Stage("study", f"{world.name}-{words}", what, (need,), seconds)

@@ -1,0 +1,36 @@
+"""Doing a study: its head and its points, JSON types, from a world opened for work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from labelleaks.experiments.spec import MeasureSpec
+from labelleaks.experiments.stages import Stage
+from labelleaks.experiments.store import Row
+from labelleaks.experiments.studies import certified, fresh, guarded, histogram, percentile
+from labelleaks.experiments.studies.case import Case, Found
+from labelleaks.experiments.studies.spec import StudyName, StudySpec
+from labelleaks.experiments.work import Bench
+
+__all__ = ["do"]
+
+_DO: Mapping[StudyName, Callable[[Case], Found]] = {
+    "radius": certified.study,
+    "percentile": percentile.study,
+    "distribution": histogram.study,
+    "fresh": fresh.study,
+    "memguard": guarded.study,
+}
+
+
+def do(bench: Bench, stage: Stage, study: StudySpec, measure: MeasureSpec | None) -> list[Row]:
+    """Return the rows of a study whose needs are finished: the head, then the points.
+
+    Args:
+        measure: whose scores it reads; None: it is of the target alone.
+    """
+    world = bench.world
+    head: Row = {"study": study.study, "of": study.of, "dataset": world.dataset, "target_size": world.size}
+    head |= {"seed": world.seed, "protocol": world.protocol, "model": world.spec.model}
+    more, points = _DO[study.study](Case(bench, stage.needs[0], study, measure))
+    return [head | more, *points]
