@@ -48,6 +48,7 @@ class StudySpec(BaseModel):
     """seeds at most; None: all"""
     only: tuple[str, ...] | None = None
     """data sets; None: all"""
+    protocols: tuple[Literal["authors", "clean"], ...] = ("clean", "authors")
 
     @model_validator(mode="after")
     def _fits(self) -> StudySpec:
