@@ -1,15 +1,17 @@
-"""Training in several processes: the same bytes whoever trains, one clear error, nothing left behind."""
+"""Training as tasks: the same bytes whoever trains, one clear error, nothing left behind."""
 
+import subprocess
 import tempfile
 import threading
-from collections import deque
+import time
 
 import pytest
 import torch
 
 from labelleaks import crew, models
 from labelleaks.crew import Job, train_all
-from labelleaks.errors import InputError, LabelLeaksError
+from labelleaks.engine import Local, Result, Shared, Task, local
+from labelleaks.errors import EngineError, InputError
 from labelleaks.training import Recipe
 
 QUICK = Recipe(epochs=3, batch=32)
@@ -26,7 +28,7 @@ def two_threads():
 @pytest.fixture
 def slow_starts_are_fine(monkeypatch, two_threads, tmp_path):
     """Helpers are hired for any work, and leave their folder where it can be looked at."""
-    monkeypatch.setattr(crew, "WORTH_HELP", 0.0)
+    monkeypatch.setattr(local, "WORTH_HELP", 0.0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
@@ -53,23 +55,22 @@ def equal(some, others):
 
 
 def wait_for_helpers(monkeypatch):
-    """Make this process wait after its first model until a helper has taken one."""
-    take, hired = crew._next, threading.Event()
+    """Make this process wait after its first task until a helper has taken one."""
+    hired = threading.Event()
+    take, keep = local._Crew._last, local._Crew.keep
 
-    def patient(waiting, *, last=False):
-        found = take(waiting, last=last)
-        if last:
-            hired.set()
+    def last(self):
+        found = take(self)
+        hired.set()
         return found
 
-    def train(job, *rest):
-        real(job, *rest)
+    def patient(self, index, result):
+        keep(self, index, result)
         if threading.current_thread() is threading.main_thread():
             assert hired.wait(60)
 
-    real = crew._train
-    monkeypatch.setattr(crew, "_next", patient)
-    monkeypatch.setattr(crew, "_train", train)
+    monkeypatch.setattr(local._Crew, "_last", last)
+    monkeypatch.setattr(local._Crew, "keep", patient)
 
 
 def test_helpers_make_the_same_bytes(slow_starts_are_fine, monkeypatch):
@@ -92,28 +93,53 @@ def test_helpers_make_the_same_bytes(slow_starts_are_fine, monkeypatch):
 def test_one_thread_hires_nobody(monkeypatch):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setattr(crew, "WORTH_HELP", 0.0)
-    monkeypatch.setattr(crew._Crew, "_start", lambda self: pytest.fail("a helper was hired"))
+    monkeypatch.setattr(local, "WORTH_HELP", 0.0)
+    monkeypatch.setattr(local._Crew, "_start", lambda self: pytest.fail("a helper was hired"))
     x, y = rows()
     train_all(jobs(), x, y, QUICK, family="cnn", classes=4)
     torch.set_num_threads(threads)
 
 
 def test_small_work_and_families_without_a_name_hire_nobody(monkeypatch, two_threads):
-    monkeypatch.setattr(crew._Crew, "_start", lambda self: pytest.fail("a helper was hired"))
+    monkeypatch.setattr(local._Crew, "_start", lambda self: pytest.fail("a helper was hired"))
     x, y = rows("mlp")
     train_all(jobs("mlp"), x, y, QUICK, family="mlp", classes=4)
-    monkeypatch.setattr(crew, "WORTH_HELP", 0.0)
-    train_all(jobs("mlp"), x, y, QUICK, family=None, classes=4)
-
-
-def test_a_helpers_error_is_the_error(slow_starts_are_fine, monkeypatch):
-    x, y = rows("mlp")
-    wait_for_helpers(monkeypatch)
+    monkeypatch.setattr(local, "WORTH_HELP", 0.0)
     some = jobs("mlp")
-    with pytest.raises(InputError, match="unknown shadow family 'mlpp'"):
-        train_all(some, x, y, QUICK, family="mlpp", classes=4)
+    train_all(some, x, y, QUICK, family=None, classes=4)
+    assert all(job.training is not None and not job.module.training for job in some)
+
+
+def test_a_helpers_error_is_the_error(slow_starts_are_fine):
+    x, y = rows("mlp")
+    too_fast = Recipe(epochs=3, batch=32, lr=1e30)
+    task = Task("labelleaks.crew:train_one", spec("mlp", too_fast), {"rows": Shared({"x": x, "y": y})})
+    with pytest.raises(InputError, match=r"training diverged in epoch 1 .*lower the recipe's lr"):
+        run_by_a_helper(task)
     assert torch.get_num_threads() == 2 and not list(slow_starts_are_fine.glob("labelleaks-*"))
+
+
+def spec(family, recipe):
+    x, _ = rows(family)
+    return {"family": family, "shape": list(x.shape[1:]), "classes": 4, "seed": 0, "recipe": vars(recipe)}
+
+
+def run_by_a_helper(task):
+    """Do a task in a helper; this process takes none."""
+    crew_ = local._Crew([task], 1, None, None)
+    with crew_:
+        crew_.hire()
+        crew_.wait()
+        return crew_.results[0]
+
+
+def test_a_helper_tells_and_answers(slow_starts_are_fine):
+    x, y = rows("mlp")
+    found = run_by_a_helper(Task("labelleaks.crew:train_one", spec("mlp", QUICK), {"rows": Shared({"x": x, "y": y})}))
+    assert isinstance(found, Result) and (found.said["rows"], found.said["epochs"]) == (120, 3)
+    own = jobs("mlp", 1)
+    train_all(own, x, y, QUICK, family="mlp", classes=4)
+    assert equal(weights(own), [dict(found.arrays)])
 
 
 def test_a_dead_helper_is_one_clear_error(slow_starts_are_fine, monkeypatch):
@@ -122,8 +148,8 @@ def test_a_dead_helper_is_one_clear_error(slow_starts_are_fine, monkeypatch):
     broken = slow_starts_are_fine / "python"
     broken.write_text("#!/bin/sh\necho no torch here >&2\nexit 1\n")
     broken.chmod(0o755)
-    monkeypatch.setattr(crew.sys, "executable", str(broken))
-    with pytest.raises(LabelLeaksError, match=r"trained a shadow model died \(exit code 1: no torch here\)"):
+    monkeypatch.setattr(local.sys, "executable", str(broken))
+    with pytest.raises(EngineError, match=r"a helper process died \(exit code 1: no torch here\)"):
         train_all(jobs("mlp"), x, y, QUICK, family="mlp", classes=4)
     assert not list(slow_starts_are_fine.glob("labelleaks-*"))
 
@@ -131,11 +157,11 @@ def test_a_dead_helper_is_one_clear_error(slow_starts_are_fine, monkeypatch):
 def test_an_error_here_ends_the_helpers(slow_starts_are_fine, monkeypatch):
     x, y = rows("mlp")
     hired = []
-    start = crew._Crew._start
-    monkeypatch.setattr(crew._Crew, "_start", lambda self: hired.append(start(self)) or hired[-1])
+    start = local._Crew._start
+    monkeypatch.setattr(local._Crew, "_start", lambda self: hired.append(start(self)) or hired[-1])
 
-    def interrupted(job, x, y, recipe, consider):
-        consider(1e9)
+    def interrupted(module, x, y, recipe, seed, part):
+        part(1e-9)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(crew, "_train", interrupted)
@@ -145,5 +171,39 @@ def test_an_error_here_ends_the_helpers(slow_starts_are_fine, monkeypatch):
     assert torch.get_num_threads() == 2 and not list(slow_starts_are_fine.glob("labelleaks-*"))
 
 
+def test_what_was_trained_before_an_interrupt_is_kept():
+    x, y = rows("mlp")
+    some = jobs("mlp")
+
+    class Interrupted(Local):
+        def run(self, tasks, *, note=None, done=None):
+            done(1, super().run(tasks[1:2])[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_all(some, x, y, QUICK, family="mlp", classes=4, engine=Interrupted(1))
+    assert [job.training is not None for job in some] == [False, True, False]
+
+
+def test_a_helper_ends_when_its_input_does(slow_starts_are_fine):
+    with local._Crew([Task("labelleaks.crew:train_one", {})], 1, None, None) as crew_:
+        crew_._folder = tempfile.TemporaryDirectory(prefix="labelleaks-")
+        process = crew_._start()
+        crew_._processes.append(process)
+        assert isinstance(process, subprocess.Popen) and process.stdin is not None and process.stdout is not None
+        process.stdin.close()
+        until = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        process.stdout.close()
+        assert process.poll() is not None
+
+
 def test_the_list_may_run_empty_under_ones_hands():
-    assert crew._next(deque()) is None and crew._next(deque(), last=True) is None
+    with local._Crew([], 1, None, None) as nobody:
+        assert nobody.next() is None and nobody._last() is None
+
+
+def test_only_labelleaks_own_work_is_done():
+    with pytest.raises(EngineError, match="os:system is no work of labelleaks"):
+        Local(1).run([Task("os:system", {})])

@@ -332,7 +332,7 @@ def test_an_interrupted_run_keeps_what_it_trained(tmp_path, monkeypatch):
         calls.append(job)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        train(*job)
+        return train(*job)
 
     monkeypatch.setattr(crew, "_train", interrupted)
     with pytest.raises(KeyboardInterrupt):

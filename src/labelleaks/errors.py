@@ -8,6 +8,7 @@
     │   └── NeedsError                 exit 2   an attack lacks knowledge or budget that it cannot do without
     ├── TargetError (RuntimeError)     exit 3   the target raised, or broke its contract in the middle of a run
     ├── BudgetExceeded (RuntimeError)  exit 3   a query would have gone over a budget; nothing was sent
+    ├── EngineError (RuntimeError)     exit 3   a process or a machine that did part of a run was lost
     └── MissingExtra (ImportError)     exit 2   an optional dependency is needed and not installed
 
 A message names the value, the place and the mend, in one line.
@@ -20,6 +21,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "BudgetExceeded",
+    "EngineError",
     "InputError",
     "LabelLeaksError",
     "MissingExtra",
@@ -56,6 +58,12 @@ class TargetError(LabelLeaksError, RuntimeError):
 
 class BudgetExceeded(LabelLeaksError, RuntimeError):
     """A query would have gone over the budget. Nothing of it was sent."""
+
+    exit_code = 3
+
+
+class EngineError(LabelLeaksError, RuntimeError):
+    """A process or a machine that did part of a run was lost; what was finished is kept."""
 
     exit_code = 3
 

@@ -87,6 +87,7 @@ def references(
         seeds=[shadows.reference_seed(seed, r) for r in range(count)],
         store=knowledge.store,
         folder=knowledge.references_dir,
+        engine=knowledge.engine,
     )
     return References(trained, rows, held)
 

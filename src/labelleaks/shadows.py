@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from labelleaks import modelfile, models, rng, shadowmodel
 from labelleaks.crew import Job, train_all
+from labelleaks.engine import Engine
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.modelfile import Training
 from labelleaks.near import nearly_equal
@@ -54,9 +55,10 @@ def train_shadow(
     seed: int,
     store: MutableMapping[str, Any] | None = None,
     folder: Path | None = None,
+    engine: Engine | None = None,
 ) -> ShadowModel:
     """Train one model on (x, y): :func:`train_shadows` with one seed."""
-    return train_shadows(x, y, classes, family, recipe, seeds=[seed], store=store, folder=folder)[0]
+    return train_shadows(x, y, classes, family, recipe, seeds=[seed], store=store, folder=folder, engine=engine)[0]
 
 
 def train_shadows(
@@ -69,6 +71,7 @@ def train_shadows(
     seeds: Sequence[int],
     store: MutableMapping[str, Any] | None = None,
     folder: Path | None = None,
+    engine: Engine | None = None,
 ) -> tuple[ShadowModel, ...]:
     """Train a model on (x, y) for each seed, or take it from where the same training was kept.
 
@@ -81,6 +84,7 @@ def train_shadows(
             the same bytes whatever torch's number of threads.
         store: trained models by content key. folder: where torch models are kept between runs; a damaged file is
             trained again, with a warning.
+        engine: who trains models of a named family; None: this machine.
 
     Raises:
         NeedsError: no rows. InputError: labels out of range, or a family that cannot be built or trained.
@@ -106,7 +110,7 @@ def train_shadows(
             store[key] = Network(untrained.eval(), classes, tuple(x.shape[1:]), training)
         else:
             new[key] = Job(untrained, seed)
-    _train_new(new, x, y, classes, family, recipe, store, folder)
+    _train_new(new, x, y, classes, family, recipe, store, folder, engine)
     return tuple(store[key] for key in keys)
 
 
@@ -119,13 +123,14 @@ def _train_new(
     recipe: Recipe,
     store: MutableMapping[str, Any],
     folder: Path | None,
+    engine: Engine | None,
 ) -> None:
     shape = tuple(x.shape[1:])
     name = models.default_family(shape) if family is None else family
     if not isinstance(name, str):
         name = None
     try:
-        train_all(list(new.values()), x, y, recipe, family=name, classes=classes)
+        train_all(list(new.values()), x, y, recipe, family=name, classes=classes, engine=engine)
     finally:
         for key, job in new.items():  # those that an interrupted run has trained are kept
             if job.training is None:
@@ -159,9 +164,10 @@ def stand_in(
     x: Tensor, y: Tensor, classes: int, knowledge: Knowledge, *, seed: int, recipe: Recipe | None = None
 ) -> Predict:
     """Train a model of the shadow family on (x, y) and return it as a target that answers labels only."""
-    own = rng.seed_from(seed, "stand-in")
-    folder = knowledge.references_dir
-    return train_shadow(x, y, classes, knowledge.family, recipe, seed=own, store=knowledge.store, folder=folder).labels
+    return train_shadow(
+        x, y, classes, knowledge.family, recipe, seed=rng.seed_from(seed, "stand-in"),
+        store=knowledge.store, folder=knowledge.references_dir, engine=knowledge.engine,
+    ).labels  # fmt: skip
 
 
 def split_shadow(shadow: ShadowRows, fraction: float, seed: int) -> tuple[ShadowRows, ShadowRows]:

@@ -17,6 +17,7 @@ from labelleaks.domain import Domain
 from labelleaks.errors import InputError
 
 if TYPE_CHECKING:
+    from labelleaks.engine import Engine
     from labelleaks.oracle import LabelOracle
 
 __all__ = [
@@ -184,6 +185,8 @@ class Knowledge:
     """Trained models by content key, shared by the attacks of one run."""
     references_dir: Path | None = None
     """A folder where trained torch models are kept between runs."""
+    engine: Engine | None = None
+    """Who trains the models; None: this machine."""
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,26 @@
-"""Plan a grid and do what is missing of it, world by world; each world in one process, several side by side."""
+"""Plan a grid and do what is missing of it, world by world; each world in one process, several side by side.
+
+Nobody does a stage twice: what a world's process has finished when it dies is in the store, and whoever does the world
+next goes on from there.
+"""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from labelleaks import data
 from labelleaks.data import Dataset, LabelLeaksSplit, label_leaks_split
+from labelleaks.engine import Engine, Local, Result, Shared, Task, Watch
 from labelleaks.errors import InputError, nearest
-from labelleaks.experiments.spec import MeasureSpec, Reproduction
+from labelleaks.experiments.spec import MeasureSpec, Reproduction, load_reproduction
 from labelleaks.experiments.stages import Stage, World, stages_of
 from labelleaks.experiments.store import Results, Store
 from labelleaks.experiments.studies import work as studies
@@ -21,7 +28,7 @@ from labelleaks.experiments.studies.spec import StudySpec
 from labelleaks.experiments.studies.stages import studies_of
 from labelleaks.experiments.work import Bench, rows_of
 
-__all__ = ["Options", "Plan", "WorldPlan", "plan", "run", "run_world"]
+__all__ = ["Options", "Plan", "WorldPlan", "do_world", "plan", "run", "run_world"]
 
 Say = Callable[[str], None]
 
@@ -156,23 +163,52 @@ def split_of(world: World, source: str | None) -> LabelLeaksSplit:
     return _split(world.dataset, world.seed, world.protocol, source, world.spec.pixels)
 
 
-def run(found: Plan, *, jobs: int = 1, say: Say = print) -> int:
+def run(found: Plan, *, jobs: int = 1, engine: Engine | None = None, say: Say = print) -> int:
     """Do everything that is missing; return how many stages that was.
 
     Args:
-        jobs: processes; each does whole worlds, with one thread. Results have the same bytes for any number.
+        jobs: processes of this machine; each does whole worlds, with one thread.
+        engine: who does the worlds, in place of this machine. Its machines need the folders of store, results and data
+            at the same place. Results have the same bytes whoever does them.
 
     Raises:
-        InputError: jobs below 1.
+        InputError: jobs below 1. EngineError: a process died; what it had finished is kept.
     """
     if jobs < 1:
         raise InputError(f"--jobs must be at least 1, got {jobs}")
     todo = [of for of in found.worlds if found.missing(of)]
-    if jobs == 1 or len(todo) < 2:
+    if engine is None and (jobs == 1 or len(todo) < 2):
         return sum(run_world(found, of, say=say) for of in todo)
-    from labelleaks.experiments import worker
+    tasks = [_task(found, of.world.name) for of in todo]
+    with Local(min(jobs, len(todo)), eager=True) if engine is None else engine as doing:
+        return sum(result.said for result in doing.run(tasks, note=lambda line, _: say(line)))
 
-    return worker.run_beside(found, [of.world.name for of in todo], min(jobs, len(todo)), say=say)
+
+def _task(found: Plan, world: str) -> Task:
+    home, options = found.reproduction, found.options
+    source = None if options.source is None else str(Path(options.source).resolve())
+    there = replace(options, source=source, store=str(Path(options.store).resolve()))
+    there = replace(there, out=str(Path(options.out).resolve()))
+    named = {"name": home.name, "profile": home.profile, "folder": str(home.folder.parent.resolve())}
+    named["grid"] = home.grid.model_dump_json()  # a plan that is kept is one of this grid
+    return Task(
+        "labelleaks.experiments.runner:do_world", {"world": world, "of": named, "options": asdict(there)}, name=world
+    )
+
+
+def do_world(spec: Mapping[str, Any], shared: Mapping[str, Shared], watch: Watch) -> Result:
+    """Do what is missing of one world: a task's work. Says how many stages that was."""
+    found = _planned(json.dumps([spec["of"], spec["options"]]))
+    of = next(of for of in found.worlds if of.world.name == spec["world"])
+    return Result(run_world(found, of, say=lambda line: watch.note(line, 1)))
+
+
+@lru_cache(maxsize=1)
+def _planned(told: str) -> Plan:
+    named, options = json.loads(told)
+    only = options["only"]
+    options["only"] = None if only is None else tuple(only)
+    return plan(load_reproduction(named["name"], named["profile"], named["folder"]), Options(**options))
 
 
 def run_world(found: Plan, of: WorldPlan, *, say: Say) -> int:

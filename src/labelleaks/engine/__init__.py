@@ -1,0 +1,13 @@
+"""Where the work of a run is done: tasks of plain data, by this machine or by a Ray cluster, with the same bytes.
+
+Shadow models, shards of candidates and worlds of a grid all go through :meth:`Engine.run`.
+"""
+
+from __future__ import annotations
+
+from labelleaks.engine.choose import NAMES, choose
+from labelleaks.engine.local import Local
+from labelleaks.engine.ray import Ray
+from labelleaks.engine.task import Done, Engine, Note, Result, Shared, Task, Watch
+
+__all__ = ["NAMES", "Done", "Engine", "Local", "Note", "Ray", "Result", "Shared", "Task", "Watch", "choose"]
