@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelleaks.errors import TargetError
-from labelleaks.journal import Journal, keys_of
+from labelleaks.journal import Journal
 from labelleaks.oracle import Gate
+from labelleaks.querykeys import keys_of
 from labelleaks.targets import Http, wrap
 from tests.servers.faulty import FAULTS, Faulty, rows_of, truth
 

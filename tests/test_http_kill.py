@@ -38,7 +38,7 @@ def _killed(server: Faulty, journal: Path, after: int) -> None:
     """Start asking in a process of its own and kill it when the service has seen ``after`` further rows."""
     start = server.rows
     root = str(Path(__file__).parent.parent)
-    env = {**os.environ, "PYTHONPATH": root, "NO_PROXY": "127.0.0.1"}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *sys.path]), "NO_PROXY": "127.0.0.1"}
     child = subprocess.Popen([sys.executable, "-c", CHILD, server.url, str(journal)], env=env, cwd=root)
     end = time.monotonic() + 120.0
     while server.rows < start + after and child.poll() is None and time.monotonic() < end:

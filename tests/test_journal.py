@@ -19,8 +19,9 @@ from labelleaks.attacks.gap import Gap
 from labelleaks.content import digests
 from labelleaks.domain import Box
 from labelleaks.errors import InputError
-from labelleaks.journal import Journal, keys_of
+from labelleaks.journal import Journal
 from labelleaks.oracle import Gate
+from labelleaks.querykeys import keys_of
 from labelleaks.types import Candidates, Knowledge, Scores
 
 X = torch.rand(40, 6, generator=torch.Generator().manual_seed(0))
@@ -44,7 +45,7 @@ def test_answers_come_back_by_the_exact_content(tmp_path: Path) -> None:
         assert again.lookup(keys_of(X[order])).equal(wanted)
 
 
-def test_more_rows_than_one_statement_takes(tmp_path: Path) -> None:
+def test_many_rows_at_once(tmp_path: Path) -> None:
     x = torch.arange(3001.0)[:, None]
     with Journal(tmp_path / "a", "t") as journal:
         journal.record(keys_of(x[::2]), torch.arange(1501))
@@ -116,6 +117,18 @@ def test_two_runs_share_one_file(tmp_path: Path) -> None:
         assert one.lookup(keys_of(X[:2])).tolist() == [3, 4]
 
 
+def test_of_two_runs_that_answer_the_same_the_first_is_right_for_both(tmp_path: Path) -> None:
+    with Journal(tmp_path / "a", "t") as one, Journal(tmp_path / "a", "t") as two:
+        one.record(keys_of(X[:3]), torch.tensor([1, 1, 1]))
+        two.record(keys_of(X[1:5]), torch.tensor([2, 2, 2, 2]))  # before it looked
+        one.record(keys_of(X[4:6]), torch.tensor([3, 3]))
+        for journal in (one, two):
+            assert journal.lookup(keys_of(X[:7])).tolist() == [1, 1, 1, 2, 2, 3, -1]
+            assert len(journal) == 6
+    with Journal(tmp_path / "a", "t") as again:
+        assert again.lookup(keys_of(X[:7])).tolist() == [1, 1, 1, 2, 2, 3, -1]
+
+
 def test_what_is_no_journal_is_left_alone(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("nothing of the kind " * 100)
@@ -135,7 +148,7 @@ def test_what_is_no_journal_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(newer) as other:
         other.execute("UPDATE meta SET value = '9' WHERE key = 'schema'")
     other.close()
-    with pytest.raises(InputError, match="has schema 9, this version reads 1"):
+    with pytest.raises(InputError, match="has schema 9, this version reads 2"):
         Journal(newer, "t")
 
 
@@ -218,7 +231,8 @@ def test_a_whole_run_replays_without_the_target(tmp_path: Path) -> None:
 def test_what_was_recorded_survives_the_death_of_the_process(tmp_path: Path) -> None:
     code = textwrap.dedent(f"""
         import os, signal, torch
-        from labelleaks.journal import Journal, keys_of
+        from labelleaks.journal import Journal
+        from labelleaks.querykeys import keys_of
         journal = Journal({str(tmp_path / "a")!r}, "t")
         journal.record(keys_of(torch.arange(10.0)[:, None]), torch.arange(10))
         os.kill(os.getpid(), signal.SIGKILL)

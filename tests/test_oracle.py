@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from labelleaks.errors import BudgetExceeded, InputError, TargetError
-from labelleaks.journal import keys_of
 from labelleaks.oracle import SETUP, Gate
+from labelleaks.querykeys import Answers, Keys, keys_of
 
 
 class _Target:
@@ -30,16 +29,18 @@ class _Journal:
     """Answers by the key; knows some from the start."""
 
     def __init__(self, known: dict[int, int]) -> None:
-        self.known = {key: label for row, label in known.items() for key in keys_of(_rows(row))}
+        self.known = Answers()
+        for row, label in known.items():
+            self.known.add(keys_of(_rows(row)), np.array([label], dtype=np.int32))
 
-    def lookup(self, keys: Sequence[bytes]) -> Tensor:
-        return torch.tensor([self.known.get(key, -1) for key in keys])
+    def lookup(self, keys: Keys) -> Tensor:
+        return torch.from_numpy(self.known.find(keys))
 
-    def begin(self, keys: Sequence[bytes]) -> int:
+    def begin(self, keys: Keys) -> int:
         return 0
 
-    def record(self, keys: Sequence[bytes], labels: Tensor) -> None:
-        self.known.update(zip(keys, labels.tolist(), strict=True))
+    def record(self, keys: Keys, labels: Tensor) -> None:
+        self.known.add(keys, labels.to(torch.int32).numpy())
 
 
 def _rows(*values: int) -> Tensor:

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,15 +20,13 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from labelleaks.content import digests
 from labelleaks.errors import InputError
-from labelleaks.journalfile import MARK, SCHEMA, check_schema, explained, packed, unpacked
-from labelleaks.turns import Turns
+from labelleaks.journalfile import MARK, SCHEMA, TABLES, batches, check_schema, explained, marks, packed
+from labelleaks.querykeys import Answers, Keys, keys_of
 
-__all__ = ["Journal", "default_path", "keys_of"]
+__all__ = ["Journal", "default_path"]
 
-_CACHE_KB = 1 << 16
-_AT_ONCE = 500  # bound parameters in one statement; SQLite allows 999 everywhere
+_INSERT = "INSERT INTO answers (keys, labels, checksum) VALUES (?, ?, ?)"
 
 
 def default_path(fingerprint: str) -> Path:
@@ -41,29 +39,12 @@ def default_path(fingerprint: str) -> Path:
     return Path(cache) / "labelleaks" / "journals" / f"{name}.journal"
 
 
-def keys_of(x: Tensor, turns: Turns | None = None) -> list[bytes]:
-    """Return the journal's key of each row: a hash of its float32 bytes and shape, and its turn where that is not 0.
-
-    Args:
-        x: (m, *shape), any device.
-        turns: how often each row was asked before; counted here. None: every row is asked for the first time.
-
-    Returns:
-        m keys of 16 bytes, or 20 for a query that was asked before.
-    """
-    keys = digests(x)
-    if turns is None or not keys:
-        return keys
-    counted = zip(keys, turns.take(keys).tolist(), strict=True)
-    return [key + turn.to_bytes(4, "little") if turn else key for key, turn in counted]
-
-
 class Journal:
     """Answers of one target by the content of the query; implements :class:`labelleaks.oracle.Journal`.
 
-    The keys are those of :func:`keys_of`. An answer once recorded is never changed or removed: a second answer to the
-    same key is dropped. The file can be read by its owner alone (mode 0600): the hashes tell who has the rows that they
-    were asked about. Two runs may share one file.
+    An answer once recorded is never changed or removed: a second answer to the same key is dropped. The file can be
+    read by its owner alone (mode 0600): the hashes tell who has the rows that they were asked about. Two runs may share
+    one file. What the file holds is also held in memory, 20 bytes an answer.
 
     Args:
         path: the file; it is made, with its folder, where there is none.
@@ -76,15 +57,19 @@ class Journal:
 
     def __init__(self, path: str | Path, fingerprint: str, *, must_exist: bool = False) -> None:
         self.path = Path(path)
-        self._marks: dict[bytes, int] = {}  # what is on its way -> its row in the file
-        self._left: dict[int, int] = {}
+        self._answers = Answers()
+        self._seen = 0  # number of the last batch of the file that is in memory
+        self._marks: list[int] = []  # of this run, in the file
+        self._under_way = 0  # rows marked and not recorded
         self._lost: set[bytes] = set()  # on its way when an earlier run died
         if must_exist and not self.path.is_file():
-            raise InputError(f"journal {self.path}: no such file; there is nothing to replay")
+            raise InputError(f"journal {path}: no such file; there is nothing to replay")
         self._connection = self._open()
         try:
-            self._claim(fingerprint)
-            self._find_lost()
+            with explained(self.path):
+                self._claim(fingerprint)
+                self._catch_up()
+                self._find_lost()
         except BaseException:
             self._connection.close()
             raise
@@ -99,19 +84,19 @@ class Journal:
             raise InputError(f"journal {self.path} cannot be opened: {error}") from None
 
     def _claim(self, fingerprint: str) -> None:
-        with explained(self.path):
-            (mark,) = self._connection.execute("PRAGMA application_id").fetchone()
-            (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if tables and mark != MARK:
-                raise InputError(f"journal {self.path} is an SQLite file of something else; give another path")
-            self._connection.execute("PRAGMA page_size = 1024")  # of a new file: keys are random, each row is a page
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA wal_autocheckpoint = 65536")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
-            with self._transaction():
-                self._create(fingerprint)
-            held = dict(self._connection.execute("SELECT key, value FROM meta"))
+        run = self._connection.execute
+        (mark,) = run("PRAGMA application_id").fetchone()
+        (tables,) = run("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and mark != MARK:
+            raise InputError(f"journal {self.path} is an SQLite file of something else; give another path")
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = NORMAL")
+        with self._transaction():
+            run(f"PRAGMA application_id = {MARK}")
+            for table in TABLES:
+                run(table)
+            run("INSERT OR IGNORE INTO meta VALUES ('schema', ?), ('fingerprint', ?)", (str(SCHEMA), fingerprint))
+        held = dict(run("SELECT key, value FROM meta"))
         check_schema(self.path, held)
         if held.get("fingerprint") != fingerprint:
             raise InputError(
@@ -120,18 +105,11 @@ class Journal:
             )
 
     def _find_lost(self) -> None:
-        with explained(self.path):
-            for mark, keys in self._connection.execute("SELECT id, keys FROM sent"):
-                self._marked(mark, unpacked(keys, self.path))
-        self._lost = set(self._marks)
-
-    def _create(self, fingerprint: str) -> None:
-        run = self._connection.execute
-        run(f"PRAGMA application_id = {MARK}")
-        run("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
-        run("CREATE TABLE IF NOT EXISTS answers (query BLOB PRIMARY KEY, label INTEGER NOT NULL) WITHOUT ROWID")
-        run("CREATE TABLE IF NOT EXISTS sent (id INTEGER PRIMARY KEY, keys BLOB NOT NULL)")
-        run("INSERT OR IGNORE INTO meta VALUES ('schema', ?), ('fingerprint', ?)", (str(SCHEMA), fingerprint))
+        for number, keys in marks(self._connection, self.path):
+            lost = keys[self._answers.find(keys) < 0]
+            if len(lost) == 0:  # all of it was answered: the mark tells nothing any more
+                self._connection.execute("DELETE FROM sent WHERE id = ?", (number,))
+            self._lost.update(_each(lost))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -143,67 +121,60 @@ class Journal:
             raise
         self._connection.execute("COMMIT")
 
-    def lookup(self, keys: Sequence[bytes]) -> Tensor:
+    def _catch_up(self) -> None:
+        """Take into memory what the file holds by now, of this run or another."""
+        for number, keys, labels in batches(self._connection, self.path, self._seen):
+            self._answers.add(keys, labels)
+            self._seen = number
+
+    def lookup(self, keys: Keys) -> Tensor:
         """Return the recorded label of each key, int64 (m,), on the CPU; -1 where nothing is recorded."""
-        known: dict[bytes, int] = {}
         with explained(self.path):
-            for start in range(0, len(keys), _AT_ONCE):
-                part = keys[start : start + _AT_ONCE]
-                marks = ",".join("?" * len(part))
-                query = f"SELECT query, label FROM answers WHERE query IN ({marks})"
-                known.update(self._connection.execute(query, part))
-        if any(type(label) is not int or label < 0 for label in known.values()):
-            raise InputError(f"journal {self.path} is damaged: it holds an answer that is not a label; give another")
-        return torch.tensor([known.get(key, -1) for key in keys], dtype=torch.int64)
+            self._catch_up()
+        return torch.from_numpy(self._answers.find(keys))
 
     def answers(self, x: Tensor, most: int = 2) -> Tensor:
         """Return what is recorded for each row's first ``most`` turns, int64 (m, most), on the CPU; -1 for nothing."""
         keys = keys_of(x)
-        turns = [keys, *[[key + turn.to_bytes(4, "little") for key in keys] for turn in range(1, most)]]
-        return torch.stack([self.lookup(part) for part in turns], dim=1)
+        found = []
+        for turn in range(most):
+            keys["turn"] = turn
+            found.append(self.lookup(keys))
+        return torch.stack(found, dim=1)
 
-    def begin(self, keys: Sequence[bytes]) -> int:
+    def begin(self, keys: Keys) -> int:
         """Mark queries that are about to be sent; return how many had been on their way when an earlier run died."""
-        again = [key for key in keys if key in self._lost] if self._lost else []
-        self._lost.difference_update(again)
-        with explained(self.path), self._transaction():
-            self._settle(again)
-            mark = self._connection.execute("INSERT INTO sent (keys) VALUES (?)", (packed(keys),)).lastrowid
-            assert mark is not None
-            self._marked(mark, keys)
+        again = self._lost.intersection(_each(keys)) if self._lost else set()
+        self._lost -= again
+        with explained(self.path):
+            mark = self._connection.execute("INSERT INTO sent (keys) VALUES (?)", (keys.tobytes(),)).lastrowid
+        assert mark is not None
+        self._marks.append(mark)
+        self._under_way += len(keys)
         return len(again)
 
-    def record(self, keys: Sequence[bytes], labels: Tensor) -> None:
+    def record(self, keys: Keys, labels: Tensor) -> None:
         """Keep the labels of these keys, all of them or none; they are no longer on their way.
 
         Args:
-            keys: of :func:`keys_of`.
+            keys: (m,)
             labels: int64 (m,) codes from 0.
         """
-        answers = sorted(zip(keys, labels.tolist(), strict=True))  # neighbours in the file are written together
+        if labels.shape != keys.shape:
+            raise ValueError(f"one label a key is needed: {len(keys)} keys, labels of shape {tuple(labels.shape)}")
+        batch = packed(keys, labels.cpu().numpy())
+        self._under_way -= len(keys)
         with explained(self.path), self._transaction():
-            self._connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?)", answers)
-            self._settle(keys)
-
-    def _marked(self, mark: int, keys: Sequence[bytes]) -> None:
-        new = [key for key in keys if key not in self._marks]
-        self._marks.update(dict.fromkeys(new, mark))
-        self._left[mark] = len(new)
-
-    def _settle(self, keys: Sequence[bytes]) -> None:
-        """Take keys from their marks; a mark without keys goes."""
-        for key in keys:
-            mark = self._marks.pop(key, None)
-            if mark is None:
-                continue
-            self._left[mark] -= 1
-            if self._left[mark] == 0:
-                del self._left[mark]
-                self._connection.execute("DELETE FROM sent WHERE id = ?", (mark,))
+            number = self._connection.execute(_INSERT, batch).lastrowid
+            if self._under_way <= 0:  # nothing of this run is on its way: its marks go, all at once
+                self._connection.executemany("DELETE FROM sent WHERE id = ?", [(mark,) for mark in self._marks])
+                self._marks, self._under_way = [], 0
+        if number == self._seen + 1:  # no other run wrote in between: what was written need not be read
+            self._seen += 1
+            self._answers.add(keys, labels.cpu().numpy())
 
     def __len__(self) -> int:
-        (count,) = self._connection.execute("SELECT count(*) FROM answers").fetchone()
-        return int(count)
+        return len(self._answers)
 
     def close(self) -> None:
         """Close the file; what was recorded stays."""
@@ -216,3 +187,7 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _each(keys: Keys) -> list[bytes]:
+    return [key.tobytes() for key in keys]

@@ -36,16 +36,19 @@ def info(path: File, as_json: Json = False) -> None:
     """Say which target a journal is of and how many answers it holds."""
     from labelleaks.journalfile import read
 
-    with read(path) as (held, _):
-        size = path.stat().st_size
+    held, size = read(path), path.stat().st_size
+    by_class = {str(label): count for label, count in held.by_class.items()}
     if as_json:
-        told = {**vars(held), "labels": {str(label): count for label, count in held.labels.items()}, "bytes": size}
+        told = {
+            "fingerprint": held.fingerprint, "answers": len(held.keys), "repeated": held.repeated,
+            "in_flight": held.in_flight, "labels": by_class, "bytes": size,
+        }  # fmt: skip
         typer.echo(json.dumps(told, indent=2))
         return
-    shares = ", ".join(f"{label}: {count:,}" for label, count in held.labels.items())
+    shares = ", ".join(f"{label}: {count:,}" for label, count in by_class.items())
     typer.echo(
         f"target     {held.fingerprint}\n"
-        f"answers    {held.answers:,} ({held.repeated:,} of them to a query that had been asked before)\n"
+        f"answers    {len(held.keys):,} ({held.repeated:,} of them to a query that had been asked before)\n"
         f"in flight  {held.in_flight:,} queries were on their way when a run died\n"
         f"by class   {shares or 'none'}\n"
         f"size       {size:,} bytes"
@@ -66,8 +69,9 @@ def export(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["query", "turn", "label"])
-    with read(path) as (_, rows):
-        writer.writerows([key[:16].hex(), int.from_bytes(key[16:], "little"), label] for key, label in rows)
+    held = read(path)
+    hashes = [key.tobytes()[:16].hex() for key in held.keys]
+    writer.writerows(zip(hashes, held.keys["turn"].tolist(), held.labels.tolist(), strict=True))
     if out is None:
         typer.echo(text.getvalue(), nl=False)
         return
@@ -83,5 +87,4 @@ def verify(path: File) -> None:
     faults = journalfile.verify(path)
     if faults:
         raise InputError(f"{path} is damaged: {'; '.join(faults)}. Give the run a new journal")
-    with journalfile.read(path) as (held, _):
-        typer.echo(f"{path}: whole, {held.answers:,} answers")
+    typer.echo(f"{path}: whole, {len(journalfile.read(path).keys):,} answers")

@@ -1,32 +1,84 @@
-"""The file of a journal: its form, looking into it without a target, and checking it."""
+"""The file of a journal: its form, looking into it without a target, and checking it.
+
+One row of the table ``answers`` is one batch of answers, as it came in: the keys, the class codes, and a checksum of
+both. So writing is appending, whatever the keys are, and a damaged batch is told from a whole one. A query that is
+there twice (two runs shared the file) has the answer of the first batch.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from labelleaks.errors import InputError
+from labelleaks.querykeys import KEY, Keys
 
-__all__ = ["MARK", "SCHEMA", "Contents", "check_schema", "explained", "packed", "read", "unpacked", "verify"]
+__all__ = [
+    "MARK", "SCHEMA", "TABLES", "Held", "batches", "check_schema", "explained", "marks", "packed", "read", "verify",
+]  # fmt: skip
 
-SCHEMA = 1
+SCHEMA = 2
 MARK = 0x6C6C6A31
 """``llj1``: SQLite's application id, tells this file from any other database."""
+TABLES = (
+    "CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS answers "
+    "(id INTEGER PRIMARY KEY, keys BLOB NOT NULL, labels BLOB NOT NULL, checksum INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS sent (id INTEGER PRIMARY KEY, keys BLOB NOT NULL)",
+)
+_LABEL = np.dtype("<i4")
 
 
-def packed(keys: Sequence[bytes]) -> bytes:
-    """20 bytes a key."""
-    return b"".join(key.ljust(20, b"\0") for key in keys)
+def packed(keys: Keys, labels: NDArray[Any]) -> tuple[bytes, bytes, int]:
+    """Return a batch as its row: keys, labels, checksum."""
+    key_bytes, label_bytes = keys.tobytes(), labels.astype(_LABEL).tobytes()
+    return key_bytes, label_bytes, zlib.crc32(label_bytes, zlib.crc32(key_bytes))
 
 
-def unpacked(keys: object, path: Path) -> list[bytes]:
-    if not isinstance(keys, bytes) or len(keys) % 20:
-        raise InputError(f"journal {path} is damaged: what was on its way cannot be read; give another")
-    parts = [keys[at : at + 20] for at in range(0, len(keys), 20)]
-    return [key[:16] if key.endswith(bytes(4)) else key for key in parts]
+def unpacked(row: tuple[Any, Any, Any]) -> tuple[Keys, NDArray[np.int32]] | None:
+    """Return the keys and labels of a batch; None where it is damaged."""
+    key_bytes, label_bytes, checksum = row
+    if not (isinstance(key_bytes, bytes) and isinstance(label_bytes, bytes)):
+        return None
+    if len(key_bytes) % KEY.itemsize or len(label_bytes) * KEY.itemsize != len(key_bytes) * _LABEL.itemsize:
+        return None
+    labels = np.frombuffer(label_bytes, dtype=_LABEL)
+    if checksum != zlib.crc32(label_bytes, zlib.crc32(key_bytes)) or bool((labels < 0).any()):
+        return None
+    return np.frombuffer(key_bytes, dtype=KEY), labels
+
+
+def batches(connection: sqlite3.Connection, path: Path, after: int) -> Iterator[tuple[int, Keys, NDArray[np.int32]]]:
+    """The batches that were recorded after number ``after``: number, keys and labels of each, in order.
+
+    Raises:
+        InputError: one of them is damaged.
+    """
+    for number, *row in connection.execute("SELECT * FROM answers WHERE id > ? ORDER BY id", (after,)):
+        batch = unpacked((row[0], row[1], row[2]))
+        if batch is None:
+            raise InputError(f"journal {path} is damaged: batch {number} of its answers is not whole; give another")
+        yield int(number), *batch
+
+
+def marks(connection: sqlite3.Connection, path: Path) -> Iterator[tuple[int, Keys]]:
+    """The marks of what was about to be sent: number and keys of each.
+
+    Raises:
+        InputError: one of them is damaged.
+    """
+    for number, keys in connection.execute("SELECT id, keys FROM sent ORDER BY id").fetchall():
+        if not isinstance(keys, bytes) or len(keys) % KEY.itemsize:
+            raise InputError(f"journal {path} is damaged: what was on its way cannot be read; give another")
+        yield int(number), np.frombuffer(keys, dtype=KEY)
 
 
 @contextlib.contextmanager
@@ -47,83 +99,85 @@ def check_schema(path: Path, meta: dict[str, str]) -> None:
         raise InputError(f"journal {path} has schema {meta.get('schema')}, this version reads {SCHEMA}")
 
 
-@dataclass(frozen=True)
-class Contents:
+@dataclass(frozen=True, eq=False)
+class Held:
     """What a journal holds."""
 
     fingerprint: str
-    answers: int
-    repeated: int
-    """Answers to a query that had been asked before."""
+    keys: Keys
+    """Distinct, in their order."""
+    labels: NDArray[np.int32]
+    """The class code of each key."""
     in_flight: int
-    """Queries that were on their way when a run died, and were not asked again since."""
-    labels: dict[int, int]
-    """Answers by class code."""
+    """Queries that were on their way when a run died, and were not answered since."""
+
+    @property
+    def repeated(self) -> int:
+        """Answers to a query that had been asked before."""
+        return int((self.keys["turn"] > 0).sum())
+
+    @property
+    def by_class(self) -> dict[int, int]:
+        """Answers by class code."""
+        found, counts = np.unique(self.labels, return_counts=True)
+        return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
-@contextlib.contextmanager
-def read(path: str | Path) -> Iterator[tuple[Contents, Iterator[tuple[bytes, int]]]]:
-    """Open a journal to look at it, whatever target it is of: its contents, and all keys and labels, by key.
-
-    Nothing in the file is changed.
+def read(path: str | Path) -> Held:
+    """Look at a journal, whatever target it is of. Nothing in the file is changed.
 
     Raises:
         InputError: not there, no journal, or damaged.
     """
     file = Path(path)
-    if not file.is_file():
-        raise InputError(f"journal {file}: no such file")
-    connection = None
-    try:
-        with explained(file):
-            connection = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=30.0)
-            contents = _contents(connection, file)
-        yield contents, _rows(connection, file)
-    finally:
-        if connection is not None:
-            connection.close()
-
-
-def _contents(connection: sqlite3.Connection, path: Path) -> Contents:
-    (mark,) = connection.execute("PRAGMA application_id").fetchone()
-    if mark != MARK:
-        raise InputError(f"{path} is not a journal of labelleaks; give the file that a run was told (journal=)")
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-    meta = dict(connection.execute("SELECT key, value FROM meta"))
-    check_schema(path, meta)
-    count = "SELECT count(*) FROM"
-    (repeated,) = connection.execute(f"{count} answers WHERE length(query) > 16").fetchone()
-    found = connection.execute("SELECT keys FROM sent").fetchall() if "sent" in tables else []
-    sent = {key for (keys,) in found for key in unpacked(keys, path)}
-    answered = "SELECT 1 FROM answers WHERE query = ?"
-    in_flight = sum(connection.execute(answered, (key,)).fetchone() is None for key in sent)
-    labels = dict(connection.execute("SELECT label, count(*) FROM answers GROUP BY label ORDER BY label"))
-    return Contents(str(meta.get("fingerprint")), sum(labels.values()), repeated, in_flight, labels)
-
-
-def _rows(connection: sqlite3.Connection, path: Path) -> Iterator[tuple[bytes, int]]:
-    with explained(path):
-        yield from connection.execute("SELECT query, label FROM answers ORDER BY query")
+    with _looking_at(file) as connection:
+        meta = _meta(connection, file)
+        found = [(keys, labels) for _, keys, labels in batches(connection, file, 0)]
+        sent = [keys for _, keys in marks(connection, file)]
+    keys = np.concatenate([np.empty(0, dtype=KEY), *[keys for keys, _ in found]])
+    labels = np.concatenate([np.empty(0, dtype=_LABEL), *[labels for _, labels in found]])
+    keys, first = np.unique(keys, return_index=True)
+    left = np.setdiff1d(np.concatenate([np.empty(0, dtype=KEY), *sent]), keys)
+    return Held(str(meta.get("fingerprint")), keys, labels[first], len(left))
 
 
 def verify(path: str | Path) -> list[str]:
     """Return what is wrong with a journal, one sentence each; [] where nothing is.
 
-    Checks the file itself (SQLite's integrity check), the form of each key, and that each label is a code.
+    Checks the file itself (SQLite's integrity check), and the form and checksum of each batch.
 
     Raises:
         InputError: not there, or no journal that can be read at all.
     """
     file = Path(path)
-    with read(file) as (_, rows):
-        odd_keys = odd_labels = 0
-        for key, label in rows:
-            odd_keys += not (isinstance(key, bytes) and len(key) in (16, 20))
-            odd_labels += type(label) is not int or label < 0
-    with explained(file), contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as base:
-        found = [f"SQLite: {line}" for (line,) in base.execute("PRAGMA integrity_check(5)") if line != "ok"]
-    if odd_keys:
-        found.append(f"{odd_keys} keys are not hashes of a query")
-    if odd_labels:
-        found.append(f"{odd_labels} labels are not codes from 0")
+    with _looking_at(file) as connection:
+        _meta(connection, file)
+        found = [f"SQLite: {line}" for (line,) in connection.execute("PRAGMA integrity_check(5)") if line != "ok"]
+        rows = connection.execute("SELECT keys, labels, checksum FROM answers")
+        damaged = sum(unpacked(row) is None for row in rows)
+        if damaged:
+            found.append(f"{damaged} batches of answers are not as they were written")
+        try:
+            list(marks(connection, file))
+        except InputError:
+            found.append("what was on its way cannot be read")
     return found
+
+
+@contextlib.contextmanager
+def _looking_at(file: Path) -> Iterator[sqlite3.Connection]:
+    if not file.is_file():
+        raise InputError(f"journal {file}: no such file")
+    with explained(file):
+        address = f"{file.absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=30.0)) as connection:
+            yield connection
+
+
+def _meta(connection: sqlite3.Connection, path: Path) -> dict[str, str]:
+    (mark,) = connection.execute("PRAGMA application_id").fetchone()
+    if mark != MARK:
+        raise InputError(f"{path} is not a journal of labelleaks; give the file that a run was told (journal=)")
+    meta = dict(connection.execute("SELECT key, value FROM meta"))
+    check_schema(path, meta)
+    return meta

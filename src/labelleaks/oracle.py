@@ -7,7 +7,7 @@ with an account for each of its candidates. A query that an account cannot pay f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from labelleaks.errors import BudgetExceeded, InputError, LabelLeaksError, TargetError
-from labelleaks.journal import keys_of
+from labelleaks.querykeys import Keys, keys_of
 from labelleaks.traffic import Answered, Remote, Sent
 from labelleaks.turns import Turns
 from labelleaks.types import Predict
@@ -110,15 +110,15 @@ class Ledger:
 class Journal(Protocol):
     """Recorded answers by the key of the query; see :mod:`labelleaks.journal`."""
 
-    def lookup(self, keys: Sequence[bytes]) -> Tensor:
+    def lookup(self, keys: Keys) -> Tensor:
         """Return int64 (m,): the recorded label of each key, -1 where there is none."""
         ...
 
-    def begin(self, keys: Sequence[bytes]) -> int:
+    def begin(self, keys: Keys) -> int:
         """Mark queries that are about to be sent; return how many were on their way when an earlier run died."""
         ...
 
-    def record(self, keys: Sequence[bytes], labels: Tensor) -> None:
+    def record(self, keys: Keys, labels: Tensor) -> None:
         """Keep the labels of these keys."""
         ...
 
@@ -147,6 +147,7 @@ class Gate:
     ) -> None:
         self.ledger = Ledger()
         self._predict = predict
+        self._remote = predict if isinstance(predict, Remote) else None
         self._batch_rows = batch_rows
         self._total = total
         self._journal = journal
@@ -183,7 +184,7 @@ class Gate:
             fresh: ask the target whatever the journal knows, and keep the answers out of it.
         """
         labels = torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
-        keys: list[bytes] | None = None
+        keys: Keys | None = None
         if self._journal is not None and not fresh:
             keys = keys_of(x, Turns() if turns is None else turns)
             labels = self._journal.lookup(keys).to(x.device)
@@ -198,7 +199,7 @@ class Gate:
             everything = len(part) == len(x)
             rows = x if everything else x[part]
             owners = owner if everything else owner[part.cpu()]
-            found = keys if everything or keys is None else [keys[i] for i in part.tolist()]
+            found = keys if everything or keys is None else keys[part.cpu().numpy()]
             labels[part] = self._send(rows, owners, phase, accounts, found)
         return labels
 
@@ -215,11 +216,11 @@ class Gate:
                 f"({self.ledger.rows} sent so far); raise budget_total or ask for less"
             )
 
-    def _send(self, x: Tensor, owner: Tensor, phase: str, accounts: int, keys: list[bytes] | None) -> Tensor:
+    def _send(self, x: Tensor, owner: Tensor, phase: str, accounts: int, keys: Keys | None) -> Tensor:
         began = time.perf_counter()
         try:
-            if isinstance(self._predict, Remote):
-                return self._deliver(self._predict, x, owner, phase, accounts, keys).to(x.device)
+            if self._remote is not None:
+                return self._deliver(self._remote, x, owner, phase, accounts, keys).to(x.device)
             self._begin(keys)
             self.ledger.bill(owner, phase, accounts)
             self.ledger.calls += 1
@@ -241,7 +242,7 @@ class Gate:
         return labels.to(x.device)
 
     def _deliver(
-        self, target: Remote, x: Tensor, owner: Tensor, phase: str, accounts: int, keys: list[bytes] | None
+        self, target: Remote, x: Tensor, owner: Tensor, phase: str, accounts: int, keys: Keys | None
     ) -> Tensor:
         """Ask a remote target: rows are billed as their request goes out, answers are kept as they come in.
 
@@ -278,11 +279,11 @@ class Gate:
             raise TargetError(f"the target left {int((labels < 0).sum())} of {len(x)} rows without a label ({phase})")
         return labels
 
-    def _begin(self, keys: list[bytes] | None) -> None:
-        if self._journal is not None and keys:
+    def _begin(self, keys: Keys | None) -> None:
+        if self._journal is not None and keys is not None and len(keys):
             self.ledger.maybe_repaid += self._journal.begin(keys)
 
-    def _keep(self, keys: list[bytes] | None, labels: Tensor, phase: str) -> None:
+    def _keep(self, keys: Keys | None, labels: Tensor, phase: str) -> None:
         if self._journal is not None and keys is not None:
             self._journal.record(keys, labels)
         if self._progress is not None:
