@@ -140,7 +140,8 @@ def test_the_committed_pages_are_those_of_the_committed_rows(tmp_path: Path) -> 
         if page.stem in ("README",):
             continue
         found = load_reproduction("label-leaks", page.stem, HERE)
-        (tmp_path / "results").mkdir(exist_ok=True)
-        for file in (home / "results").glob(f"{page.stem}-*.json"):
-            (tmp_path / "results" / file.name).write_bytes(file.read_bytes())
+        for part in ("results", "studies"):
+            (tmp_path / part).mkdir(exist_ok=True)
+            for file in (home / part).glob(f"{page.stem}-*.json"):
+                (tmp_path / part / file.name).write_bytes(file.read_bytes())
         assert write_page(found, tmp_path).read_bytes() == page.read_bytes(), "run labelleaks reproduce again"

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from labelleaks.experiments.findings import Mean
 from labelleaks.report.svg import Axis, Chart
 
-__all__ = ["lines"]
+__all__ = ["COLOURS", "document", "lines", "ticks"]
 
-_COLOURS = ("#c1272d", "#0b6e99", "#b35c00", "#3a7d34", "#7b4fa3", "#8a6d1d", "#c2579a", "#4b5d67")
+COLOURS = ("#c1272d", "#0b6e99", "#b35c00", "#3a7d34", "#7b4fa3", "#8a6d1d", "#c2579a", "#4b5d67")
 _STYLE = (
     "<style>text{font:11px system-ui,sans-serif;fill:#333}.label{font-size:12px}.grid{stroke:#ddd}"
     ".axis,.mark{stroke:#333}.line,.guide{fill:none;stroke-width:1.8}.guide{stroke:#999;stroke-dasharray:5 4}"
     + "".join(
-        f".s{i}{{stroke:{c}}}.dot.s{i}{{fill:{c}}}.whisker.s{i}{{stroke-width:1}}text.s{i}{{stroke:none;fill:{c}}}"
-        for i, c in enumerate(_COLOURS)
+        f".s{i}{{stroke:{c}}}.dot.s{i},.bar.s{i}{{fill:{c}}}.whisker.s{i}{{stroke-width:1}}text.s{i}{{stroke:none;fill:{c}}}"
+        for i, c in enumerate(COLOURS)
     )
-    + ".d1{stroke-dasharray:4 3}</style>"
+    + ".d1{stroke-dasharray:4 3}.bar{stroke:none;fill-opacity:.45}.note{font-size:10px}</style>"
 )
 
 
@@ -44,12 +45,27 @@ def lines(title: str, label: str, found: Mapping[str, Sequence[tuple[int, Mean]]
     chart.text(chart.left, 14, title, "label", "start")
     chart.rule(y=0.5)
     for i, (name, points) in enumerate(found.items()):
-        css = f"s{i % len(_COLOURS)}" + (" d1" if i >= len(_COLOURS) else "")
+        css = f"s{i % len(COLOURS)}" + (" d1" if i >= len(COLOURS) else "")
         chart.line([(x, mean.value) for x, mean in points], css)
         for x, mean in points:
             chart.whisker(x, mean.low, mean.high, css)
             chart.dot((x, mean.value), css, f"{name}, {x:,}: {mean.value:.3f} ({mean.low:.3f} to {mean.high:.3f})")
         chart.text(chart.width - chart.right + 12, chart.top + 12 + 16 * i, name, css, "start")
+    return document(chart)
+
+
+def document(chart: Chart) -> str:
+    """Return a chart as a file of its own: with its colours, on white whatever page it stands on."""
     drawn = str(chart.render())
     end = drawn.index(">")
-    return f'{drawn[:end]} xmlns="http://www.w3.org/2000/svg">{_STYLE}{drawn[end + 1 :]}\n'
+    paper = f'<rect width="{chart.width}" height="{chart.height}" fill="#fff"/>'
+    return f'{drawn[:end]} xmlns="http://www.w3.org/2000/svg">{_STYLE}{paper}{drawn[end + 1 :]}\n'
+
+
+def ticks(low: float, high: float, steps: int = 5) -> list[tuple[float, str]]:
+    """Return round numbers from ``low`` to ``high``, about ``steps`` of them, with their names."""
+    width = (high - low) / steps
+    unit = 10.0 ** math.floor(math.log10(width))
+    step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= width)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [(k * step, f"{k * step:.10g}") for k in range(first, last + 1)]

@@ -9,10 +9,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from labelleaks.experiments.spec import AttackName, read_yaml
 from labelleaks.experiments.store import Row
+from labelleaks.experiments.studies.contrasts import ContrastName, contrasts
+from labelleaks.experiments.studies.reading import Study
 
 __all__ = ["HOLDS", "NOT", "OPEN", "Finding", "Findings", "Mean", "Verdict", "judge", "load_findings", "mean_of"]
 
@@ -37,18 +39,26 @@ class Side(_Strict):
 
 
 class Finding(_Strict):
-    """``first`` compared with ``second`` (None: with an AUC of 0.5), target by target."""
+    """``first`` compared with ``second`` (None: with an AUC of 0.5), target by target; or what a study found."""
 
     id: str
     statement: str
     source: str
     evidence: Literal["read", "computed", "recollected"]
     """read in an abstract or the authors' code; follows from it; a recollection, which has a direction and no figure"""
-    first: Side
+    first: Side | None = None
     second: Side | None = None
+    study: ContrastName | None = None
+    """the difference that a study shows, in place of two AUCs: see :func:`studies.contrasts.contrasts`"""
     claim: Literal["more", "no more", "close"] = "more"
     margin: float = Field(default=0.0, ge=0)
-    """AUC by which "no more" may be passed, and "close" may differ"""
+    """AUC, or unit of the study, by which "no more" may be passed, "close" may differ, and "more" must be more"""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Finding:
+        if (self.first is None) == (self.study is None) or (self.second is not None and self.first is None):
+            raise ValueError("a finding compares rows (first, second) or names a study, not both")
+        return self
 
 
 class Findings(_Strict):
@@ -77,7 +87,7 @@ class Verdict:
     protocol: str
     verdict: str
     difference: Mean
-    """AUC of first minus second"""
+    """AUC of first minus second, or what the study measures"""
 
 
 def load_findings(path: Path) -> Findings:
@@ -85,15 +95,19 @@ def load_findings(path: Path) -> Findings:
     return read_yaml(Findings, path)
 
 
-def judge(finding: Finding, rows: Sequence[Row]) -> list[Verdict]:
+def judge(finding: Finding, rows: Sequence[Row], studies: Sequence[Study] = ()) -> list[Verdict]:
     """Return a verdict for each data set and protocol that has the rows; none: no verdicts.
 
     Both sides are taken as independent, though they share candidates: an interval is rather too wide than too narrow.
     """
     found = []
-    for dataset, protocol in sorted({(row["dataset"], row["protocol"]) for row in rows}):
-        here = [row for row in rows if (row["dataset"], row["protocol"]) == (dataset, protocol)]
-        pairs = list(_pairs(finding, here))
+    heads = [one.head for one in studies]
+    for dataset, protocol in sorted({(row["dataset"], row["protocol"]) for row in (*rows, *heads)}):
+        if finding.study is None:
+            here = [row for row in rows if (row["dataset"], row["protocol"]) == (dataset, protocol)]
+            pairs = list(_pairs(finding, here))
+        else:
+            pairs = list(_studied(finding.study, [one for one in studies if one.world[:2] == (dataset, protocol)]))
         if pairs:
             difference = _mean(pairs)
             found.append(Verdict(dataset, protocol, _verdict(finding, difference), difference))
@@ -122,8 +136,15 @@ def _verdict(finding: Finding, d: Mean) -> str:
     return HOLDS if d.high <= margin else NOT if d.low > margin else OPEN
 
 
+def _studied(name: ContrastName, studies: Sequence[Study]) -> Iterator[tuple[int, float, float]]:
+    """The same of studies; of an interval that is not symmetric the wider side counts on both."""
+    for study, one in contrasts(name, studies):
+        yield study.head["seed"], one["value"], max(one["value"] - one["low"], one["high"] - one["value"]) / _Z
+
+
 def _pairs(finding: Finding, rows: Sequence[Row]) -> Iterator[tuple[int, float, float]]:
     """For each seed and size: seed, difference of AUCs, its standard error."""
+    assert finding.first is not None
     first = _chosen(finding.first, rows)
     second = None if finding.second is None else _chosen(finding.second, rows)
     for (seed, size), row in first.items():
@@ -147,7 +168,8 @@ def _chosen(side: Side, rows: Sequence[Row]) -> dict[tuple[int, int], Row]:
         end = (min if side.size == "smallest" else max)(row["target_size"] for row in mine)
         mine = [row for row in mine if row["target_size"] == end]
     found: dict[tuple[int, int], Row] = {}
-    for row in sorted(mine, key=lambda row: row["labels"], reverse=side.labels == "least"):
+    turn = 1 if side.labels == "most" else -1
+    for row in sorted(mine, key=lambda row: (turn * row["labels"], row["n_members"])):
         found[row["seed"], row["target_size"]] = row  # the last one stays
     return found
 

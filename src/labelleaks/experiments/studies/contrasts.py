@@ -1,0 +1,64 @@
+"""What a study says about a finding: a difference with its interval, from its committed rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
+
+from labelleaks.experiments.studies.case import Interval
+from labelleaks.experiments.studies.reading import Study
+
+__all__ = ["ContrastName", "contrasts"]
+
+ContrastName = Literal["radius", "percentile", "memguard-labels", "memguard-posteriors"]
+
+
+def contrasts(name: ContrastName, studies: Sequence[Study]) -> Iterator[tuple[Study, Interval]]:
+    """Yield the difference that each study of the right kind shows.
+
+    radius: mean certified radius of members minus that of non-members.
+    percentile: largest minus smallest F1 of the percentiles t = 1 … 99, for each kind of random inputs.
+    memguard-labels: share of label-only scores that MemGuard changes; without an interval, it is counted.
+    memguard-posteriors: AUC of an attack on posteriors behind MemGuard, minus that of the same attack given labels; of
+    the same candidates, without an interval too.
+    """
+    for study in studies:
+        for difference in _OF[name](study):
+            yield study, difference
+
+
+def _radius(study: Study) -> Iterator[Interval]:
+    if study.name == "radius":
+        yield study.head["difference"]
+
+
+def _percentile(study: Study) -> Iterator[Interval]:
+    if study.name == "percentile":
+        yield from (about["spread"] for about in study.head["inputs"].values() if "spread" in about)
+
+
+def _labels(study: Study) -> Iterator[Interval]:
+    if study.name == "memguard" and not _by_variant(study, "one_hot"):
+        scores, same = (sum(point[key] for point in study.points) for key in ("scores", "identical"))
+        changed = 1 - same / scores
+        yield {"value": changed, "low": changed, "high": changed}
+
+
+def _posteriors(study: Study) -> Iterator[Interval]:
+    if study.name == "memguard":
+        for sees, told in zip(_by_variant(study, ""), _by_variant(study, "one_hot"), strict=False):
+            behind, labels = sees["behind"], told["without"]
+            value = behind["value"] - labels["value"]  # of the same candidates
+            yield {"value": value, "low": value, "high": value}
+
+
+def _by_variant(study: Study, variant: str) -> list[dict[str, Interval]]:
+    return [dict(point) for point in study.points if point["variant"] == variant]
+
+
+_OF: Mapping[ContrastName, Callable[[Study], Iterator[Interval]]] = {
+    "radius": _radius,
+    "percentile": _percentile,
+    "memguard-labels": _labels,
+    "memguard-posteriors": _posteriors,
+}
