@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -42,6 +42,7 @@ class Bench:
     dataset: Dataset
     split: LabelLeaksSplit
     store: Store
+    _measured: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
 
     def do(self, stage: Stage, measure: MeasureSpec | StudySpec) -> None:
         """Do a target, shadow or scores stage whose needs are finished."""
@@ -155,12 +156,16 @@ class Bench:
     def _score(self, stage: Stage, measure: MeasureSpec) -> None:
         readings = self.readings(stage, measure)
         member = self.candidates(measure.candidates)[1]
-        module = self.target(stage.needs[0]).module
-        accuracies = [
-            _accuracy(module, *self.dataset.rows(rows))
-            for rows in (self.split.members(self.world.size), self.split.nonmembers())
-        ]
-        self.store.keep(stage, Scored(member, tuple(readings), *accuracies))
+        self.store.keep(stage, Scored(member, readings, *self._accuracies(stage.needs[0])))
+
+    def _accuracies(self, target: Stage) -> tuple[float, float]:
+        """Of the deployed target, on all members and all non-members."""
+        if target.key not in self._measured:
+            module = self.target(target).module
+            parts = self.split.members(self.world.size), self.split.nonmembers()
+            train, test = (_accuracy(module, *self.dataset.rows(rows)) for rows in parts)
+            self._measured[target.key] = train, test
+        return self._measured[target.key]
 
     def readings(self, stage: Stage, measure: MeasureSpec, *, guarded: bool = False) -> tuple[Reading, ...]:
         """Run the attack of a scores stage, on the target as it is or behind MemGuard."""
