@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labelleaks import progress
+
 if TYPE_CHECKING:
     from labelleaks.experiments import Plan
 
@@ -48,7 +50,7 @@ def reproduce(
 ) -> None:
     """Run a paper's experiments: what is finished is not done again, a killed run goes on. Writes rows and a page."""
     from labelleaks import experiments
-    from labelleaks.experiments.runner import Options
+    from labelleaks.experiments.runner import Options, forecast
     from labelleaks.experiments.store import default_folder
 
     found = experiments.load_reproduction(name, profile, folder)
@@ -59,11 +61,16 @@ def reproduce(
         _print_forecast(planned)
         return
 
-    def say(line: str) -> None:
-        if not quiet:
-            typer.echo(line, err=True)
+    with progress.meter(False if quiet else None, unit="stages") as (note, expect):
+        expect(sum(stage.kind != "evaluation" for stage, _ in forecast(planned)))  # those take no time
 
-    done = experiments.run(planned, jobs=jobs, say=say)
+        def say(line: str) -> None:
+            if note is not None:
+                note(line.rpartition(":")[0], 1)
+            elif not quiet:
+                typer.echo(line, err=True)
+
+        done = experiments.run(planned, jobs=jobs, say=say)
     page = experiments.write_page(found, options.out)
     if not quiet:
         typer.echo(f"{done} stages done now; page: {page}")
