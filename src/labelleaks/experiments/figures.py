@@ -11,6 +11,8 @@ from labelleaks.report.svg import Axis, Chart
 __all__ = ["COLOURS", "document", "lines", "ticks"]
 
 COLOURS = ("#c1272d", "#0b6e99", "#b35c00", "#3a7d34", "#7b4fa3", "#8a6d1d", "#c2579a", "#4b5d67")
+_ROOM = 0.1
+"""Share of an axis that the name of a tick needs."""
 _STYLE = (
     "<style>text{font:11px system-ui,sans-serif;fill:#333}.label{font-size:12px}.grid{stroke:#ddd}"
     ".axis,.mark{stroke:#333}.line,.guide{fill:none;stroke-width:1.8}.guide{stroke:#999;stroke-dasharray:5 4}"
@@ -34,7 +36,7 @@ def lines(title: str, label: str, found: Mapping[str, Sequence[tuple[int, Mean]]
     low, high = min(0.45, *(m.low for m in means)), min(1.0, max(m.high for m in means) + 0.02)
     ticks = [step / 10 for step in range(11) if low <= step / 10 <= high]
     chart = Chart(
-        Axis(xs[0] * 0.9, xs[-1] * 1.1, label, [(x, f"{x:,}") for x in xs], log=True),
+        Axis(xs[0] * 0.9, xs[-1] * 1.1, label, _apart(xs), log=True),
         Axis(low, high, "AUC", [(tick, f"{tick:.1f}") for tick in ticks]),
         title,
         width=660,
@@ -50,8 +52,21 @@ def lines(title: str, label: str, found: Mapping[str, Sequence[tuple[int, Mean]]
         for x, mean in points:
             chart.whisker(x, mean.low, mean.high, css)
             chart.dot((x, mean.value), css, f"{name}, {x:,}: {mean.value:.3f} ({mean.low:.3f} to {mean.high:.3f})")
-        chart.text(chart.width - chart.right + 12, chart.top + 12 + 16 * i, name, css, "start")
+        right, down = chart.width - chart.right + 12, chart.top + 12 + 16 * i
+        chart.stroke(right, down - 4, 18, css)
+        chart.text(right + 24, down, name, css, "start")
     return document(chart)
+
+
+def _apart(xs: Sequence[int]) -> list[tuple[float, str]]:
+    """A tick for each of xs, increasing; named where the name does not run into the next one's."""
+    found: list[tuple[float, str]] = []
+    whole, last = math.log(xs[-1] * 1.1) - math.log(xs[0] * 0.9), math.inf
+    for x in reversed(xs):
+        room = (last - math.log(x)) / whole
+        found.append((x, f"{x:,}" if room > _ROOM else ""))
+        last = math.log(x) if room > _ROOM else last
+    return found[::-1]
 
 
 def document(chart: Chart) -> str:

@@ -136,7 +136,8 @@ def _curves(rows: Sequence[Row], size: int) -> dict[str, list[tuple[int, Mean]]]
 def _figure(path: Path, label: str, found: dict[str, list[tuple[int, Mean]]]) -> Iterator[str]:
     found = {name: points for name, points in found.items() if points}
     if found:
-        title = path.stem.partition("-")[2].replace("-", ", ")
+        _, dataset, protocol, _ = path.stem.split("-")
+        title = f"{data.card(dataset).title}, protocol {protocol}"
         storage.write_atomic(path, figures.lines(title, label, found), private=False)
         yield f"![AUC against {label}](figures/{path.name})\n"
 

@@ -105,6 +105,10 @@ class Chart:
             if text:
                 self.text(right - 3, py - 4, text, "note", "end")
 
+    def stroke(self, px: float, py: float, length: float, css: str) -> None:
+        """A level line from a pixel on, for a legend."""
+        self._marks.append(f'<path class="line {css}" d="M{_n(px)} {_n(py)}h{_n(length)}"/>')
+
     def text(self, px: float, py: float, text: str, css: str, anchor: str = "middle") -> None:
         """Words at a pixel."""
         self._marks.append(
