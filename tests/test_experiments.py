@@ -295,3 +295,17 @@ def test_a_dry_run_says_what_it_would_cost_and_does_nothing(home: Path) -> None:
 def test_the_profiles_of_the_paper_can_be_read(profile: str) -> None:
     grid = load_reproduction("label-leaks", profile, HERE).grid
     assert {measure.attack for measure in grid.measures} >= {"gap", "salem", "transfer", "boundary", "lira_offline"}
+
+
+def test_a_shadow_that_is_labelled_anew_in_every_epoch_is_another_row(home: Path) -> None:
+    (home / "profiles" / "smoke.yaml").write_text(
+        GRID.split("  - {attack: gap}")[0]
+        + "  - {attack: transfer, candidates: 20, sizes: [100], protocols: [clean]}\n"
+        + "  - {attack: transfer, candidates: 20, sizes: [100], protocols: [clean], relabel: 2}\n"
+    )
+    plan = plan_of(home)
+    finish(plan)
+    plain, anew = (json.loads(p.read_text()) for p in sorted((Path(plan.options.out) / "results").iterdir()))
+    assert [row["variant"] for row in anew] == [f"{row['variant']}, relabel=2" for row in plain]
+    assert [row["auc"] for row in anew] != [row["auc"] for row in plain]
+    assert len(weights(plan)) == 2  # the target, and the shadow that is kept

@@ -71,7 +71,8 @@ class _Noting(Boundary):
 def label_only(measure: MeasureSpec, ask: Asked, recipe: Recipe | None) -> tuple[Reading, ...]:
     """Run a label-only attack once; return every variant that this run shows."""
     if measure.attack == "transfer":
-        return _transfer(ask, recipe)
+        recipe = recipe if measure.relabel is None else Recipe(epochs=measure.relabel)
+        return _transfer(ask, Transfer(recipe=recipe, relabel_each_epoch=measure.relabel is not None))
     scores = ask.scores(attack_of(measure), measure.labels)
     kept = np.ones(len(ask.candidates), dtype=np.bool_)
     if ask.drop_failed:
@@ -101,9 +102,9 @@ def attack_of(measure: MeasureSpec) -> Attack:
     return _Noting(subspace=subspace, max_iterations=measure.iterations or 50, at=measure.noted)  # type: ignore[arg-type]
 
 
-def _transfer(ask: Asked, recipe: Recipe | None) -> tuple[Reading, ...]:
+def _transfer(ask: Asked, attack: Transfer) -> tuple[Reading, ...]:
     """One shadow model, three statistics; higher = member."""
-    details = ask.scores(Transfer(recipe=recipe), 1).details
+    details = ask.scores(attack, 1).details
     signed = (("loss", -1), ("maximum", 1), ("entropy", -1))
     return tuple(ask.reading(name, sign * details[f"shadow_{name}"]) for name, sign in signed)
 

@@ -55,6 +55,9 @@ class MeasureSpec(_Strict):
     """fewer shadow rows than the world has: an ablation"""
     shadow_model: str | None = None
     """another family for the shadow model: an ablation"""
+    relabel: AtLeast1 | None = None
+    """transfer on images: train the shadow for so many epochs on augmented rows that the target labels anew in each of
+    them, as the authors do; a label a row and epoch"""
     rows: Literal["all", "images", "bits"] = "all"
     """kinds of data that it fits"""
     sizes: tuple[AtLeast1, ...] | None = None
@@ -77,8 +80,8 @@ class MeasureSpec(_Strict):
             raise ValueError(f"variant of boundary must be one of {', '.join(BOUNDARY)}, other attacks take none")
         if max(self.read, default=0) > self.labels:
             raise ValueError(f"read at {max(self.read)} labels, but only {self.labels} are bought")
-        if (self.shadow_rows or self.shadow_model) and self.attack != "transfer":
-            raise ValueError("shadow_rows and shadow_model are ablations of transfer")
+        if (self.shadow_rows or self.shadow_model or self.relabel) and self.attack != "transfer":
+            raise ValueError("shadow_rows, shadow_model and relabel are ablations of transfer")
         if self.shadow_model is not None and self.shadow_model not in FAMILIES:
             raise ValueError(f"unknown model {self.shadow_model!r}{nearest(self.shadow_model, FAMILIES)}")
         return self

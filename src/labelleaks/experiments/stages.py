@@ -113,9 +113,14 @@ def _scores(world: World, measure: MeasureSpec, needs: tuple[Stage, ...]) -> Sta
     what |= {"iterations": measure.iterations, "candidates": measure.candidates}
     if measure.noted:
         what["noted"] = list(measure.noted)
+    trained = 0.0
+    if measure.relabel:
+        what["relabel"] = measure.relabel
+        rows = measure.shadow_rows or world.spec.shadow_rows or 0
+        trained = measure.relabel * rows * (world.spec.train_ms + world.spec.ask_ms)
     labels = 1 if measure.attack in POSTERIORS else measure.labels
     asked = labels * (min(world.size, measure.candidates) + measure.candidates)
-    return Stage("scores", f"{world.name} {_words(measure)}", what, needs, asked * world.spec.ask_ms / 1000)
+    return Stage("scores", f"{world.name} {_words(measure)}", what, needs, (asked * world.spec.ask_ms + trained) / 1000)
 
 
 def _evaluation(world: World, measure: MeasureSpec, scores: Stage) -> Stage:
@@ -130,4 +135,6 @@ def _words(measure: MeasureSpec) -> str:
         found.append(f"shadow={measure.shadow_rows}")
     if measure.shadow_model:
         found.append(f"model={measure.shadow_model}")
+    if measure.relabel:
+        found.append(f"relabel={measure.relabel}")
     return " ".join(word for word in found if word)

@@ -228,6 +228,7 @@ def _row(
     at = _plain(metrics.tpr_at_fpr(value, member, FPR)) if others >= LEAST_NONMEMBERS else None
     words = [variant, f"shadow={measure.shadow_rows}" if measure.shadow_rows else ""]
     words.append(f"model={measure.shadow_model}" if measure.shadow_model else "")
+    words.append(f"relabel={measure.relabel}" if measure.relabel else "")
     return {
         "dataset": world.dataset,
         "target_size": world.size,
