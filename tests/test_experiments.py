@@ -42,6 +42,12 @@ measures:
   - {attack: lira_offline, candidates: 60, sizes: [100]}
   - {attack: boundary, variant: hopskipjump, labels: 60, read: [20, 60], norms: true, candidates: 5, sizes: [200]}
 """
+STUDIES = """
+studies:
+  - {study: radius, rows: images, candidates: 2, draws: 20, sizes: [100]}
+  - {study: percentile, of: hopskipjump, inputs: 2}
+  - {study: memguard, of: transfer, sizes: [100]}
+"""
 
 
 class Killed(BaseException):
@@ -82,6 +88,7 @@ def weights(plan: Plan) -> dict[Path, tuple[int, int]]:
 def test_killed_at_random_points_it_gives_the_same_bytes_and_trains_nothing_twice(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (home / "profiles" / "smoke.yaml").write_text(GRID + STUDIES)
     whole = plan_of(home, "whole")
     assert finish(whole) > 20
     expected = contents(Path(whole.options.out))

@@ -11,6 +11,7 @@ import pytest
 
 from labelleaks.experiments import ablations, write_page
 from labelleaks.experiments.findings import HOLDS, NOT, OPEN, Finding, judge, overall
+from labelleaks.experiments.selfchecks import gap_identity
 from labelleaks.experiments.spec import load_reproduction
 from labelleaks.experiments.studies.reading import Study, read_studies
 from labelleaks.experiments.studies.words import WORDS
@@ -135,6 +136,13 @@ def test_the_page_of_studies(tmp_path: Path) -> None:
     write_page(found, tmp_path)
     assert {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == before
     assert [one.name for one in read_studies(tmp_path / "studies", "cpu")] == []
+
+
+def test_the_gap_attack_is_checked_against_the_accuracies() -> None:
+    exact, off = gap_row(auc=interval(0.55)), gap_row(auc=interval(0.57), seed=2)
+    text = gap_identity([exact, off, gap_row(attack="transfer", auc=interval(0.9))])
+    assert "In 1 of 2 rows both are equal" in text and "largest difference is 0.0200" in text
+    assert gap_identity([gap_row(attack="salem")]) == ""
 
 
 def gap_row(**other: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from labelleaks import data, storage
 from labelleaks.experiments import figures
 from labelleaks.experiments.ablations import ablations
 from labelleaks.experiments.findings import Findings, Mean, Verdict, judge, load_findings, mean_of, overall
+from labelleaks.experiments.selfchecks import gap_identity
 from labelleaks.experiments.spec import POSTERIORS, Reproduction
 from labelleaks.experiments.store import Row, read_rows
 from labelleaks.experiments.studies.page import sections
@@ -34,7 +35,7 @@ def write_page(found: Reproduction, out: str | Path | None = None) -> Path:
     parts = [f"# {found.name}: profile `{found.profile}`\n\n{found.grid.about}\n", _intro(found, rows, len(studies))]
     if rows:
         parts += [_verdicts(expected, rows, studies), *_datasets(rows, folder, found.profile), _protocols(rows)]
-        parts += sections(studies, folder, found.profile)
+        parts += [*sections(studies, folder, found.profile), gap_identity(rows)]
     path = folder / f"{found.profile}.md"
     storage.write_atomic(path, "\n".join(part for part in parts if part), private=False)
     return path
