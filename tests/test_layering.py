@@ -18,13 +18,13 @@ import labelleaks
 ROOT = Path(labelleaks.__file__).parent
 LAYERS: dict[int, tuple[str, ...]] = {
     0: ("errors", "domain", "rng", "content", "engine", "labels", "near", "progress", "querykeys", "storage", "turns"),
-    1: ("types", "traffic"),
+    1: ("types", "traffic", "ledger"),
     2: ("targets", "oracle", "journal", "journalfile", "metrics", "models", "datasets", "inputs", "randaugment"),
     3: ("search", "training", "shadowmodel", "modelfile", "crew"),
     4: ("shadows", "references", "crafting", "guidance"),
     5: ("attacks", "calibration", "planted", "conformance"),
     6: ("evaluate", "ladder"),
-    7: ("flags", "record", "runlog", "decisions", "data", "defenses", "request"),
+    7: ("flags", "record", "runlog", "decisions", "data", "defenses", "request", "shards"),
     8: ("report", "case", "entry", "audit"),
     9: ("experiments",),
     10: (

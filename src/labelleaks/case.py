@@ -9,20 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from labelleaks import attacks as registry
 from labelleaks import calibration, ladder, modelfile, models, shadows
 from labelleaks.calibration import Setting, Threshold, ThresholdRule
 from labelleaks.domain import Box, Domain
+from labelleaks.engine import choose
 from labelleaks.errors import InputError, NeedsError, nearest
 from labelleaks.journal import Journal, default_path
 from labelleaks.oracle import Gate
 from labelleaks.request import Request, Rows, check_numbers, describe, gather, name_of
+from labelleaks.shards import SHARD_ROWS, Course, Reach, Shards
 from labelleaks.targets import Target, sendable, wrap
 from labelleaks.targets.probe import (
     NOISE_ROWS,
@@ -113,6 +116,8 @@ class Case:
     shadow_dropped: int
     notes: tuple[str, ...] = field(default=())
     journal: Journal | None = None
+    shards: Shards | None = None
+    """Where there are more candidates than a shard holds; None: all are attacked at once."""
 
     def probe(self) -> ProbeResult:
         """Ask at most 16 billed rows; faults of the target show here."""
@@ -151,15 +156,14 @@ class Case:
 
     def score(self, planned: Planned) -> Scores:
         """Run one attack on all candidates."""
+        budgets = planned.budgets or (self.budget,)
+        course = Course(planned.attack, planned.name, budgets, bool(planned.budgets), self.request.seed)
+        if self.shards is not None and not getattr(planned.attack, "whole", False):
+            most = None if self.request.budget_total is None else planned.cost.most
+            return self.shards.score(course, self.knowledge, most=most)
         knowledge = replace(self.knowledge, setup=self.gate.setup_oracle(planned.name))
-
-        def run(budget: int) -> Scores:
-            oracle = self.gate.oracle(planned.name, len(self.candidates), budget)
-            return planned.attack.score(oracle, self.candidates, knowledge, seed=self.request.seed)
-
-        if not planned.budgets:
-            return run(self.budget)
-        return ladder.joined([run(budget) for budget in planned.budgets], planned.budgets)
+        accounts = len(self.candidates)
+        return course.score(lambda b: self.gate.oracle(planned.name, accounts, b), self.candidates, knowledge)
 
     def thresholds(self, planned: Planned) -> tuple[Threshold, ...]:
         """Fit the attack's threshold rules; the candidates' scores have no part in it."""
@@ -242,16 +246,18 @@ def open_case(
     domain = sendable(request.target, domain)
     rows = gather(request, domain)
     candidates = Candidates(rows.x, rows.y, domain, len(rows.classes), rows.ids)
+    wrapped = partial(
+        wrap,
+        numpy=rows.numpy,
+        classes=rows.classes,
+        preprocess=request.preprocess,
+        device=request.device,
+        batch_rows=request.batch_rows,
+        width=candidates.width,
+    )
     with (
-        wrap(
-            request.target,
-            numpy=rows.numpy,
-            classes=rows.classes,
-            preprocess=request.preprocess,
-            device=request.device,
-            batch_rows=request.batch_rows,
-            width=candidates.width,
-        ) as target,
+        choose(request.engine) as engine,
+        wrapped(request.target) as target,
         _journal(request.journal, target, replay_only=request.replay_only) as journal,
     ):
         gate = Gate(
@@ -263,7 +269,24 @@ def open_case(
             replay_only=request.replay_only,
         )
         case = _plan(request, rows, candidates, target, gate, default_attacks)
-        yield replace(case, journal=journal)
+        case = replace(case, journal=journal, knowledge=replace(case.knowledge, engine=engine))
+        size = request.shard_rows or SHARD_ROWS
+        if len(candidates) > size and _stays(case) is None:
+            reach = Reach(request.target, target, wrapped)
+            case = replace(case, shards=Shards(engine, gate, reach, candidates, size, progress))
+        yield case
+
+
+def _stays(case: Case) -> str | None:
+    """Why no attack of this run is cut into shards; None where all may be."""
+    if isinstance(case.target, Remote):
+        return "a service is asked from one place: its pace, its journal and its bill are kept there"
+    if case.journal is not None:
+        return "its answers are kept in a journal, which has one writer"
+    devices = {case.candidates.device.type, str(case.request.device or "cpu")}
+    if isinstance(case.request.target, nn.Module):
+        devices |= {p.device.type for p in case.request.target.parameters()}
+    return None if devices == {"cpu"} else "its target is not on a CPU"
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from labelleaks.calibration import Threshold, ThresholdRule
 from labelleaks.case import Case, Forecast, Planned, open_case
 from labelleaks.decisions import Decisions
 from labelleaks.domain import Domain
+from labelleaks.engine import Engine
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.ladder import LADDER
 from labelleaks.oracle import CANARY
@@ -61,6 +62,8 @@ def audit(
     allow_noisy: bool = False,
     replay_only: bool = False,
     accept_changed: bool = False,
+    engine: str | Engine | None = None,
+    shard_rows: int | None = None,
     keep_inputs: bool = True,
     name: str = "audit",
     out: str | Path | None = None,
@@ -104,6 +107,10 @@ def audit(
         replay_only: take every answer from the journal and send nothing; an answer that is missing is an error.
         accept_changed: go on where a service no longer answers as its journal says. At most 8 rows find that out,
             billed to set-up in ``run.json``.
+        engine: who trains the shadow models and attacks the shards: ``"local"``, ``"ray"``
+            (:class:`labelleaks.engine.Ray`) or an engine; the record is the same. A service, a target on a GPU and a run
+            with a journal are attacked from this process by every engine.
+        shard_rows: candidates of a shard; default 1,024. All are attacked at once where there are no more.
         keep_inputs: False leaves the candidates and their perturbed copies out of the record.
         out: folder to write to: record.json, arrays.npz, candidates.csv, run.json, report.html. After every attack, so
             that an interrupted run keeps what was finished.
@@ -122,7 +129,7 @@ def audit(
         shadow=shadow, starts=starts, domain=domain, budget=budget, budget_total=budget_total, seed=seed, family=family,
         references=references, references_dir=references_dir, classes=classes, preprocess=preprocess, device=device,
         batch_rows=batch_rows, ids=ids, journal=journal, allow_noisy=allow_noisy, replay_only=replay_only,
-        accept_changed=accept_changed,
+        accept_changed=accept_changed, engine=engine, shard_rows=shard_rows,
     )  # fmt: skip
     if out is not None:
         record.check_folder(out, overwrite=overwrite)
@@ -162,6 +169,8 @@ def infer(
     allow_noisy: bool = False,
     replay_only: bool = False,
     accept_changed: bool = False,
+    engine: str | Engine | None = None,
+    shard_rows: int | None = None,
     show_progress: bool | None = None,
 ) -> Decisions:
     """Decide for each candidate whether the target was trained on it, without any known member.
@@ -185,7 +194,7 @@ def infer(
         shadow=shadow, starts=starts, domain=domain, budget=budget, budget_total=budget_total, seed=seed, family=family,
         references=references, references_dir=references_dir, classes=classes, preprocess=preprocess, device=device,
         batch_rows=batch_rows, ids=ids, journal=journal, allow_noisy=allow_noisy, replay_only=replay_only,
-        accept_changed=accept_changed,
+        accept_changed=accept_changed, engine=engine, shard_rows=shard_rows,
     )  # fmt: skip
     with (
         progress.meter(show_progress) as (note, expect),

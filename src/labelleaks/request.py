@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from labelleaks.calibration import ThresholdRule
 from labelleaks.domain import Domain
+from labelleaks.engine import Engine
 from labelleaks.errors import InputError
 from labelleaks.inputs import Given, check, take
 from labelleaks.labels import Classes, resolve_classes
@@ -48,6 +49,8 @@ class Request:
     allow_noisy: bool = False
     replay_only: bool = False
     accept_changed: bool = False
+    engine: str | Engine | None = None
+    shard_rows: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +77,9 @@ def check_numbers(request: Request) -> None:
         ("budget_total", request.budget_total, 1),
         ("references", request.references, 1),
         ("batch_rows", request.batch_rows, 1),
+        ("shard_rows", request.shard_rows, 1),
     ):
-        if value is None and name in ("budget_total", "references", "batch_rows"):
+        if value is None and name != "budget":
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"{name}={value!r}: a whole number of at least {least} is needed")

@@ -162,7 +162,7 @@ class NoisyCopies:
     def copies(self, rows: Tensor, copies: range) -> Tensor:
         """Return the given copies of the given candidates: float32 (rows * copies, *shape), in the domain."""
         z = self._normals.vectors(self._streams[rows], len(copies), first=copies.start)
-        x = self._candidates.x[rows].reshape(len(rows), -1)
+        x = self._candidates.x[rows].flatten(1)
         noisy = self._perturb(x, z, self._turns(copies))
         return self._candidates.domain.project(noisy.reshape(-1, *self._candidates.shape))
 

@@ -75,6 +75,11 @@ class Transfer:
                 f"Transfer: unknown statistic {self.statistic!r}{nearest(str(self.statistic), _STATISTICS)}"
             )
 
+    @property
+    def whole(self) -> bool:
+        """Whether it is run on all candidates at once: its models' labels are bought while they are trained."""
+        return self.relabel_each_epoch
+
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         """One label per candidate. Set-up: a label per shadow row, unless they were bought before.
 
