@@ -25,11 +25,12 @@ LAYERS: dict[int, tuple[str, ...]] = {
     5: ("attacks", "calibration", "planted", "conformance"),
     6: ("evaluate", "ladder"),
     7: ("flags", "record", "runlog", "decisions", "data", "defenses", "request", "shards"),
-    8: ("report", "case", "entry", "audit"),
+    8: ("report", "case", "costs", "planning", "entry", "running", "audit"),
     9: ("experiments",),
     10: (
         "__main__",
         "cli",
+        "cliparts",
         "datacli",
         "demo",
         "failif",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labelleaks import attacks, errors, metrics, targets
     from labelleaks.calibration import FixedFPR, HoldOut, RandomInputs, ShadowCalibrated, Threshold
-    from labelleaks.case import Forecast
+    from labelleaks.costs import Forecast
     from labelleaks.decisions import Decisions
     from labelleaks.domain import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
     from labelleaks.entry import audit, forecast, infer
@@ -39,7 +39,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "calibration": ("FixedFPR", "HoldOut", "RandomInputs", "ShadowCalibrated", "Threshold"),
-    "case": ("Forecast",),
+    "costs": ("Forecast",),
     "decisions": ("Decisions",),
     "entry": ("audit", "forecast", "infer"),
     "domain": ("Binary", "Box", "Continuous", "Domain", "Integer", "Mixed", "OneHot"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from labelleaks.cliparts import Commands
+
 if TYPE_CHECKING:
     from labelleaks.data import Card, Dataset
 
-__all__ = ["mount"]
+__all__ = ["ABOUT", "COMMANDS"]
+
+ABOUT = "The paper's data sets: list, get (download, check, keep), describe."
 
 Name = Annotated[str, typer.Argument(help="A data set's name: labelleaks data list.", show_default=False)]
 From = Annotated[
@@ -22,22 +25,6 @@ From = Annotated[
 Size = Annotated[int | None, typer.Option(help="Side of the pictures in pixels (gtsrb, face).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
-
-Guard = Callable[[Callable[..., None]], Callable[..., None]]
-
-
-def mount(parent: typer.Typer, guarded: Guard) -> None:
-    """Add the commands to ``parent``. ``guarded`` turns what a command raises into one line and an exit code."""
-    app = typer.Typer(
-        help="The paper's data sets: list, get (download, check, keep), describe.",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-    )
-    app.command("list")(guarded(list_datasets))
-    app.command("get")(guarded(get))
-    app.command("describe")(guarded(describe))
-    parent.add_typer(app, name="data")
 
 
 def list_datasets(as_json: Json = False) -> None:
@@ -192,3 +179,6 @@ def _split_line(split: dict[str, Any]) -> str:
         f"  {rules['parts']}; {rules['together']}; checkpoint: {rules['checkpoint']}; "
         f"failed searches {rules['failed_searches']}"
     )
+
+
+COMMANDS: Commands = {"list": list_datasets, "get": get, "describe": describe}

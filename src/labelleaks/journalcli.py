@@ -5,31 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["mount"]
+from labelleaks.cliparts import Commands
 
-Guard = Callable[[Callable[..., None]], Callable[..., None]]
+__all__ = ["ABOUT", "COMMANDS"]
+
+ABOUT = "Recorded answers of a target: info, export, verify."
+
 File = Annotated[Path, typer.Argument(metavar="PATH", help="A journal (answers.journal of a run).", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, nothing else.")]
-
-
-def mount(parent: typer.Typer, guarded: Guard) -> None:
-    """Add the commands to ``parent``. ``guarded`` turns what a command raises into one line and an exit code."""
-    app = typer.Typer(
-        help="Recorded answers of a target: info, export, verify.",
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-    )
-    app.command("info")(guarded(info))
-    app.command("export")(guarded(export))
-    app.command("verify")(guarded(verify))
-    parent.add_typer(app, name="journal")
 
 
 def info(path: File, as_json: Json = False) -> None:
@@ -88,3 +76,6 @@ def verify(path: File) -> None:
     if faults:
         raise InputError(f"{path} is damaged: {'; '.join(faults)}. Give the run a new journal")
     typer.echo(f"{path}: whole, {len(journalfile.read(path).keys):,} answers")
+
+
+COMMANDS: Commands = {"info": info, "export": export, "verify": verify}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from labelleaks.cliparts import Commands
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,14 +20,7 @@ if TYPE_CHECKING:
     from labelleaks.targets.http.discover import Found, Spoken
     from labelleaks.targets.http.options import Http
 
-__all__ = ["mount"]
-
-Guard = Callable[[Callable[..., None]], Callable[..., None]]
-
-
-def mount(parent: typer.Typer, guarded: Guard) -> None:
-    """Add the command to ``parent``. ``guarded`` turns what it raises into one line and an exit code."""
-    parent.command("probe")(guarded(probe))
+__all__ = ["COMMANDS"]
 
 
 def probe(
@@ -117,3 +112,6 @@ def _print(options: Http, told: Spoken, found: Found, known: Mapping[str, Any]) 
     lines.append(f"billed    {found.rows} rows in {len(found.seconds) + bool(found.refused)} requests{cost}")
     said = {"url": options.url, **{k: v for k, v in known.items() if v is not None}, "batch_rows": found.most_rows}
     typer.echo("\n".join(lines) + "\n\nin a spec:\n" + yaml.safe_dump({"target": said}, sort_keys=False), nl=False)
+
+
+COMMANDS: Commands = {"probe": probe}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from labelleaks import progress
+from labelleaks.cliparts import Address, Commands, EngineFlag
 
 if TYPE_CHECKING:
     from labelleaks.experiments import Plan
 
-__all__ = ["mount"]
+__all__ = ["COMMANDS"]
 
 Name = Annotated[str, typer.Argument(help="A folder of reproductions, for example label-leaks.", show_default=False)]
 Profile = Annotated[str, typer.Option(help="quick, cpu or paper: a file of the reproduction's profiles folder.")]
@@ -27,13 +27,6 @@ StoreFlag = Annotated[Path | None, typer.Option("--store", help="Folder of targe
 Out = Annotated[Path | None, typer.Option(help="Folder of results and page; default: the reproduction's own.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 
-Guard = Callable[[Callable[..., None]], Callable[..., None]]
-
-
-def mount(parent: typer.Typer, guarded: Guard) -> None:
-    """Add the command to ``parent``. ``guarded`` turns what a command raises into one line and an exit code."""
-    parent.command("reproduce")(guarded(reproduce))
-
 
 def reproduce(
     name: Name,
@@ -41,6 +34,8 @@ def reproduce(
     only: Only = None,
     seeds: Seeds = None,
     jobs: Jobs = 1,
+    engine: EngineFlag = None,
+    address: Address = None,
     dry_run: DryRun = False,
     from_: From = None,
     folder: Folder = Path("reproductions"),
@@ -50,6 +45,7 @@ def reproduce(
 ) -> None:
     """Run a paper's experiments: what is finished is not done again, a killed run goes on. Writes rows and a page."""
     from labelleaks import experiments
+    from labelleaks.engine import choose
     from labelleaks.experiments.runner import Options, forecast
     from labelleaks.experiments.store import default_folder
 
@@ -61,6 +57,7 @@ def reproduce(
         _print_forecast(planned)
         return
 
+    chosen = choose(engine, address=address)
     with progress.meter(False if quiet else None, unit="stages") as (note, expect):
         expect(sum(stage.kind != "evaluation" for stage, _ in forecast(planned)))  # those take no time
 
@@ -70,7 +67,8 @@ def reproduce(
             elif not quiet:
                 typer.echo(line, err=True)
 
-        done = experiments.run(planned, jobs=jobs, say=say)
+        elsewhere = None if chosen.name == "local" else chosen
+        done = experiments.run(planned, jobs=jobs, engine=elsewhere, say=say)
     page = experiments.write_page(found, options.out)
     if not quiet:
         typer.echo(f"{done} stages done now; page: {page}")
@@ -95,3 +93,6 @@ def _time(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+COMMANDS: Commands = {"reproduce": reproduce}

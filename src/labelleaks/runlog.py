@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +93,9 @@ class RunLog:
     """Shadow models taken from ``references_dir``."""
     training_seconds: float = 0.0
     """For the other shadow models, one added to the other; less than that passed where processes shared them."""
+
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    """Who did the work: name, size, how many shards; and why attacks were not cut into shards, where they were not."""
 
     def save(self, folder: str | Path) -> None:
         """Write ``run.json``, readable as widely as the record beside it."""

@@ -30,8 +30,9 @@ from labelleaks.types import Attack, Candidates, Knowledge, Scores, ShadowRows, 
 __all__ = ["SHARD_ROWS", "Course", "Reach", "Shards", "attack_shard", "cut"]
 
 SHARD_ROWS = 1024
-"""Candidates of a shard at most. On one core, 1,024 boundary searches with 200 labels on an MLP take 1.1 times as long
-in shards of 512, 2 times in shards of 256: a small model wants full batches. A CNN's take 1.2 times in shards of 128."""
+"""Candidates of a shard at most. On one core, 1,024 boundary searches with 200 labels on an MLP take 1.1 times as
+long in shards of 512, 2 times in shards of 256: a small model wants full batches. A CNN's take 1.2 times in shards of
+128."""
 
 _ROWS = ("starts", "shadow x", "shadow y", "shadow labels")
 
@@ -186,9 +187,7 @@ class Shards:
     def _once(self, rows: Tensor, name: str) -> Shared:
         """The same tensor is one thing to share, whichever attack asks."""
         if id(rows) not in self._others:
-            self._others[id(rows)] = Shared(
-                {"rows": rows}, name=name
-            )  # keeps the tensor: its id stays its own
+            self._others[id(rows)] = Shared({"rows": rows}, name=name)  # keeps the tensor: its id stays its own
         return self._others[id(rows)]
 
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from labelleaks import attacks as registry
-from labelleaks.case import Forecast
+from labelleaks.costs import Forecast
 from labelleaks.metrics import Estimate
 from labelleaks.record import AttackResult, AuditRecord
 from labelleaks.runlog import RunLog
