@@ -17,8 +17,8 @@ WORDS: dict[StudyName, tuple[str, str]] = {
         _line("""
             What the two attacks see, by side. *Transfer*: the loss of the true label on the shadow model; who gets a
             wrong label from the target counts as a non-member, whatever the loss. *Boundary*: the distance to the
-            nearest input with another label that the search has found (for rows of bits the root of the number of changed
-            bits); with a wrong label it is 0.
+            nearest input with another label that the search has found (for rows of bits the root of the number of
+            changed bits); with a wrong label it is 0.
         """),
     ),
     "percentile": (
