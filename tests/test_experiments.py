@@ -141,7 +141,7 @@ def test_a_real_kill_of_two_processes_leaves_nobody_behind(home: Path) -> None:
     command = [sys.executable, "-m", "labelleaks", "reproduce", "tiny", "--profile", "smoke", "--jobs", "2"]
     command += ["--folder", str(home.parent), "--store", str(store), "--out", plan.options.out, "-q"]
     with subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True) as process:
-        while not list(store.rglob("*.safetensors")) and process.poll() is None:
+        while not weights(plan) and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     while running(process.pid):  # the processes that it started end by themselves

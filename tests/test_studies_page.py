@@ -153,6 +153,7 @@ def gap_row(**other: Any) -> dict[str, Any]:
 
 def test_shadow_rows_and_architectures_in_one_table() -> None:
     words = ("loss", "loss, shadow=250", "loss, model=cnn11", "loss, shadow=250, model=cnn3", "entropy, model=cnn5")
+    words += ("loss, relabelled",)
     rows = [gap_row(attack="transfer", variant=v, auc=interval(0.5 + i / 10)) for i, v in enumerate(words)]
     (table,) = ablations.ablations(rows)
     assert "| shadow rows | cnn | cnn3 | cnn11 |" in table

@@ -11,6 +11,8 @@ from labelleaks.experiments.store import Row
 __all__ = ["ablations"]
 
 _STATISTIC = "loss"
+_PLAIN = re.compile(rf"{_STATISTIC}(, shadow=\d+)?(, model=\w+)?")
+"""Variants of the table: other ways to train the shadow model are not in it."""
 
 
 def ablations(rows: Sequence[Row]) -> Iterator[str]:
@@ -19,7 +21,7 @@ def ablations(rows: Sequence[Row]) -> Iterator[str]:
     Args:
         rows: of one data set and protocol.
     """
-    mine = [row for row in rows if row["attack"] == "transfer" and row["variant"].split(", ")[0] == _STATISTIC]
+    mine = [row for row in rows if row["attack"] == "transfer" and _PLAIN.fullmatch(row["variant"])]
     mine = [row for row in mine if "relabel=" not in row["variant"]]
     for size in sorted({row["target_size"] for row in mine}, reverse=True):
         here = [row for row in mine if row["target_size"] == size and row["auc"]]
