@@ -103,7 +103,8 @@ def _shadows(world: World, measure: MeasureSpec, target: Stage, there: int) -> t
     what |= {"labels": "true" if measure.attack == "salem" else "target's", "epochs": spec.shadow_epochs}
     what["count"] = spec.references if measure.attack == "lira_offline" else 1
     share = 0.5 if measure.attack == "salem" else 0.9
-    passes = what["count"] * spec.shadow_epochs * share * min([there, *most])
+    new = max(1, what["count"] - 1)  # LiRA's first is the transfer attack's
+    passes = new * spec.shadow_epochs * share * min([there, *most])
     kind = "half, true labels" if measure.attack == "salem" else f"{what['count']} on the target's labels"
     return (Stage("shadow", f"{world.name} shadow: {kind}", what, (target,), passes * spec.train_ms / 1000),)
 
