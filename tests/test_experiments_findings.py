@@ -28,6 +28,7 @@ def verdict(rows: list[dict[str, Any]], **finding: Any) -> str:
     return overall(judge(Finding.model_validate(told), rows))
 
 
+FOUND = {"id": "x", "statement": "x", "source": "x", "evidence": "read"}
 GAP, SALEM = {"attack": "gap"}, {"attack": "salem"}
 
 
@@ -78,6 +79,14 @@ def test_ends_of_sizes_and_labels() -> None:
     assert verdict(rows, first=noise, second={**noise, "labels": "least"}) == HOLDS
     one_size = [one for one in rows if one["target_size"] == 100]
     assert verdict(one_size, **smaller) == OPEN  # a size is not smaller than itself
+
+
+def test_a_target_that_was_asked_more_often_is_compared_at_the_others_labels() -> None:
+    rows = [row("noise", 0.6, size=300, labels=20), row("noise", 0.7, size=100, labels=20)]
+    rows += [row("gap", 0.65, size=300), row("gap", 0.65, size=100), row("noise", 0.1, size=100, labels=500)]
+    assert verdict(rows, first={"attack": "noise"}, second=GAP) == OPEN
+    (found,) = judge(Finding.model_validate(FOUND | {"first": {"attack": "noise"}, "second": GAP}), rows)
+    assert found.difference.value == pytest.approx(0.0)
 
 
 def test_the_first_variant_that_is_there() -> None:

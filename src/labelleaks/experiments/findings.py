@@ -167,11 +167,22 @@ def _chosen(side: Side, rows: Sequence[Row]) -> dict[tuple[int, int], Row]:
     if mine and side.size != "each":
         end = (min if side.size == "smallest" else max)(row["target_size"] for row in mine)
         mine = [row for row in mine if row["target_size"] == end]
+    mine = _at_shared_labels(mine)
     found: dict[tuple[int, int], Row] = {}
     turn = 1 if side.labels == "most" else -1
     for row in sorted(mine, key=lambda row: (turn * row["labels"], row["n_members"])):
         found[row["seed"], row["target_size"]] = row  # the last one stays
     return found
+
+
+def _at_shared_labels(rows: Sequence[Row]) -> list[Row]:
+    """Rows at label counts that every seed and size has: a target that was asked more often is compared like the
+    others. All rows where there is no such count."""
+    counts: dict[tuple[int, int], set[int]] = {}
+    for row in rows:
+        counts.setdefault((row["seed"], row["target_size"]), set()).add(row["labels"])
+    shared = set.intersection(*counts.values()) if counts else set()
+    return [row for row in rows if not shared or row["labels"] in shared]
 
 
 def _error(row: Row) -> float:

@@ -109,17 +109,16 @@ def _table(dataset: str, protocol: str, rows: Sequence[Row]) -> str:
 def _figures(rows: Sequence[Row], folder: Path, name: str) -> Iterator[str]:
     place = check_folder(folder / "figures")
     sizes = sorted({row["target_size"] for row in rows})
-    last = {(attack, variant): labels for attack, variant, labels in _keys(rows)}
-    by_size = {
-        _name(*key): [(size, mean) for size in sizes if (mean := _mean(rows, (*key, labels), size))]
-        for key, labels in last.items()
-        if "=" not in key[1] and key[1] not in ("maximum", "entropy")
-    }
+    by_size: dict[str, list[tuple[int, Mean]]] = {}
+    for key in _keys(rows):
+        if "=" not in key[1] and key[1] not in ("maximum", "entropy"):
+            points = [(size, mean) for size in sizes if (mean := _mean(rows, key, size))]
+            name_of = _name(*key[:2])
+            if len(points) >= len(by_size.get(name_of, ())):  # the most labels at which the most sizes were read
+                by_size[name_of] = points
     yield from _figure(place / f"{name}-size.svg", "rows in the target's training set", by_size)
     reach = {size: max((n for points in _curves(rows, size).values() for n, _ in points), default=0) for size in sizes}
-    size = max(
-        sizes, key=lambda size: (reach[size], -size)
-    )  # the target that was asked most often, the smallest of them
+    size = max(sizes, key=lambda size: (reach[size], -size))  # asked most often, the smallest of those
     label = f"labels per candidate (target of {size:,} rows)"
     yield from _figure(place / f"{name}-labels.svg", label, _curves(rows, size))
 
