@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from labelleaks.errors import InputError
 from labelleaks.experiments import ablations, write_page
 from labelleaks.experiments.findings import HOLDS, NOT, OPEN, Finding, judge, overall
 from labelleaks.experiments.selfchecks import gap_identity
@@ -143,6 +144,15 @@ def test_the_gap_attack_is_checked_against_the_accuracies() -> None:
     text = gap_identity([exact, off, gap_row(attack="transfer", auc=interval(0.9))])
     assert "In 1 of 2 rows both are equal" in text and "largest difference is 0.0200" in text
     assert gap_identity([gap_row(attack="salem")]) == ""
+
+
+@pytest.mark.parametrize("content", ["[", "[]", "{}", '[{"study": "radius"}]', "[1]"])
+@pytest.mark.parametrize("part", ["results", "studies"])
+def test_a_damaged_file_is_named(tmp_path: Path, part: str, content: str) -> None:
+    (tmp_path / part).mkdir()
+    (tmp_path / part / "smoke-x.json").write_text(content)
+    with pytest.raises(InputError, match=r"smoke-x\.json: .*delete it"):
+        write_page(load_reproduction("label-leaks", "smoke", HERE), tmp_path)
 
 
 def gap_row(**other: Any) -> dict[str, Any]:

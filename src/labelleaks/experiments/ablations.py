@@ -22,7 +22,6 @@ def ablations(rows: Sequence[Row]) -> Iterator[str]:
         rows: of one data set and protocol.
     """
     mine = [row for row in rows if row["attack"] == "transfer" and _PLAIN.fullmatch(row["variant"])]
-    mine = [row for row in mine if "relabel=" not in row["variant"]]
     for size in sorted({row["target_size"] for row in mine}, reverse=True):
         here = [row for row in mine if row["target_size"] == size and row["auc"]]
         models = sorted({_model(row) for row in here}, key=_by_number)

@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 
 from labelleaks import storage
 from labelleaks.data.cache import cache_folder
+from labelleaks.errors import InputError
 from labelleaks.experiments.stages import Stage
 from labelleaks.modelfile import check_folder
 
 __all__ = ["Reading", "Results", "Row", "Scored", "Store", "default_folder", "read_rows"]
 
 Row = dict[str, Any]
+_WORLD = {"dataset", "target_size", "seed", "protocol"}
+"""What the first entry of any file says."""
 
 
 def default_folder() -> Path:
@@ -129,6 +132,12 @@ class Results:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the rows of one file."""
-    rows: list[Row] = json.loads(path.read_text("utf-8"))
+    """Return the rows of one file. Raises InputError where it holds none."""
+    try:
+        rows: list[Row] = json.loads(path.read_text("utf-8"))
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise InputError(f"{path}: damaged ({error}); delete it and run again, which measures it anew") from None
+    known = isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) for row in rows)
+    if not known or not rows[0].keys() >= _WORLD:
+        raise InputError(f"{path}: no measured rows of a grid; delete it and run again, or keep it elsewhere")
     return rows

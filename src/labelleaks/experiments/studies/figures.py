@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from labelleaks import data
 from labelleaks.experiments.figures import document, ticks
 from labelleaks.experiments.store import Row
+from labelleaks.experiments.studies.case import Interval
 from labelleaks.experiments.studies.percentile import Called, balanced_accuracy, f1
 from labelleaks.experiments.studies.reading import Study
 from labelleaks.report.svg import Axis, Chart
 
-__all__ = ["KINDS", "called", "distribution", "percentiles", "radii", "title_of"]
+__all__ = ["KINDS", "called", "distribution", "mean_radius", "percentiles", "radii", "title_of"]
 
 SIDES = (("members", "members", "s1"), ("nonmembers", "non-members", "s0"))
 """Key of a side's counts, its name, its colour."""
@@ -37,12 +38,18 @@ def radii(study: Study) -> str:
     axis = Axis(0, most, "certified radius r (L2; pixels from 0 to 1)", ticks(0, most))
     chart = _chart(study, axis, Axis(0, 1, "share of candidates beyond r", ticks(0, 1)))
     for i, (key, name, css) in enumerate(SIDES):
-        values, mean = found[key], study.head["radius"][key]
+        values, mean = found[key], mean_radius(study, key)
         beyond = [(float(r), float((values > r).mean())) for r in np.unique([0.0, *values])]
         chart.line(beyond, css, step=True)
         _legend(chart, 2 * i, name, css)
         _legend(chart, 2 * i + 1, f"mean {mean['value']:.3f} ({mean['low']:.3f} to {mean['high']:.3f})", "note")
     return document(chart)
+
+
+def mean_radius(study: Study, side: str) -> Interval:
+    """Return the mean radius of ``"members"`` or ``"nonmembers"``; no interval reaches below 0, as no radius does."""
+    found = study.head["radius"][side]
+    return {key: max(0.0, number) for key, number in found.items()}
 
 
 def _radii(points: Sequence[Row], member: bool) -> NDArray[np.float64]:

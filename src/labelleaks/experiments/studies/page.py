@@ -43,7 +43,7 @@ def _radius_table(studies: Sequence[Study]) -> Iterator[str]:
     for study in studies:
         head = study.head
         cells = [_world(study), f"{head['n_members']} + {head['n_nonmembers']}", f"{head['labels']:,}"]
-        cells += [_cell(head["radius"][side]) for side in ("members", "nonmembers")]
+        cells += [_cell(figures.mean_radius(study, side)) for side in ("members", "nonmembers")]
         yield _line([*cells, _cell(head["difference"]), _cell(head["auc"])])
 
 
