@@ -44,8 +44,9 @@ class Finding(_Strict):
     id: str
     statement: str
     source: str
-    evidence: Literal["read", "computed", "recollected"]
-    """read in an abstract or the authors' code; follows from it; a recollection, which has a direction and no figure"""
+    evidence: Literal["read", "computed", "recollected", "ours"]
+    """read in an abstract or the authors' code; follows from it; a recollection, which has a direction and no figure; a
+    statement of ours"""
     first: Side | None = None
     second: Side | None = None
     study: ContrastName | None = None
