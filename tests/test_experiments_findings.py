@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from labelleaks.errors import SpecError
-from labelleaks.experiments import findings, write_page
+from labelleaks.experiments import findings, tables, write_page
 from labelleaks.experiments.findings import HOLDS, NOT, OPEN, Finding, judge, load_findings, mean_of, overall
 from labelleaks.experiments.spec import load_reproduction
 
@@ -154,3 +154,21 @@ def test_the_committed_pages_are_those_of_the_committed_rows(tmp_path: Path) -> 
             for file in (home / part).glob(f"{page.stem}-*.json"):
                 (tmp_path / part / file.name).write_bytes(file.read_bytes())
         assert write_page(found, tmp_path).read_bytes() == page.read_bytes(), "run labelleaks reproduce again"
+
+
+def test_the_table_says_how_many_were_scored_and_leaves_ablations_to_theirs() -> None:
+    rows = [row("boundary", 0.8, size=s, variant="qeba", labels=n) for s, n in [(300, 50), (100, 50), (100, 900)]]
+    rows.append(row("transfer", 0.6, variant="loss, shadow=250"))
+    rows.append(row("boundary", 0.9, variant="qeba", labels=50, n_members=200, n_nonmembers=150))  # asked twice
+    table = tables.main_table("digits", "clean", rows, ablated=True)
+    assert "| boundary (qeba) | 50 | 200 + 150 | 0.800 (0.790–0.810) | 0.900 (0.890–0.910) |" in table
+    assert "| boundary (qeba) | 900 | 100 + 100 |  | 0.800 (0.790–0.810) |" in table and "shadow=250" not in table
+    assert "shadow=250" in tables.main_table("digits", "clean", rows, ablated=False)
+    assert tables.at_most_sizes(rows)["boundary", "qeba"] == 50
+
+
+def test_low_fprs_are_means_over_seeds_where_they_are_known() -> None:
+    one, other = ({"0.01": {"value": v, "low": v - 0.1, "high": v + 0.1}} for v in (0.2, 0.4))
+    rows = [row("gap", 0.6, tpr_at_fpr=one), row("gap", 0.6, seed=2, tpr_at_fpr=other), row("gap", 0.6, size=300)]
+    assert "| gap | 1 |  | 0.300 (0.100–0.500) |" in tables.low_fpr_table(rows)
+    assert tables.low_fpr_table([row("gap", 0.6)]) == ""

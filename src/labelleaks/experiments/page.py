@@ -8,18 +8,25 @@ from pathlib import Path
 from labelleaks import data, storage
 from labelleaks.experiments import figures
 from labelleaks.experiments.ablations import ablations
-from labelleaks.experiments.findings import Findings, Mean, Verdict, judge, load_findings, mean_of, overall
+from labelleaks.experiments.findings import Findings, Mean, Verdict, judge, load_findings, overall
 from labelleaks.experiments.selfchecks import gap_identity
-from labelleaks.experiments.spec import POSTERIORS, Reproduction
+from labelleaks.experiments.spec import Reproduction
 from labelleaks.experiments.store import Row, read_rows
 from labelleaks.experiments.studies.page import sections
 from labelleaks.experiments.studies.reading import Study, read_studies
+from labelleaks.experiments.tables import (
+    at_most_sizes,
+    cell,
+    keys_of,
+    low_fpr_table,
+    main_table,
+    mean_at,
+    name_of_attack,
+)
 from labelleaks.modelfile import check_folder
 
 __all__ = ["write_page"]
 
-Key = tuple[str, str, int]
-"""attack, variant, labels"""
 _EVIDENCE = {"read": "read", "computed": "follows from the code", "recollected": "recollection", "ours": "ours"}
 
 
@@ -86,36 +93,19 @@ def _datasets(rows: Sequence[Row], folder: Path, profile: str) -> Iterator[str]:
     for dataset, protocol in sorted({(row["dataset"], row["protocol"]) for row in rows}):
         here = [row for row in rows if (row["dataset"], row["protocol"]) == (dataset, protocol)]
         name = f"{profile}-{dataset}-{protocol}"
-        yield "\n".join([_table(dataset, protocol, here), *ablations(here), *_figures(here, folder, name)]) + "\n"
-
-
-def _table(dataset: str, protocol: str, rows: Sequence[Row]) -> str:
-    sizes = sorted({row["target_size"] for row in rows}, reverse=True)
-    models = ", ".join(sorted({row["model"] for row in rows}))
-    head = " | ".join(f"{size:,} members" for size in sizes)
-    lines = [
-        f"## {data.card(dataset).title}, protocol `{protocol}`, model `{models}`\n",
-        f"| AUC of | labels | {head} |",
-        f"| --- | ---: | {' | '.join('---:' for _ in sizes)} |",
-        f"| *accuracy: train / test* | | {' | '.join(_accuracies(rows, size) for size in sizes)} |",
-    ]
-    for attack, variant, labels in _keys(rows):
-        cells = [_cell(_mean(rows, (attack, variant, labels), size)) for size in sizes]
-        seen = "posteriors" if attack in POSTERIORS and variant != "one_hot" else f"{labels:,}"
-        lines.append(f"| {_name(attack, variant)} | {seen} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        shadows = list(ablations(here))
+        tables = [main_table(dataset, protocol, here, ablated=bool(shadows)), low_fpr_table(here), *shadows]
+        yield "\n".join([*filter(None, tables), *_figures(here, folder, name)]) + "\n"
 
 
 def _figures(rows: Sequence[Row], folder: Path, name: str) -> Iterator[str]:
     place = check_folder(folder / "figures")
     sizes = sorted({row["target_size"] for row in rows})
-    by_size: dict[str, list[tuple[int, Mean]]] = {}
-    for key in _keys(rows):
-        if "=" not in key[1] and key[1] not in ("maximum", "entropy"):
-            points = [(size, mean) for size in sizes if (mean := _mean(rows, key, size))]
-            name_of = _name(*key[:2])
-            if len(points) >= len(by_size.get(name_of, ())):  # the most labels at which the most sizes were read
-                by_size[name_of] = points
+    by_size = {
+        name_of_attack(*pair): [(size, mean) for size in sizes if (mean := mean_at(rows, (*pair, labels), size))]
+        for pair, labels in at_most_sizes(rows).items()
+        if "=" not in pair[1] and pair[1] not in ("maximum", "entropy")
+    }
     yield from _figure(place / f"{name}-size.svg", "rows in the target's training set", by_size)
     reach = {size: max((n for points in _curves(rows, size).values() for n, _ in points), default=0) for size in sizes}
     size = max(sizes, key=lambda size: (reach[size], -size))  # asked most often, the smallest of those
@@ -126,10 +116,10 @@ def _figures(rows: Sequence[Row], folder: Path, name: str) -> Iterator[str]:
 def _curves(rows: Sequence[Row], size: int) -> dict[str, list[tuple[int, Mean]]]:
     """Attacks that were read at several label counts."""
     found: dict[str, list[tuple[int, Mean]]] = {}
-    for attack, variant, labels in _keys(rows):
-        mean = _mean(rows, (attack, variant, labels), size)
+    for attack, variant, labels in keys_of(rows):
+        mean = mean_at(rows, (attack, variant, labels), size)
         if attack in ("boundary", "noise") and "=" not in variant and mean is not None:
-            found.setdefault(_name(attack, variant), []).append((labels, mean))
+            found.setdefault(name_of_attack(attack, variant), []).append((labels, mean))
     return {name: points for name, points in found.items() if len(points) > 1}
 
 
@@ -147,47 +137,18 @@ def _protocols(rows: Sequence[Row]) -> str:
     lines = []
     for dataset in sorted({row["dataset"] for row in rows}):
         sides = [[r for r in rows if (r["dataset"], r["protocol"]) == (dataset, p)] for p in ("authors", "clean")]
-        for attack, variant, labels in _keys(sides[0]):
+        for attack, variant, labels in keys_of(sides[0]):
             for size in sorted({row["target_size"] for row in sides[0]}, reverse=True):
-                theirs, ours = (_mean(side, (attack, variant, labels), size) for side in sides)
+                theirs, ours = (mean_at(side, (attack, variant, labels), size) for side in sides)
                 if theirs and ours and "=" not in variant:
-                    cells = f"{_cell(theirs)} | {_cell(ours)} | {theirs.value - ours.value:+.3f}"
-                    lines.append(
-                        f"| {data.card(dataset).title} | {size:,} | {_name(attack, variant)} | {labels} | {cells} |"
-                    )
+                    cells = f"{cell(theirs)} | {cell(ours)} | {theirs.value - ours.value:+.3f}"
+                    what = f"{data.card(dataset).title} | {size:,} | {name_of_attack(attack, variant)}"
+                    lines.append(f"| {what} | {labels} | {cells} |")
     if not lines:
         return ""
     head = "| data | members | attack | labels | authors | clean | difference |\n"
     head += "| --- | ---: | --- | ---: | ---: | ---: | ---: |"
     return f"## The authors' protocol beside the clean one\n\n{head}\n" + "\n".join(lines) + "\n"
-
-
-def _keys(rows: Sequence[Row]) -> list[Key]:
-    order = ("gap", "loss_threshold", "salem", "lira_offline", "transfer", "augmentation", "noise", "boundary")
-    found = {(row["attack"], row["variant"], row["labels"]) for row in rows}
-    return sorted(found, key=lambda key: (order.index(key[0]), key[1], key[2]))
-
-
-def _mean(rows: Sequence[Row], key: Key, size: int) -> Mean | None:
-    mine = [
-        r for r in rows if (r["attack"], r["variant"], r["labels"]) == key and r["target_size"] == size and r["auc"]
-    ]
-    by_seed = {row["seed"]: row for row in sorted(mine, key=lambda row: row["n_members"])}
-    return mean_of(list(by_seed.values())) if mine else None  # measured twice: the one with more candidates
-
-
-def _accuracies(rows: Sequence[Row], size: int) -> str:
-    by_seed = {row["seed"]: (row["train_accuracy"], row["test_accuracy"]) for row in rows if row["target_size"] == size}
-    means = [sum(pair[i] for pair in by_seed.values()) / len(by_seed) for i in (0, 1)]
-    return f"{means[0]:.3f} / {means[1]:.3f}"
-
-
-def _cell(mean: Mean | None) -> str:
-    return "" if mean is None else f"{mean.value:.3f} ({mean.low:.3f}–{mean.high:.3f})"
-
-
-def _name(attack: str, variant: str) -> str:
-    return f"{attack.replace('_', ' ')} ({variant.replace('_', ' ')})" if variant else attack.replace("_", " ")
 
 
 def _seeds(mean: Mean) -> str:

@@ -1,0 +1,134 @@
+"""The page's tables of attacks: AUC at every label count, and TPR at 1 % FPR, by the size of the training set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from labelleaks import data
+from labelleaks.experiments.findings import Mean, mean_of
+from labelleaks.experiments.spec import POSTERIORS
+from labelleaks.experiments.store import Row
+
+__all__ = ["Key", "at_most_sizes", "cell", "keys_of", "low_fpr_table", "main_table", "mean_at", "name_of_attack"]
+
+Key = tuple[str, str, int]
+"""attack, variant, labels"""
+_ORDER = ("gap", "loss_threshold", "salem", "lira_offline", "transfer", "augmentation", "noise", "boundary")
+_FPR = "0.01"
+
+
+def main_table(dataset: str, protocol: str, rows: Sequence[Row], *, ablated: bool) -> str:
+    """Return the table of AUCs with its heading.
+
+    Args:
+        rows: of one data set and protocol.
+        ablated: leave out what other shadow models and fewer shadow rows make: it has a table of its own.
+    """
+    sizes = _sizes(rows)
+    models = ", ".join(sorted({row["model"] for row in rows}))
+    head = " | ".join(f"{size:,} members" for size in sizes)
+    lines = [
+        f"## {data.card(dataset).title}, protocol `{protocol}`, model `{models}`\n",
+        f"| AUC of | labels | scored | {head} |",
+        f"| --- | ---: | ---: | {' | '.join('---:' for _ in sizes)} |",
+        f"| *accuracy: train / test* | | | {' | '.join(_accuracies(rows, size) for size in sizes)} |",
+    ]
+    for key in keys_of(rows):
+        if ablated and ("shadow=" in key[1] or "model=" in key[1]):
+            continue
+        cells = [cell(mean_at(rows, key, size)) for size in sizes]
+        lines.append(f"| {name_of_attack(*key[:2])} | {_seen(key)} | {_scored(rows, key)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def low_fpr_table(rows: Sequence[Row]) -> str:
+    """Return the table of TPRs at 1 % FPR, each attack at the labels of :func:`at_most_sizes`; "" where none is known.
+
+    Args:
+        rows: of one data set and protocol.
+    """
+    sizes, lines = _sizes(rows), []
+    for pair, labels in at_most_sizes(rows).items():
+        cells = [_low_fpr(_measured(rows, (*pair, labels), size)) for size in sizes]
+        if "=" not in pair[1] and any(cells):
+            lines.append(f"| {name_of_attack(*pair)} | {_seen((*pair, labels))} | {' | '.join(cells)} |")
+    if not lines:
+        return ""
+    head = [
+        "TPR at 1 % FPR: mean over seeds, from the lowest end to the highest of the seeds' 95 % intervals; none where "
+        "fewer than 100 non-members were scored.\n",
+        f"| TPR of | labels | {' | '.join(f'{size:,} members' for size in sizes)} |",
+        f"| --- | ---: | {' | '.join('---:' for _ in sizes)} |",
+    ]
+    return "\n".join([*head, *lines]) + "\n"
+
+
+def keys_of(rows: Sequence[Row]) -> list[Key]:
+    """Return what was measured, in the page's order."""
+    found = {(row["attack"], row["variant"], row["labels"]) for row in rows}
+    return sorted(found, key=lambda key: (_ORDER.index(key[0]), key[1], key[2]))
+
+
+def at_most_sizes(rows: Sequence[Row]) -> Mapping[tuple[str, str], int]:
+    """Return for each attack and variant the most labels at which it was read at the most sizes."""
+    reached = {key: len({row["target_size"] for row in rows if _key(row) == key}) for key in keys_of(rows)}
+    found: dict[tuple[str, str], int] = {}
+    for key, count in reached.items():
+        best = found.get(key[:2])
+        if best is None or count >= reached[*key[:2], best]:
+            found[key[:2]] = key[2]
+    return found
+
+
+def mean_at(rows: Sequence[Row], key: Key, size: int) -> Mean | None:
+    """Return the mean AUC over seeds at one size of the training set; None: not measured."""
+    mine = [row for row in _measured(rows, key, size) if row["auc"]]
+    return mean_of(mine) if mine else None
+
+
+def cell(mean: Mean | None) -> str:
+    """Return a mean with its interval; "" for None."""
+    return "" if mean is None else f"{mean.value:.3f} ({mean.low:.3f}–{mean.high:.3f})"
+
+
+def name_of_attack(attack: str, variant: str) -> str:
+    """Return both in words."""
+    return f"{attack.replace('_', ' ')} ({variant.replace('_', ' ')})" if variant else attack.replace("_", " ")
+
+
+def _measured(rows: Sequence[Row], key: Key, size: int) -> list[Row]:
+    """A row for each seed; of two the one with more candidates."""
+    mine = [row for row in rows if _key(row) == key and row["target_size"] == size]
+    return list({row["seed"]: row for row in sorted(mine, key=lambda row: row["n_members"])}.values())
+
+
+def _key(row: Row) -> Key:
+    return row["attack"], row["variant"], row["labels"]
+
+
+def _sizes(rows: Sequence[Row]) -> list[int]:
+    return sorted({row["target_size"] for row in rows}, reverse=True)
+
+
+def _seen(key: Key) -> str:
+    return "posteriors" if key[0] in POSTERIORS and key[1] != "one_hot" else f"{key[2]:,}"
+
+
+def _scored(rows: Sequence[Row], key: Key) -> str:
+    """Members and non-members, where there were most."""
+    most = max((row for row in rows if _key(row) == key), key=lambda row: (row["n_members"], row["n_nonmembers"]))
+    return f"{most['n_members']:,} + {most['n_nonmembers']:,}"
+
+
+def _accuracies(rows: Sequence[Row], size: int) -> str:
+    by_seed = {row["seed"]: (row["train_accuracy"], row["test_accuracy"]) for row in rows if row["target_size"] == size}
+    means = [sum(pair[i] for pair in by_seed.values()) / len(by_seed) for i in (0, 1)]
+    return f"{means[0]:.3f} / {means[1]:.3f}"
+
+
+def _low_fpr(rows: Sequence[Row]) -> str:
+    found = [row["tpr_at_fpr"][_FPR] for row in rows if row["tpr_at_fpr"].get(_FPR)]
+    if not found:
+        return ""
+    value = sum(one["value"] for one in found) / len(found)
+    return f"{value:.3f} ({min(one['low'] for one in found):.3f}–{max(one['high'] for one in found):.3f})"
