@@ -14,7 +14,7 @@ import torch
 from pydantic import ValidationError
 from scipy.stats import norm
 
-from labelleaks import experiments
+from labelleaks import experiments, metrics
 from labelleaks.domain import Box
 from labelleaks.experiments import runner
 from labelleaks.experiments.runner import Options, Plan
@@ -43,7 +43,7 @@ measures:
   - {attack: gap}
   - {attack: transfer, candidates: 60}
   - {attack: loss_threshold, candidates: 60}
-  - {attack: boundary, variant: hopskipjump, labels: 60, norms: true, candidates: 8}
+  - {attack: boundary, variant: hopskipjump, labels: 60, read: [20, 60], norms: true, candidates: 8}
 """
 STUDIES = """
 studies:
@@ -52,6 +52,7 @@ studies:
   - {study: distribution, of: transfer}
   - {study: distribution, of: hopskipjump}
   - {study: fresh, of: gap}
+  - {study: paired, of: hopskipjump}
   - {study: memguard, of: loss_threshold}
   - {study: memguard, of: hopskipjump}
 """
@@ -201,7 +202,7 @@ def test_studies_are_stages_like_others(home: Path) -> None:
     finish(plan_of(home))
     spec.write_text(GRID + STUDIES)
     assert {stage.kind for stage, _ in runner.forecast(plan_of(home))} == {"study"}  # scores are read, not asked again
-    assert finish(plan_of(home)) == 7 and finish(plan_of(home)) == 0
+    assert finish(plan_of(home)) == 8 and finish(plan_of(home)) == 0
     shutil.rmtree(plan_of(home).options.store)
     assert not runner.forecast(plan_of(home))  # what is committed counts as done
     next((Path(plan_of(home).options.out) / "studies").glob("*fresh-gap*")).unlink()
@@ -241,6 +242,21 @@ def test_what_studies_say(home: Path) -> None:
     _, point = read(plan, "fresh-gap")
     assert point["auc"]["value"] + point["swapped"] == pytest.approx(1, abs=1e-5)
     assert point["auc"]["low"] <= 0.5 <= point["auc"]["high"]
+
+
+def test_pairs_of_one_run(home: Path) -> None:
+    plan = plan_of(home)
+    finish(plan)
+    ((_, scores),) = [(m, e.needs[0]) for m, e in plan.worlds[0].evaluations if m.attack == "boundary"]
+    found = plan.store.scored(scores)
+    head, *points = read(plan, "paired-hopskipjump")
+    assert (head["attack"], head["n_members"], head["n_nonmembers"]) == ("boundary", 8, 8)
+    assert len(points) == 6 + 1  # four norms, and the one that was read at 20 labels too
+    l2, l1 = (next(r for r in found.readings if r.variant == f"hopskipjump{n}") for n in ("", ", norm=l1"))
+    point = next(p for p in points if p["first"] == ["hopskipjump", 60] and p["second"] == ["hopskipjump, norm=l1", 60])
+    expected = metrics.compare_auc(l2.path[-1], l1.path[-1], found.member).difference
+    assert point["difference"]["value"] == pytest.approx(expected.value, abs=1e-5)
+    assert [p["second"] for p in points if p["first"] == ["hopskipjump", 20]] == [["hopskipjump", 60]]
 
 
 def test_behind_memguard_posteriors_say_what_labels_say(home: Path) -> None:

@@ -91,6 +91,27 @@ def test_a_finding_is_of_rows_or_of_a_study(more: dict[str, Any]) -> None:
         Finding.model_validate({"id": "x", "statement": "x", "source": "x", "evidence": "read", **more})
 
 
+def norms_finding() -> Finding:
+    sides = {
+        "first": {"attack": "boundary", "variants": ["a, norm=l1"]},
+        "second": {"attack": "boundary", "variants": ["a"]},
+    }
+    told = {"id": "x", "statement": "x", "source": "x", "evidence": "read", "claim": "close", "margin": 0.05}
+    return Finding.model_validate(told | sides)
+
+
+def test_rows_of_one_run_are_compared_candidate_by_candidate() -> None:
+    rows = [gap_row(attack="boundary", variant=v, labels=50, auc=interval(0.7, 0.08)) for v in ("a", "a, norm=l1")]
+    point = {"first": ["a", 50], "second": ["a, norm=l1", 50], "difference": interval(0.0, 0.01)}
+    head, *points = study("paired", "a", [point], attack="boundary", n_members=100, n_nonmembers=100)
+    (alone,), (beside,) = judge(norms_finding(), rows), judge(norms_finding(), rows, [Study(head, points)])
+    assert alone.verdict == OPEN and beside.verdict == HOLDS
+    assert beside.difference.high == pytest.approx(0.01) and alone.difference.high == pytest.approx(0.08 * 2**0.5)
+    for other in ({"seed": 2}, {"attack": "noise"}, {"n_members": 50}):  # another run says nothing about these rows
+        (apart,) = judge(norms_finding(), rows, [Study(head | other, points)])
+        assert apart.verdict == OPEN
+
+
 def all_kinds() -> dict[str, list[dict[str, Any]]]:
     bins = [{"low": k / 4, "high": (k + 1) / 4, "members": 1, "nonmembers": k == 0} for k in range(4)]
     losses = [{"low": 10.0**k, "high": 10.0 ** (k + 1), "members": 1, "nonmembers": 1} for k in (-2, -1, 0)]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -22,6 +22,9 @@ HOLDS = "holds"
 NOT = "does not hold"
 OPEN = "not decidable at this size"
 _Z = 1.959964
+Measured = tuple[Any, ...]
+Pair = tuple[Measured, frozenset[tuple[str, int]]]
+"""One run of an attack, and two of its rows: (variant, labels) each."""
 
 
 class _Strict(BaseModel):
@@ -99,14 +102,16 @@ def load_findings(path: Path) -> Findings:
 def judge(finding: Finding, rows: Sequence[Row], studies: Sequence[Study] = ()) -> list[Verdict]:
     """Return a verdict for each data set and protocol that has the rows; none: no verdicts.
 
-    Both sides are taken as independent, though they share candidates: an interval is rather too wide than too narrow.
+    Where a study has compared the two rows candidate by candidate, its interval counts. Else both sides are taken as
+    independent, though they share candidates: an interval is rather too wide than too narrow.
     """
+    paired = _paired(studies)
     found = []
     heads = [one.head for one in studies]
     for dataset, protocol in sorted({(row["dataset"], row["protocol"]) for row in (*rows, *heads)}):
         if finding.study is None:
             here = [row for row in rows if (row["dataset"], row["protocol"]) == (dataset, protocol)]
-            pairs = list(_pairs(finding, here))
+            pairs = list(_pairs(finding, here, paired))
         else:
             pairs = list(_studied(finding.study, [one for one in studies if one.world[:2] == (dataset, protocol)]))
         if pairs:
@@ -140,10 +145,10 @@ def _verdict(finding: Finding, d: Mean) -> str:
 def _studied(name: ContrastName, studies: Sequence[Study]) -> Iterator[tuple[int, float, float]]:
     """The same of studies; of an interval that is not symmetric the wider side counts on both."""
     for study, one in contrasts(name, studies):
-        yield study.head["seed"], one["value"], max(one["value"] - one["low"], one["high"] - one["value"]) / _Z
+        yield study.head["seed"], one["value"], _half(one)
 
 
-def _pairs(finding: Finding, rows: Sequence[Row]) -> Iterator[tuple[int, float, float]]:
+def _pairs(finding: Finding, rows: Sequence[Row], paired: Mapping[Pair, float]) -> Iterator[tuple[int, float, float]]:
     """For each seed and size: seed, difference of AUCs, its standard error."""
     assert finding.first is not None
     first = _chosen(finding.first, rows)
@@ -155,9 +160,41 @@ def _pairs(finding: Finding, rows: Sequence[Row]) -> Iterator[tuple[int, float, 
         alone = finding.second is not None and "each" in (finding.first.size, finding.second.size)
         for (other_seed, other_size), other in second.items():
             if other_seed == seed and (other_size == size or not alone):
-                error = math.hypot(_error(row), _error(other))
+                apart = math.hypot(_error(row), _error(other))
+                error = paired.get(
+                    _pair(row, [(row["variant"], row["labels"]), (other["variant"], other["labels"])]), apart
+                )
+                error = error if _measured(row) == _measured(other) else apart
                 if other is not row:
                     yield seed, row["auc"]["value"] - other["auc"]["value"], error
+
+
+def _measured(row: Row) -> Measured:
+    """What two rows of one run of an attack share."""
+    return (
+        *(row[key] for key in ("dataset", "protocol", "target_size", "seed", "attack", "n_members", "n_nonmembers")),
+    )
+
+
+def _pair(row: Row, sides: Iterable[tuple[str, int]]) -> Pair:
+    return _measured(row), frozenset(sides)
+
+
+def _paired(studies: Sequence[Study]) -> dict[Pair, float]:
+    """Standard errors of differences that were measured on the same candidates."""
+    return {
+        _pair(study.head, [(variant, labels) for variant, labels in (point["first"], point["second"])]): _half(
+            point["difference"]
+        )
+        for study in studies
+        if study.name == "paired"
+        for point in study.points
+    }
+
+
+def _half(of: Mapping[str, float]) -> float:
+    """Standard error from an interval; of one that is not symmetric the wider side counts."""
+    return max(of["value"] - of["low"], of["high"] - of["value"]) / _Z
 
 
 def _chosen(side: Side, rows: Sequence[Row]) -> dict[tuple[int, int], Row]:

@@ -66,8 +66,9 @@ def _verdicts(expected: Findings, rows: Sequence[Row], studies: Sequence[Study])
         "## Do the findings hold?\n",
         "*Evidence*: how sure it is that the paper says so (its text was not at hand; abstracts and code were). The "
         "difference is between AUCs of the two sides of the statement, or of what it names "
-        "(radii, F1, a share). Its interval takes the two sides as independent, though they share candidates, so it is "
-        "rather too wide. A finding holds over all where it holds on some data and is refuted on none.\n",
+        "(radii, F1, a share). Two rows of one run of an attack are compared candidate by candidate, other sides as if "
+        "they were independent, which makes intervals rather too wide. A finding holds over all where it holds on some "
+        "data and is refuted on none.\n",
         "| finding | evidence | over all | on which data |",
         "| --- | --- | --- | --- |",
     ]

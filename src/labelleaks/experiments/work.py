@@ -27,7 +27,7 @@ from labelleaks.targets import wrap
 from labelleaks.training import Epoch, Recipe, train
 from labelleaks.types import Candidates, Knowledge, ShadowRows
 
-__all__ = ["Bench", "rows_of"]
+__all__ = ["Bench", "read_at", "rows_of"]
 
 FPR = 0.01
 LEAST_NONMEMBERS = 100
@@ -201,13 +201,13 @@ def rows_of(world: World, measure: MeasureSpec, found: Scored) -> list[Row]:
         if ", norm=" in reading.variant and not measure.norms:
             continue
         member = found.member[reading.kept]
-        for at in _read(reading, measure.read):
+        for at in read_at(reading, measure.read):
             value = reading.path[at][reading.kept]
             rows.append(_row(world, measure, reading.variant, reading.checkpoints[at], value, member, found))
     return rows
 
 
-def _read(reading: Reading, wanted: tuple[int, ...]) -> list[int]:
+def read_at(reading: Reading, wanted: tuple[int, ...]) -> list[int]:
     """Which checkpoints: for each label count the last one that it pays for; the end where none is named."""
     if not wanted or len(reading.checkpoints) == 1:
         return [len(reading.checkpoints) - 1]

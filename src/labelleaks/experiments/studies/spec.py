@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = ["OF", "StudyName", "StudySpec"]
 
-StudyName = Literal["radius", "percentile", "distribution", "regions", "fresh", "memguard"]
+StudyName = Literal["radius", "percentile", "distribution", "regions", "fresh", "memguard", "paired"]
 _ALL = (
     "gap", "noise", "augmentation", "transfer", "hopskipjump", "qeba", "salt_and_pepper", "pointwise",
     "loss_threshold", "salem", "lira_offline",
@@ -19,6 +19,7 @@ OF: dict[str, tuple[str, ...]] = {
     "distribution": ("transfer", "hopskipjump", "qeba", "pointwise"),
     "regions": (),
     "fresh": _ALL,
+    "paired": _ALL,
     "memguard": _ALL,
 }
 """For each study whose scores it may read: an attack, or a way to search the boundary."""

@@ -13,7 +13,7 @@ from labelleaks.experiments.studies.spec import StudySpec
 __all__ = ["studies_of"]
 
 VERSIONS: Mapping[str, int] = {
-    "radius": 1, "percentile": 1, "distribution": 1, "regions": 1, "fresh": 1, "memguard": 1,
+    "radius": 1, "percentile": 1, "distribution": 1, "regions": 1, "fresh": 1, "memguard": 1, "paired": 1,
 }  # fmt: skip
 """Raise a number where the code of that study changes its results."""
 
@@ -52,6 +52,8 @@ def _stage(world: World, study: StudySpec, measure: MeasureSpec, scores: Stage) 
     if study.study == "radius":
         what["draws"] = study.draws
         seconds = 2 * study.candidates * (CHOOSE + study.draws) * world.spec.ask_ms / 1000
+    if study.study == "paired":
+        what |= {"read": list(measure.read), "norms": measure.norms}
     if study.study == "memguard":
         seconds = scores.seconds
     if study.study == "percentile":

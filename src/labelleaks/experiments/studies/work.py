@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from labelleaks.experiments.spec import MeasureSpec
 from labelleaks.experiments.stages import Stage
 from labelleaks.experiments.store import Row
-from labelleaks.experiments.studies import certified, fresh, guarded, histogram, percentile, regions
+from labelleaks.experiments.studies import certified, fresh, guarded, histogram, paired, percentile, regions
 from labelleaks.experiments.studies.case import Case, Found
 from labelleaks.experiments.studies.spec import StudyName, StudySpec
 from labelleaks.experiments.work import Bench
@@ -19,6 +19,7 @@ _DO: Mapping[StudyName, Callable[[Case], Found]] = {
     "percentile": percentile.study,
     "distribution": histogram.study,
     "regions": regions.study,
+    "paired": paired.study,
     "fresh": fresh.study,
     "memguard": guarded.study,
 }
