@@ -8,12 +8,16 @@ import email
 import email.policy
 import io
 import json
+import shutil
+import ssl
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -22,12 +26,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from labelleaks.domain import Binary, Box
-from labelleaks.errors import InputError
+from labelleaks.errors import InputError, TargetError
 from labelleaks.targets import Http, sendable, wrap
 from labelleaks.targets.http import pictures
 from labelleaks.targets.http.formats import Breach, address_of, format_of, parse
+from labelleaks.targets.http.line import _proxy_for
 from labelleaks.targets.http.pacing import Pace, backoff, retry_after
 from labelleaks.targets.http.secrets import credentials
+from tests.servers.faulty import Faulty, rows_of, truth
 
 ROWS = np.array([[0.1, 0.5], [1.0, 0.0], [0.25, 0.75]], dtype=np.float32)
 
@@ -477,3 +483,66 @@ def test_a_pause_ends_when_it_is_told_to() -> None:
         return time.monotonic() - began
 
     assert asyncio.run(run()) < 30.0
+
+
+# --- proxies ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    assert _proxy_for(httpx.URL("http://host/")) is None
+    monkeypatch.setenv("http_proxy", "proxy:3128")
+    monkeypatch.setenv("https_proxy", "http://user:word@proxy:3129")
+    monkeypatch.setenv("no_proxy", "127.0.0.1,inner.example")
+    assert _proxy_for(httpx.URL("http://host/")) == "http://proxy:3128"
+    assert _proxy_for(httpx.URL("https://host:8443/")) == "http://user:word@proxy:3129"
+    assert _proxy_for(httpx.URL("http://127.0.0.1:8000/")) is None
+    assert _proxy_for(httpx.URL("http://inner.example/")) is None
+
+
+def test_a_proxy_is_asked_for_the_address_and_a_strange_one_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Faulty() as server:
+        monkeypatch.setenv("http_proxy", server.base)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        x = rows_of(3)
+        with wrap(Http(url="http://service.invalid/v1/models/m:predict"), numpy=True, classes=3) as target:
+            assert target(x).equal(truth(x))
+        assert server.paths == ["http://service.invalid/v1/models/m:predict"]
+        monkeypatch.setenv("http_proxy", "socks5://user:hunter2@proxy:1")
+        with (
+            pytest.raises(InputError, match=r"check HTTP_PROXY") as caught,
+            wrap(Http(url="http://service.invalid/v1/models/m:predict"), numpy=True, classes=3),
+        ):
+            pass
+        assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
+def test_https_is_spoken_and_a_certificate_that_nobody_trusts_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    )
+    subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    monkeypatch.setenv("no_proxy", "localhost")
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    x = rows_of(30)
+    with Faulty() as server:
+        server.encrypt(context)
+        address = server.url.replace("http://127.0.0.1", "https://localhost")
+        options = Http(url=address, batch_rows=4, concurrency=3, backoff=0.001)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with wrap(options, numpy=True, classes=3) as target:
+            assert target(x).equal(truth(x)) and target(x).equal(truth(x))
+        sent = server.rows
+        monkeypatch.delenv("SSL_CERT_FILE")
+        with wrap(options, numpy=True, classes=3) as target, pytest.raises(TargetError, match=r"(?i)certificate"):
+            target(x)
+        assert server.rows == sent

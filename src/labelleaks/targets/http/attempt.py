@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from labelleaks.targets.http.formats import Body, Breach, parse
@@ -11,6 +11,8 @@ from labelleaks.targets.http.pacing import retry_after
 
 if TYPE_CHECKING:
     import httpx
+
+    from labelleaks.targets.http.line import Line
 
 __all__ = ["Fault", "exchange", "read_json"]
 
@@ -53,31 +55,29 @@ class Fault(Exception):
         """Whether all requests should wait, not this one alone."""
 
 
-async def exchange(
-    client: httpx.AsyncClient, address: str, body: Body, *, timeout: float, sent: Callable[[], None]
-) -> bytes:
+async def exchange(line: Line, body: Body, *, timeout: float, sent: Callable[[], None]) -> bytes:
     """Post a body and return the content of a good answer.
 
     Args:
-        sent: called when the first byte goes out.
+        sent: called when its first byte goes out.
 
     Raises:
         Fault: anything but a whole 2xx answer within ``timeout`` seconds. Its text is not scrubbed yet.
     """
     import httpx
 
-    extensions = {"trace": _tracer(sent)}
+    from labelleaks.targets.http.line import ERRORS
+
     try:
-        async with (
-            asyncio.timeout(timeout),
-            client.stream(
-                "POST", address, content=body.content, headers={"Content-Type": body.kind}, extensions=extensions
-            ) as response,
-        ):
-            content = await _content(response)
+        async with asyncio.timeout(timeout):
+            response = await line.post(body, sent)
+            try:
+                content = await _content(response)
+            finally:
+                await response.aclose()
     except TimeoutError:
         raise Fault(f"no whole answer within {timeout:g} s", passing=True) from None
-    except httpx.TransportError as error:
+    except ERRORS as error:
         text = f"the connection failed ({type(error).__name__}{': ' if str(error) else ''}{error})"
         raise Fault(text, passing="certificate" not in text.lower()) from None
     except httpx.DecodingError as error:
@@ -86,14 +86,6 @@ async def exchange(
         raise Fault(f"{type(error).__name__}: {error}", passing=False) from None
     _check_status(response, content)
     return content
-
-
-def _tracer(sent: Callable[[], None]) -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
-    async def trace(event: str, info: Mapping[str, Any]) -> None:
-        if event.endswith("send_request_headers.started"):
-            sent()
-
-    return trace
 
 
 async def _content(response: httpx.Response) -> bytes:

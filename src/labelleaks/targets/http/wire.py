@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from labelleaks.targets.http.secrets import Credentials
 from labelleaks.traffic import Answered, Note, Sent
 
 if TYPE_CHECKING:
-    import httpx
+    from labelleaks.targets.http.line import Line
 
 __all__ = ["Part", "Wire"]
 
@@ -34,7 +34,7 @@ class Part:
 
     rows: slice
     body: Callable[[], Body]
-    """Encodes them, when their turn has come."""
+    """Encodes them, shortly before their turn comes."""
     read: Callable[[Any], Tensor]
     """Their labels from a parsed answer; raises Breach."""
 
@@ -46,7 +46,9 @@ class Part:
 class _Call:
     """One call of the target under way."""
 
-    parts: Iterator[Part]
+    parts: Sequence[Part]
+    ready: asyncio.Queue[tuple[Part, Body | Exception] | None]
+    """The next parts, encoded while answers are waited for; in the order of the rows."""
     events: queue.SimpleQueue[tuple[Sent | Answered, asyncio.Future[None] | None] | None] = field(
         default_factory=queue.SimpleQueue
     )
@@ -69,7 +71,7 @@ class Wire:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="labelleaks-http", daemon=True)
         self._pace = Pace(options.rate, options.burst)
-        self._client: httpx.AsyncClient | None = None
+        self._line: Line | None = None
 
     def open(self) -> None:
         """Start the loop. Nothing is sent.
@@ -80,16 +82,16 @@ class Wire:
         """
         self._thread.start()
         try:
-            self._client = self._run(self._made())
+            self._line = self._run(self._made())
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Close all connections and end the loop."""
-        if self._client is not None:
-            self._run(self._client.aclose())
-            self._client = None
+        if self._line is not None:
+            self._run(self._line.close())
+            self._line = None
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -97,9 +99,9 @@ class Wire:
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
-    async def _made(self) -> httpx.AsyncClient:
+    async def _made(self) -> Line:
         try:
-            import httpx
+            from labelleaks.targets.http.line import Line
         except ImportError:
             raise MissingExtra("an HTTP target needs httpx: pip install 'labelleaks[http]'") from None
         headers = {
@@ -109,15 +111,8 @@ class Wire:
             **self._options.headers,
             **self._secret.headers,
         }
-        most = self._options.concurrency
         try:
-            return httpx.AsyncClient(
-                headers=headers,
-                timeout=None,  # the whole exchange has a limit of its own
-                follow_redirects=False,
-                limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
-                verify=self._address.lower().startswith("https"),  # without TLS there is nothing to load
-            )
+            return Line(self._address, headers, self._options.concurrency)
         except Exception as error:  # a proxy of the environment that cannot be; its text may hold a password
             raise InputError(
                 f"the HTTP client cannot be made ({type(error).__name__}); check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY "
@@ -126,8 +121,9 @@ class Wire:
 
     def deliver(self, parts: Sequence[Part], note: Note) -> None:
         """Ask for every part; see :meth:`labelleaks.traffic.Remote.deliver`."""
-        call = _Call(iter(parts))
-        task = self._run(self._started(call, min(self._options.concurrency, len(parts))))
+        workers = min(self._options.concurrency, len(parts))
+        call = _Call(parts, asyncio.Queue(workers))
+        task = self._run(self._started(call, workers))
         try:
             self._drain(call, note)
         except BaseException:  # an interrupt, or the caller's books cannot be kept: nothing more may be sent
@@ -148,15 +144,20 @@ class Wire:
         return asyncio.create_task(self._work(call, workers))
 
     async def _work(self, call: _Call, workers: int) -> None:
+        encoding = asyncio.create_task(_encode(call, workers))
         try:
             await asyncio.gather(*[self._worker(call) for _ in range(workers)])
         finally:
+            encoding.cancel()
             call.events.put(None)
 
     async def _worker(self, call: _Call) -> None:
-        for part in call.parts:
+        while (item := await call.ready.get()) is not None:
+            part, body = item
             try:
-                labels = await self._labels(call, part)
+                if isinstance(body, Exception):
+                    raise body
+                labels = await self._labels(call, part, body)
             except Exception as error:
                 call.stop.set()
                 call.errors.append(error if isinstance(error, LabelLeaksError) else self._unexpected(error))
@@ -167,10 +168,9 @@ class Wire:
             call.events.put((Answered(part.rows, labels), noted))
             await noted
 
-    async def _labels(self, call: _Call, part: Part) -> Tensor | None:
+    async def _labels(self, call: _Call, part: Part, body: Body) -> Tensor | None:
         """Ask until there is a good answer; None where the call was stopped meanwhile."""
-        body, attempt, odd = part.body(), 0, 0
-        again = False
+        attempt, odd, again = 0, 0, False
 
         def sent() -> None:
             nonlocal again
@@ -183,8 +183,8 @@ class Wire:
             if call.stop.is_set():
                 return None
             try:
-                assert self._client is not None
-                content = await exchange(self._client, self._address, body, timeout=self._options.timeout, sent=sent)
+                assert self._line is not None
+                content = await exchange(self._line, body, timeout=self._options.timeout, sent=sent)
                 return _read(part, content)
             except Fault as fault:
                 odd += fault.odd
@@ -216,6 +216,18 @@ class Wire:
     def _unexpected(self, error: Exception) -> TargetError:
         """Whatever else may come up has our name, and no secret in its text."""
         return TargetError(f"{_shown(self._address)}: {type(error).__name__}: {self._secret.scrub(str(error))}")
+
+
+async def _encode(call: _Call, workers: int) -> None:
+    for part in call.parts:
+        body: Body | Exception
+        try:
+            body = part.body()
+        except Exception as error:  # the worker that would have sent it raises it
+            body = error
+        await call.ready.put((part, body))
+    for _ in range(workers):
+        await call.ready.put(None)
 
 
 def _read(part: Part, content: bytes) -> Tensor:
