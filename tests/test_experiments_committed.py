@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from labelleaks import experiments
+from labelleaks.experiments import runner
 from labelleaks.experiments.runner import Options
 from labelleaks.experiments.spec import load_reproduction
 
@@ -37,3 +38,19 @@ def test_a_committed_row_is_recomputed_from_its_spec(tmp_path: Path, attack: str
         for name in ("train_accuracy", "test_accuracy"):
             assert now[name] == pytest.approx(then[name], abs=TOLERANCE)
         assert now["auc"]["value"] == pytest.approx(then["auc"]["value"], abs=TOLERANCE)
+
+
+@pytest.mark.skipif(not (SOURCE / "faces_lfw19.npz").is_file(), reason="needs faces_lfw19.npz in LABELLEAKS_DATA")
+def test_pictures_are_as_large_as_the_profile_says(tmp_path: Path) -> None:
+    grid = "about: x\nworlds: {face: {model: cnn, sizes: [100]PIXELS}}\nmeasures: [{attack: gap}]\n"
+    keys = []
+    for name, pixels in (("own", ""), ("small", ", pixels: 16")):
+        file = tmp_path / "r" / "x" / "profiles" / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(grid.replace("PIXELS", pixels))
+        plan = experiments.plan(load_reproduction("x", name, tmp_path / "r"), Options(source=str(SOURCE)))
+        (world,) = plan.worlds
+        keys.append(world.evaluations[0][1].key)
+    assert keys[0] != keys[1]  # another size is other data
+    dataset, _ = runner.load("face", str(SOURCE), world.world.spec.pixels)
+    assert dataset.shape == (3, 16, 16) and world.world.spec.model_words == "cnn, 16 px"
