@@ -92,3 +92,48 @@ def test_costs_are_known_and_bad_settings_refused() -> None:
     for bad in ({"labels": 0}, {"labels": 2.5}, {"ways": 0}, {"ways": 65}):
         with pytest.raises(InputError, match=f"guided: {next(iter(bad))} must be a whole number"):
             Guided(**bad)
+
+
+def fickle(name: str, share: float, attack: Guided, budget: int) -> tuple:
+    """As ``run``, but each answer is another class with probability ``share``, anew each time."""
+    made = remembered(name)
+    target, generator = made.target(), torch.Generator().manual_seed(1)
+
+    def answer(x: torch.Tensor) -> torch.Tensor:
+        y = target(x)
+        return torch.where(torch.rand(len(x), generator=generator) < share, 1 - y, y)
+
+    gate = Gate(answer)
+    knowledge = Knowledge(gate.setup_oracle("setup"), ShadowRows(made.shadow), references=4)
+    scores = attack.score(gate.oracle("guided", len(made.candidates), budget), made.candidates, knowledge, seed=0)
+    return made, gate, scores
+
+
+def test_votes_see_through_labels_that_change() -> None:
+    made, _, quiet = fickle("vector", 0.0, Guided(labels=20, recipe=SHORT), 20)
+    _, _, once = fickle("vector", 0.15, Guided(labels=100, recipe=SHORT), 100)
+    _, gate, often = fickle("vector", 0.15, Guided(labels=100, votes=9, recipe=SHORT), 100)
+    off = [float((found.value - quiet.value).abs().mean()) for found in (once, often)]
+    assert off[1] < off[0] / 2
+    assert 0.8 < float(often.details["agreement"].mean()) < 0.95
+    assert "agreement" not in once.details
+    assert int(often.queries.max()) <= 100
+    assert gate.ledger.rows == int(often.queries.sum()) + len(made.shadow)
+
+
+def test_a_quiet_target_gives_the_same_scores_for_more_votes() -> None:
+    made, _, once = fickle("vector", 0.0, Guided(labels=20, recipe=SHORT), 20)
+    _, _, often = fickle("vector", 0.0, Guided(labels=60, votes=3, recipe=SHORT), 60)
+    assert torch.equal(once.value, often.value)
+    assert torch.equal(often.queries, 2 * once.queries)
+    assert (often.details["agreement"] == 1.0).all()
+    assert often.trajectory.checkpoints[0] >= 3
+
+
+def test_votes_are_odd_and_affordable() -> None:
+    for bad, words in (({"votes": 2}, "odd"), ({"votes": 0}, "whole number"), ({"labels": 4, "votes": 5}, "from 1 to 4")):
+        with pytest.raises(InputError, match=f"guided: votes must be .*{words}"):
+            Guided(**bad)
+    made = remembered("vector")
+    knowledge = Knowledge(Gate(made.target()).setup_oracle("setup"), ShadowRows(made.shadow))
+    assert Guided(votes=3).cost(made.candidates, knowledge, 1).least == 3

@@ -70,17 +70,20 @@ class Guided:
     Args:
         labels: labels per candidate at most, 1 to 1,000; it stops by itself after some dozen.
         ways: ways per candidate at most.
+        votes: odd, at most ``labels``; for a target whose labels change. Each question is asked (votes + 1) / 2 times,
+            and ``votes`` times where the answers differ, within the budget; the majority counts. Raise ``labels`` too.
         recipe: how torch references are trained; None: the shared default.
 
     ``details``, float64 (n,): ``target_log_odds`` (h), ``reference_log_odds`` (μ) and
-    ``reference_spread`` (σ).
+    ``reference_spread`` (σ). With several votes ``agreement``, too: the share of answers that were the majority's to
+    their question; 1 where no label ever changed. ``trajectory`` then starts at ``votes``.
 
     Needs shadow rows and references with gradients; ``knowledge.references`` of them, by default 8.
 
     Source: ours; see docs/guided.md. It joins the two adversaries of Li & Zhang (2007.15528).
 
     Raises:
-        InputError: labels or ways out of range.
+        InputError: labels, ways or votes out of range, or an even number of votes.
     """
 
     name: ClassVar[str] = "guided"
@@ -89,23 +92,26 @@ class Guided:
 
     labels: int = 50
     ways: int = 6
+    votes: int = 1
     recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
-        for name, most in (("labels", 1000), ("ways", 64)):
+        for name, most in (("labels", 1000), ("ways", 64), ("votes", self.labels)):
             value = getattr(self, name)
             if not isinstance(value, int) or not 1 <= value <= most:
                 raise InputError(f"guided: {name} must be a whole number from 1 to {most}, got {value!r}")
+        if self.votes % 2 == 0:
+            raise InputError(f"guided: votes must be odd, for a majority, got {self.votes}")
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
-        """One label at least, ``labels`` or the budget at most; set-up: a label per shadow row, bought once a run.
+        """``votes`` at least, ``labels`` or the budget at most; set-up: a label per shadow row, bought once a run.
 
         Raises:
             NeedsError: there are no shadow rows, or the references' family has no gradients.
         """
         setup = references.setup_cost(knowledge)
         need_gradients(self.name, candidates, knowledge)
-        return Cost(least=1, most=max(1, min(budget, self.labels)), setup=setup)
+        return Cost(least=self.votes, most=max(self.votes, min(budget, self.labels)), setup=setup)
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Ask for each candidate, then along its ways, one way after the other."""
@@ -117,7 +123,9 @@ class Guided:
         mean = mean_of(said)
         spread = mean_of((said - mean).square()).sqrt()
         sure = mean + SPREAD * spread
-        readings = [_Reading(oracle, candidates, rows, sure[rows], most, scale) for rows in _groups(candidates)]
+        readings = [
+            _Reading(oracle, candidates, rows, sure[rows], most, scale, self.votes) for rows in _groups(candidates)
+        ]
         for reading in readings:
             self._read(reading, leading, seed)
         return _scores(readings, most, {"reference_log_odds": mean, "reference_spread": spread})
@@ -148,10 +156,13 @@ class _Reading:
     """float64 (m,): how sure a model that never saw it may be of it, log-odds"""
     most: int
     scale: float
+    votes: int
     right: Tensor = field(init=False)
     low: Tensor = field(init=False)
     high: Tensor = field(init=False)
     spent: Tensor = field(init=False)
+    agreeing: Tensor = field(init=False)
+    """int64 (m,): answers that were the majority's to their question"""
     path: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -160,6 +171,7 @@ class _Reading:
         self.low = torch.zeros(m, dtype=torch.float64, device=device)
         self.high = torch.ones(m, dtype=torch.float64, device=device)
         self.spent = torch.zeros(m, dtype=torch.int64, device=device)
+        self.agreeing = torch.zeros(m, dtype=torch.int64, device=device)
         self.path = torch.zeros(self.most, m, dtype=torch.float64, device=device)
 
     @property
@@ -182,8 +194,8 @@ class _Reading:
         return shift + self.saturation * self.u() - DIFFICULTY * self.expected
 
     def open(self, sign: int) -> Tensor:
-        """Rows with labels left that go this way."""
-        return ((self.spent < self.most) & (self.right == (sign < 0))).nonzero().reshape(-1)
+        """Rows with labels left for a question that go this way."""
+        return ((self.spent + self.votes <= self.most) & (self.right == (sign < 0))).nonzero().reshape(-1)
 
     def ask_for_candidates(self) -> None:
         rows = torch.arange(len(self.owner), device=self.owner.device)
@@ -232,7 +244,7 @@ class _Reading:
         ``falls_to``: a probe of another way says nothing about where this one gives way, but that it does so by then;
         so where it held nothing is learned of the bracket, and where it gave way the bracket reaches down to this.
         """
-        can = (self.spent[rows] < self.most).nonzero().reshape(-1)
+        can = (self.spent[rows] + self.votes <= self.most).nonzero().reshape(-1)
         asked, level = way.at(can, self._level_of(u[can]))
         reached = self._u_of(level)
         held = self._ask(rows[can], asked, "way") == self.right[rows[can]]
@@ -248,11 +260,23 @@ class _Reading:
         return gave_way
 
     def _ask(self, rows: Tensor, x: Tensor, phase: str) -> Tensor:
-        """Return whether the target gives these rows' candidates' labels to these inputs."""
+        """Return whether the target gives these rows' candidates' labels to these inputs, by majority."""
+        x, majority = self.candidates.domain.project(x), self.votes // 2 + 1
+        right = self._count(rows, x, majority, phase)
+        asked = torch.full_like(right, majority)
+        torn = ((right > 0) & (right < majority)).nonzero().reshape(-1)
+        if len(torn):
+            right[torn] += self._count(rows[torn], x[torn], self.votes - majority, phase)
+            asked[torn] = self.votes
+        self.spent[rows] += asked
+        self.agreeing[rows] += torch.maximum(right, asked - right)
+        return 2 * right > asked
+
+    def _count(self, rows: Tensor, x: Tensor, times: int, phase: str) -> Tensor:
+        """Ask ``times`` times; return how many answers were the candidate's label, int64 (k,)."""
         owner = self.owner[rows]
-        right = self.oracle.query(self.candidates.domain.project(x), owner, phase=phase) == self.candidates.y[owner]
-        self.spent[rows] += 1
-        return right
+        answers = [self.oracle.query(x, owner, phase=phase) == self.candidates.y[owner] for _ in range(times)]
+        return torch.stack(answers).sum(0)
 
     def _note(self, rows: Tensor) -> None:
         """Enter the score of these rows, whose last label is number ``spent``, from there to the end of the path."""
@@ -279,9 +303,13 @@ def _groups(candidates: Candidates) -> tuple[Tensor, ...]:
 
 
 def _scores(readings: list[_Reading], most: int, details: dict[str, Tensor]) -> Scores:
-    checkpoints = checkpoints_up_to(most)
+    votes = readings[0].votes if readings else 1
+    checkpoints = tuple(c for c in checkpoints_up_to(most) if c >= votes)
     at = torch.tensor(checkpoints) - 1
     right = torch.cat([r.right for r in readings])
+    if votes > 1:
+        spent = torch.cat([r.spent for r in readings]).clamp_min(1)
+        details = {**details, "agreement": torch.cat([r.agreeing for r in readings]).double() / spent.double()}
     return Scores(
         value=torch.cat([r.value() for r in readings]),
         status=torch.where(right, int(Status.DONE), int(Status.MISCLASSIFIED)),
