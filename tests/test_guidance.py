@@ -42,16 +42,15 @@ def lead(domain: Domain, x: Tensor, y: Tensor, weights: list[Tensor], sign: int 
 def test_every_model_guides_and_judges(models: int, count: int) -> None:
     """No model judges a way that it points out, and no two councils are the same."""
     crowd = [plane(torch.ones(2)) for _ in range(models)]
-    found = councils(crowd, 99)
+    found = councils(crowd)
     assert len(found) == count == len({frozenset(map(id, council.guides)) for council in found})
     for council in found:
         guides, judges = ({*map(id, side)} for side in (council.guides, council.judges))
         assert guides and judges and not guides & judges and guides | judges == {*map(id, crowd)}
-    assert councils(crowd, 1) == found[:1]
 
 
 def test_one_model_does_both() -> None:
-    (council,) = councils([plane(torch.ones(2))], 6)
+    (council,) = councils([plane(torch.ones(2))])
     assert council.guides == council.judges
 
 

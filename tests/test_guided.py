@@ -122,7 +122,7 @@ def test_votes_see_through_labels_that_change() -> None:
 
 
 def test_a_quiet_target_gives_the_same_scores_for_more_votes() -> None:
-    made, _, once = fickle("vector", 0.0, Guided(labels=20, recipe=SHORT), 20)
+    _, _, once = fickle("vector", 0.0, Guided(labels=20, recipe=SHORT), 20)
     _, _, often = fickle("vector", 0.0, Guided(labels=60, votes=3, recipe=SHORT), 60)
     assert torch.equal(once.value, often.value)
     assert torch.equal(often.queries, 2 * once.queries)
@@ -131,7 +131,11 @@ def test_a_quiet_target_gives_the_same_scores_for_more_votes() -> None:
 
 
 def test_votes_are_odd_and_affordable() -> None:
-    for bad, words in (({"votes": 2}, "odd"), ({"votes": 0}, "whole number"), ({"labels": 4, "votes": 5}, "from 1 to 4")):
+    for bad, words in (
+        ({"votes": 2}, "odd"),
+        ({"votes": 0}, "whole number"),
+        ({"labels": 4, "votes": 5}, "from 1 to 4"),
+    ):
         with pytest.raises(InputError, match=f"guided: votes must be .*{words}"):
             Guided(**bad)
     made = remembered("vector")

@@ -30,6 +30,7 @@ __all__ = [
     "mean_logits",
     "nats",
     "need_gradients",
+    "smoothed",
     "softmax",
     "transferable",
 ]
@@ -167,7 +168,7 @@ def transferable(
     * diverse inputs (DI, Xie et al. 2019): with probability ``diversity`` the gradient is taken at the picture shrunk
       to a random 0.9 … 1 of its side and put at a random place, low values around it, and carried back through that;
     * smoothing (TI, Dong et al. 2019): the gradient is convolved with a Gaussian, 7 pixels to each side of its middle
-      for 299 pixels, 2 at least, three standard deviations wide.
+      for 299 pixels, 2 at least: see :func:`smoothed`.
     """
     layout = image_layout(shape) if isinstance(domain, Box) else None
     if layout is None:
@@ -184,7 +185,7 @@ def transferable(
             (found,) = torch.autograd.grad(seen, free, gradient(seen.detach(), y))
         else:
             found = gradient(x, y)
-        return _from_pictures(_smoothed(_pictures(found, layout)), layout, shape) if smooth else found
+        return smoothed(found, domain, 7 / 299, least=2) if smooth else found
 
     return made
 
@@ -217,10 +218,23 @@ def _shrunk(pictures: Tensor, draws: Tensor, probability: float) -> Tensor:
     return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def _smoothed(pictures: Tensor) -> Tensor:
-    """Convolve with a separable Gaussian, term by term; zeros outside."""
+def smoothed(x: Tensor, domain: Domain, share: float, *, least: int = 0) -> Tensor:
+    """Convolve pictures in a Box with a separable Gaussian, term by term; zeros outside. Other rows stay as they are.
+
+    Args:
+        x: float32 (k, *shape).
+        share: three standard deviations, as a part of each side.
+        least: the same in pixels, at least.
+    """
+    shape = tuple(x.shape[1:])
+    layout = image_layout(shape) if isinstance(domain, Box) else None
+    if layout is None:
+        return x
+    pictures = _pictures(x, layout)
     for axis in (2, 3):
-        reach = max(2, round(7 * pictures.shape[axis] / 299))
+        reach = max(least, round(share * pictures.shape[axis]))
+        if reach == 0:
+            continue
         weights = [math.exp(-0.5 * (3 * i / reach) ** 2) for i in range(-reach, reach + 1)]
         padding = [0, 0, reach, reach] if axis == 2 else [reach, reach, 0, 0]
         padded = F.pad(pictures, padding)
@@ -229,7 +243,7 @@ def _smoothed(pictures: Tensor) -> Tensor:
             term = padded.narrow(axis, i, pictures.shape[axis]) * (weight / sum(weights))
             total = total + term
         pictures = total
-    return pictures
+    return _from_pictures(pictures, layout, shape)
 
 
 def need_gradients(attack: str, candidates: Candidates, knowledge: Knowledge) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from labelleaks import references
+from labelleaks.crafting import smoothed
 from labelleaks.domain import Binary, Box, Domain, Integer, Mixed, OneHot
 from labelleaks.search.exact import mean_of, row_max, row_sums
 from labelleaks.shadowmodel import ShadowModel
@@ -41,8 +42,8 @@ class Council:
     judges: tuple[ShadowModel, ...]
 
 
-def councils(models: Sequence[ShadowModel], most: int) -> tuple[Council, ...]:
-    """Return up to ``most`` councils: about half of the models guide, the others judge.
+def councils(models: Sequence[ShadowModel]) -> tuple[Council, ...]:
+    """Return all councils: about half of the models guide, the others judge.
 
     Models are told apart by the bits of their numbers: those with a bit guide where the others judge, and the other way
     round. So any two councils share half of their guides, or none, and R models make 2 log2 R of them, 6 for 8. One
@@ -55,7 +56,7 @@ def councils(models: Sequence[ShadowModel], most: int) -> tuple[Council, ...]:
         ones = tuple(model for j, model in enumerate(models) if j >> bit & 1)
         zeros = tuple(model for j, model in enumerate(models) if not j >> bit & 1)
         found += [Council(zeros, ones), Council(ones, zeros)]
-    return tuple(found[:most])
+    return tuple(found)
 
 
 def log_odds(logits: Tensor, y: Tensor) -> Tensor:
@@ -124,6 +125,7 @@ def follow(
     sign: int,
     scale: float,
     end: Tensor,
+    grain: float = 0.0,
 ) -> Way:
     """Lead each candidate away from its label (``sign`` -1), or towards it (+1): then levels count what is won.
 
@@ -135,6 +137,8 @@ def follow(
         sign: -1 or +1.
         scale: nats that count as much; the first step is to cost a fifth of it.
         end: float64 (n,), the levels after which nothing is asked: a way stops at its first station there.
+        grain: pictures change smoothly: three standard deviations of a Gaussian over the gradient, in sides; 0: as it
+            is. What is fine in a gradient is the model's own; what is coarse, all models of the data share.
 
     Raises:
         NeedsError: a guide has no gradient.
@@ -152,7 +156,7 @@ def follow(
             slope = sign * references.gradient(council.guides, z, y[going], log_odds)
             stations = _changes(domain, z, slope, allowed[going] & (z == origin))
         elif step < STEPS:
-            slope = sign * references.gradient(council.guides, z, y[going], log_odds)
+            slope = sign * smoothed(references.gradient(council.guides, z, y[going], log_odds), domain, grain)
             stations = [_slide(domain, z, slope * allowed[going], scale * FIRST_STEP * GROWTH**step)]
         else:
             last = STRAIGHT_ON[step - STEPS - 1] if step > STEPS else 1.0

@@ -14,30 +14,32 @@ from labelleaks.domain import Box
 from labelleaks.errors import InputError
 from labelleaks.guidance import Council, Way, all_log_odds, councils, follow
 from labelleaks.oracle import LabelOracle
-from labelleaks.search.exact import mean_of
+from labelleaks.search.exact import mean_of, row_sums
 from labelleaks.training import Recipe
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
 
 __all__ = ["Guided"]
 
-_GROUP = 1 << 22
-"""Numbers in the candidates whose ways are held at a time (16 MB); a way has some ten stations."""
+_GROUP, _MOST_ROWS = 1 << 22, 1 << 14
+"""Numbers in the candidates whose ways are held at a time (16 MB; a way has some ten stations), and their rows."""
 _SCALE_ROWS = 512
 _LEAST_SCALE = 1.0  # nats: models that learned nothing
 SATURATION = 1.25
 """How sure the target can seem before more says nothing, in scales."""
-FAR = 2.0
-"""Where the first way may end, in scales: tanh has all but reached its end."""
 DIFFICULTY = 0.3
 """Weight of what the references say themselves."""
 SPREAD = 1.0
 """What counts of them is their mean plus so many standard deviations: the surest of those that never saw it."""
+GRID = 64
+"""Values of u that the belief tells apart."""
 OPENING = 0.75
-"""tanh(h / s) at the first probe: between what members and others come to."""
-FIRST = 3
-"""Halvings on the first way after that."""
-NEXT = 2
-"""Halvings on a later way, where its one probe gave way."""
+"""u at the first probe: between what members and others come to; later ones ask where it is as likely as not."""
+DOUBT = 0.06
+"""How far a way may mislead about u: scale of a logistic distribution."""
+LAPSE = 0.01
+"""Chance that a probe says nothing, for either answer."""
+GRAINS = (3 / 32, 6 / 32)
+"""How smooth the ways of pictures are (:func:`labelleaks.guidance.follow`), two by two."""
 SHARE_OF_TABLE, FEWEST = 0.25, 16
 """Share of the features that one way may change, where features cannot move a little; and about how many at least."""
 
@@ -49,12 +51,13 @@ class Guided:
     1. Reference models r are trained on relabelled shadow rows; none has seen a candidate (x, y).
     2. Half of them are guides: their gradient leads x away from y, along a way whose *level* at each point is what the
        other half loses there on average, in nats of log-odds of y (:mod:`labelleaks.guidance`).
-    3. The target is asked for x, then along the way: the level h at which its label gives way estimates the target's
-       own log-odds at x, which no label tells. Halving goes by tanh(h / s), which is what the score makes of it.
-    4. Other halves lead other ways. The smallest h counts, so a way costs one label where it does not go lower.
-    5. Score: s tanh(h / s) - a (μ + σ), μ and σ the references' mean log-odds of y at x and their standard
-       deviation. A member is one of which the target is sure, as of a training row, while models that never saw it,
-       even the surest of them, are not.
+    3. The target is asked for x, then once along each way: the level h at which its label gives way is the target's own
+       log-odds at x, which no label tells, but for what the way misleads. Each answer moves a belief about
+       u = tanh(h / s) by Bayes' rule; the next way, which other halves lead, is asked at the level where the label is
+       as likely as not to hold.
+    4. Score: s E[u] - a (μ + σ), μ and σ the references' mean log-odds of y at x and their standard deviation. A member
+       is one of which the target is sure, as of a training row, while models that never saw it, even the surest of
+       them, are not.
 
     s = 1.25 times the references' median log-odds on their own training rows: beyond what a model gives to rows that it
     knows, more confidence says "easy", not "member". a = 0.3. A misclassified candidate takes the opposite ways: h is
@@ -68,8 +71,8 @@ class Guided:
     some 16 at least.
 
     Args:
-        labels: labels per candidate at most, 1 to 1,000; it stops by itself after some dozen.
-        ways: ways per candidate at most.
+        labels: labels per candidate at most, 1 to 1,000.
+        ways: ways per candidate, 1 to 64: one question each, so it stops by itself after ``ways`` + 1.
         votes: odd, at most ``labels``; for a target whose labels change. Each question is asked (votes + 1) / 2 times,
             and ``votes`` times where the answers differ, within the budget; the majority counts. Raise ``labels`` too.
         recipe: how torch references are trained; None: the shared default.
@@ -91,7 +94,7 @@ class Guided:
     is_distance: ClassVar[bool] = False
 
     labels: int = 50
-    ways: int = 6
+    ways: int = 12
     votes: int = 1
     recipe: Recipe | None = None
 
@@ -117,7 +120,7 @@ class Guided:
         """Ask for each candidate, then along its ways, one way after the other."""
         known = references.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
         scale = _scale(known, knowledge.setup)
-        leading = councils(known.models, self.ways)
+        leading = councils(known.models)
         most = min([self.labels, *oracle.remaining().tolist()])
         said = all_log_odds(known.models, candidates.x, candidates.y)
         mean = mean_of(said)
@@ -132,21 +135,19 @@ class Guided:
 
     def _read(self, reading: _Reading, leading: tuple[Council, ...], seed: int) -> None:
         reading.ask_for_candidates()
-        for number, council in enumerate(leading):
+        for number in range(self.ways):
+            council, turn = leading[number % len(leading)], number // len(leading)
+            grain = GRAINS[(number // 2 + turn) % len(GRAINS)]
             for sign in (-1, +1):  # away from a label that holds, towards one that does not
                 rows = reading.open(sign)
-                if len(rows) == 0:
-                    continue
-                stream = f"guided way {number}"
-                if number == 0:
-                    reading.halve(rows, reading.way(rows, council, sign, reading.far(rows), seed, stream))
-                else:
-                    reading.undercut(rows, reading.way(rows, council, sign, reading.believed(rows), seed, stream))
+                if len(rows):
+                    u = reading.even(rows, first=number == 0)
+                    reading.ask_along(rows, u, reading.way(rows, council, sign, u, grain, seed, number))
 
 
 @dataclass(eq=False)
 class _Reading:
-    """What is known of some candidates: the bracket of u = tanh(h / s), ever narrower and lower, the labels spent."""
+    """What is known of some candidates: a belief about each one's u = tanh(h / s), the labels spent."""
 
     oracle: LabelOracle
     candidates: Candidates
@@ -158,8 +159,8 @@ class _Reading:
     scale: float
     votes: int
     right: Tensor = field(init=False)
-    low: Tensor = field(init=False)
-    high: Tensor = field(init=False)
+    belief: Tensor = field(init=False)
+    """float64 (m, GRID): weight of each value of |u|, at first all alike; a row's sum is 1"""
     spent: Tensor = field(init=False)
     agreeing: Tensor = field(init=False)
     """int64 (m,): answers that were the majority's to their question"""
@@ -168,8 +169,7 @@ class _Reading:
     def __post_init__(self) -> None:
         m, device = len(self.owner), self.owner.device
         self.right = torch.zeros(m, dtype=torch.bool, device=device)
-        self.low = torch.zeros(m, dtype=torch.float64, device=device)
-        self.high = torch.ones(m, dtype=torch.float64, device=device)
+        self.belief = torch.full((m, GRID), 1 / GRID, dtype=torch.float64, device=device)
         self.spent = torch.zeros(m, dtype=torch.int64, device=device)
         self.agreeing = torch.zeros(m, dtype=torch.int64, device=device)
         self.path = torch.zeros(self.most, m, dtype=torch.float64, device=device)
@@ -178,10 +178,15 @@ class _Reading:
     def saturation(self) -> float:
         return SATURATION * self.scale
 
+    @property
+    def grid(self) -> Tensor:
+        """The values of |u|: float64 (GRID,)."""
+        return (torch.arange(GRID, dtype=torch.float64, device=self.owner.device) + 0.5) / GRID
+
     def u(self) -> Tensor:
-        """The middle of the bracket: negative where the label is wrong."""
-        middle = (self.low + self.high) / 2
-        return torch.where(self.right, middle, -middle)
+        """E[u], float64 (m,): negative where the label is wrong."""
+        mean = row_sums(self.belief * self.grid)
+        return torch.where(self.right, mean, -mean)
 
     def log_odds(self) -> Tensor:
         """h, float64 (m,)."""
@@ -202,62 +207,39 @@ class _Reading:
         self.right = self._ask(rows, self.candidates.x[self.owner], "correct")
         self._note(rows)
 
-    def far(self, rows: Tensor) -> Tensor:
-        """The level where the first way may end: float64 (k,)."""
-        return torch.full((len(rows),), FAR * self.scale, dtype=torch.float64, device=rows.device)
+    def even(self, rows: Tensor, *, first: bool) -> Tensor:
+        """|u| where the label is as likely as not to give way before: float64 (k,)."""
+        if first:
+            return torch.full((len(rows),), OPENING, dtype=torch.float64, device=rows.device)
+        below = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+        place = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
+        for column in self.belief[rows].unbind(1):
+            below = below + column
+            place = place + (below < 0.5)
+        return self.grid[place.clamp_max(GRID - 1)]
 
-    def believed(self, rows: Tensor) -> Tensor:
-        """The level at which the label is believed to give way: float64 (k,)."""
-        return self._level_of((self.low[rows] + self.high[rows]) / 2)
-
-    def way(self, rows: Tensor, council: Council, sign: int, end: Tensor, seed: int, stream: str) -> Way:
+    def way(self, rows: Tensor, council: Council, sign: int, u: Tensor, grain: float, seed: int, number: int) -> Way:
+        """Lead these rows as far as |u| = ``u``."""
         owner, domain = self.owner[rows], self.candidates.domain
         x = self.candidates.x[owner]
         allowed = torch.ones_like(x, dtype=torch.bool)
         if not isinstance(domain, Box):
             width = self.candidates.width
-            draws = rng.uniform(self.candidates.streams(seed, stream)[owner], width)
+            draws = rng.uniform(self.candidates.streams(seed, f"guided way {number}")[owner], width)
             allowed = (draws < max(SHARE_OF_TABLE, FEWEST / width)).reshape(x.shape)
         y = self.candidates.y[owner]
-        return follow(council, x, y, domain, allowed, sign=sign, scale=self.scale, end=end)
+        end = self._level_of(u)
+        return follow(council, x, y, domain, allowed, sign=sign, scale=self.scale, end=end, grain=grain)
 
-    def halve(self, rows: Tensor, way: Way) -> None:
-        """The first way: bring the bracket down to its end, probe once where it tells most, then halve it."""
-        self.high[rows] = self._u_of(way.end())
-        self._probe(rows, way, OPENING * self.high[rows])
-        for _ in range(FIRST):
-            self._probe(rows, way, (self.low[rows] + self.high[rows]) / 2)
-
-    def undercut(self, rows: Tensor, way: Way) -> None:
-        """A later way: does the label give way where it is believed to? Then the bracket starts at 0 again."""
-        middle = (self.low[rows] + self.high[rows]) / 2
-        there = (middle <= self._u_of(way.end())).nonzero().reshape(-1)
-        rows, way = rows[there], way.of(there)
-        gave_way = self._probe(rows, way, middle[there], falls_to=0.0).nonzero().reshape(-1)
-        rows, way = rows[gave_way], way.of(gave_way)
-        for _ in range(NEXT):
-            self._probe(rows, way, (self.low[rows] + self.high[rows]) / 2)
-
-    def _probe(self, rows: Tensor, way: Way, u: Tensor, *, falls_to: float | None = None) -> Tensor:
-        """Ask at these heights of the ways of these rows, while there are labels left; return where the label gave way.
-
-        ``falls_to``: a probe of another way says nothing about where this one gives way, but that it does so by then;
-        so where it held nothing is learned of the bracket, and where it gave way the bracket reaches down to this.
-        """
-        can = (self.spent[rows] + self.votes <= self.most).nonzero().reshape(-1)
-        asked, level = way.at(can, self._level_of(u[can]))
-        reached = self._u_of(level)
-        held = self._ask(rows[can], asked, "way") == self.right[rows[can]]
-        held_rows, broke_rows = rows[can[held]], rows[can[~held]]
-        self.high[broke_rows] = torch.minimum(self.high[broke_rows], reached[~held])
-        if falls_to is None:
-            self.low[held_rows] = torch.minimum(torch.maximum(self.low[held_rows], reached[held]), self.high[held_rows])
-        else:
-            self.low[broke_rows] = falls_to
-        self._note(rows[can])
-        gave_way = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
-        gave_way[can[~held]] = True
-        return gave_way
+    def ask_along(self, rows: Tensor, u: Tensor, way: Way) -> None:
+        """Ask at |u| = ``u`` of these rows' way, or at its end, and weigh what each value says of the answer."""
+        asked, level = way.at(torch.arange(len(rows), device=rows.device), self._level_of(u))
+        held = self._ask(rows, asked, "way") == self.right[rows]
+        farther = (self.grid - self._u_of(level)[:, None]) / DOUBT  # by how much each value lies beyond
+        holds = LAPSE + (1 - 2 * LAPSE) / (1 + (-farther).exp())
+        weight = self.belief[rows] * torch.where(held[:, None], holds, 1 - holds)
+        self.belief[rows] = weight / row_sums(weight)[:, None]
+        self._note(rows)
 
     def _ask(self, rows: Tensor, x: Tensor, phase: str) -> Tensor:
         """Return whether the target gives these rows' candidates' labels to these inputs, by majority."""
@@ -299,7 +281,7 @@ def _scale(known: references.References, setup: LabelOracle) -> float:
 
 def _groups(candidates: Candidates) -> tuple[Tensor, ...]:
     everyone = torch.arange(len(candidates), device=candidates.device)
-    return tuple(everyone.split(max(1, _GROUP // max(1, candidates.width))))
+    return tuple(everyone.split(max(1, min(_MOST_ROWS, _GROUP // max(1, candidates.width)))))
 
 
 def _scores(readings: list[_Reading], most: int, details: dict[str, Tensor]) -> Scores:
