@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from labelleaks import guidance
 from labelleaks.domain import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
-from labelleaks.guidance import Council, all_log_odds, councils, follow, log_odds
+from labelleaks.guidance import Council, Ground, all_log_odds, councils, lead, log_odds
 from labelleaks.modelfile import Training
 from labelleaks.search.exact import mean_of
 from labelleaks.shadowmodel import Network, ShadowModel
@@ -24,7 +25,7 @@ class Plane(nn.Module):
         self.w, self.b = nn.Parameter(w), b
 
     def forward(self, x: Tensor) -> Tensor:
-        margin = (x.flatten(1) * self.w).sum(1) - self.b
+        margin = (x * self.w).flatten(1).sum(1) - self.b
         return torch.stack([torch.zeros_like(margin), margin], 1)
 
 
@@ -32,26 +33,30 @@ def plane(w: Tensor, b: float = 0.0) -> ShadowModel:
     return Network(Plane(w, b), 2, tuple(w.shape), Training(1, 1, 0.0))
 
 
-def lead(domain: Domain, x: Tensor, y: Tensor, weights: list[Tensor], sign: int = -1, end: float = 1.0) -> guidance.Way:
-    council = Council((plane(weights[0]),), tuple(plane(w) for w in weights[1:]))
-    ends = torch.full((len(x),), end, dtype=torch.float64)
-    return follow(council, x, y, domain, torch.ones_like(x, dtype=torch.bool), sign=sign, scale=1.0, end=ends)
+def go(
+    domain: Domain, x: Tensor, y: Tensor, weights: list[Tensor], level: float | Tensor, sign: int = -1, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """Lead all rows, the first of the planes as the guide, the others as judges."""
+    models = tuple(plane(w) for w in weights)
+    ground = Ground(models, x, y, domain, all_log_odds(models, x, y))
+    council = Council((0,), tuple(range(1, len(models))))
+    levels = torch.full((len(x),), level, dtype=torch.float64) if isinstance(level, float) else level
+    return lead(ground, council, torch.arange(len(x)), levels, sign=sign, **options)
 
 
 @pytest.mark.parametrize(("models", "count"), [(2, 2), (3, 4), (4, 4), (8, 6), (32, 10)])
 def test_every_model_guides_and_judges(models: int, count: int) -> None:
     """No model judges a way that it points out, and no two councils are the same."""
-    crowd = [plane(torch.ones(2)) for _ in range(models)]
-    found = councils(crowd)
-    assert len(found) == count == len({frozenset(map(id, council.guides)) for council in found})
+    found = councils(models)
+    assert len(found) == count == len({frozenset(council.guides) for council in found})
     for council in found:
-        guides, judges = ({*map(id, side)} for side in (council.guides, council.judges))
-        assert guides and judges and not guides & judges and guides | judges == {*map(id, crowd)}
+        guides, judges = set(council.guides), set(council.judges)
+        assert guides and judges and not guides & judges and guides | judges == set(range(models))
 
 
 def test_one_model_does_both() -> None:
-    (council,) = councils([plane(torch.ones(2))])
-    assert council.guides == council.judges
+    (council,) = councils(1)
+    assert council.guides == council.judges == (0,)
 
 
 def test_log_odds_are_those_of_the_posterior() -> None:
@@ -61,40 +66,53 @@ def test_log_odds_are_those_of_the_posterior() -> None:
     torch.testing.assert_close(log_odds(z, y), (p / (1 - p)).log())
 
 
+ONES = torch.ones(2, dtype=torch.int64)
+W = torch.tensor([3.0, 4.0])
+
+
 def test_on_planes_the_level_is_the_margin_that_was_lost() -> None:
-    w = torch.tensor([3.0, 4.0])
     x = torch.tensor([[0.6, 0.6], [0.5, 0.9]])
-    way = lead(Box(0, 1), x, torch.ones(2, dtype=torch.int64), [w, w], end=1.5)
-    lost = ((x - way.points) * w).sum(2)
-    torch.testing.assert_close(way.level, lost.double(), atol=1e-5, rtol=0)
-    assert (way.end() >= 1.5).all()
-    steps = way.points.diff(dim=0)[:, 0]  # straight against the gradient, while no bound is near
-    assert (steps[0] / steps[0].norm() + w / w.norm()).abs().max() < 1e-5
-    assert float(way.level[1, 0]) == pytest.approx(guidance.FIRST_STEP, abs=1e-5)  # as planned
+    wanted = torch.tensor([1.5, 0.3], dtype=torch.float64)
+    points, level = go(Box(0, 1), x, ONES, [W, W], wanted)
+    torch.testing.assert_close(((x - points) * W).sum(1).double(), level, atol=1e-5, rtol=0)
+    torch.testing.assert_close(level, wanted, atol=1e-5, rtol=0)  # a plane keeps what its gradient foresees
+    way = points - x
+    assert (way / way.norm(dim=1, keepdim=True) + W / W.norm()).abs().max() < 1e-5
+
+
+def test_judges_who_lose_less_than_the_guides_foresee_are_led_farther() -> None:
+    x = torch.full((1, 2), 0.8)
+    points, level = go(Box(0, 1), x, ONES[:1], [W, W / 5], 0.5)
+    assert float(level) == pytest.approx(0.5, rel=guidance.CLOSE)
+    assert float(((x - points) * W).sum()) == pytest.approx(2.5, rel=guidance.CLOSE)
 
 
 def test_towards_the_label_levels_count_what_is_won() -> None:
-    w = torch.tensor([3.0, 4.0])
     x = torch.tensor([[0.2, 0.2]])
-    way = lead(Box(0, 1), x, torch.ones(1, dtype=torch.int64), [w, w], sign=+1)
-    won = ((way.points - x) * w).sum(2)
-    torch.testing.assert_close(way.level, won.double(), atol=1e-5, rtol=0)
+    points, level = go(Box(0, 1), x, ONES[:1], [W, W], 1.0, sign=+1)
+    assert float(((points - x) * W).sum()) == pytest.approx(float(level), abs=1e-5) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_levels_never_fall_where_judges_disagree_with_the_guide() -> None:
-    w = torch.tensor([3.0, 4.0])
-    way = lead(Box(0, 1), torch.full((1, 2), 0.6), torch.ones(1, dtype=torch.int64), [w, -w])
-    assert (way.level == 0).all() and len(way.points) == 1 + guidance.STEPS + len(guidance.STRAIGHT_ON)
+def test_a_way_ends_at_the_bounds_and_says_its_own_level() -> None:
+    x = torch.tensor([[0.1, 0.1]])
+    points, level = go(Box(0, 1), x, ONES[:1], [W, W], 5.0)
+    assert (points == 0).all() and float(level) == pytest.approx(0.7, abs=1e-5)
 
 
-def test_a_point_between_stations_has_the_level_that_was_asked_for() -> None:
-    w = torch.tensor([3.0, 4.0])
-    x = torch.tensor([[0.6, 0.6], [0.7, 0.5], [0.9, 0.8]])
-    way = lead(Box(0, 1), x, torch.ones(3, dtype=torch.int64), [w, w], end=2.0)
-    rows, level = torch.tensor([2, 0]), torch.tensor([0.33, 1.7], dtype=torch.float64)
-    asked, reached = way.at(rows, level)
-    torch.testing.assert_close(((x[rows] - asked) * w).sum(1).double(), level, atol=1e-5, rtol=0)
-    assert torch.equal(reached, level)
+def test_where_judges_disagree_with_the_guide_the_candidate_itself_is_asked() -> None:
+    x = torch.full((1, 2), 0.6)
+    points, level = go(Box(0, 1), x, ONES[:1], [W, -W], 1.0)
+    assert torch.equal(points, x) and float(level) == 0
+
+
+def test_pictures_change_smoothly() -> None:
+    w = torch.zeros(1, 16, 16)
+    w[0, 8, 8] = 1.0
+    x = torch.full((1, 1, 16, 16), 0.5)
+    sharp, smooth = (go(Box(0, 1), x, ONES[:1], [w, w], 0.1, grain=grain)[0] - x for grain in (0.0, 3 / 16))
+    assert int((sharp != 0).sum()) == 1
+    assert int((smooth != 0).sum()) == 49 and float(smooth[0, 0, 8, 8]) == float(smooth.min())
+    assert float(smooth[0, 0, 8, 8]) == pytest.approx(float(sharp[0, 0, 8, 8]), rel=guidance.CLOSE)
 
 
 MIXED = Mixed(Continuous(-2, 2), Integer(0, 9), OneHot(3), Integer(0, 1))
@@ -107,28 +125,23 @@ def test_tables_change_one_feature_after_the_other(domain: Domain) -> None:
     x = domain.from_uniform(torch.rand(9, width, generator=generator))
     w = torch.randn(width, generator=generator)
     y = (x @ w > 0).to(torch.int64)
-    way = lead(domain, x, y, [w, w], end=math.inf)
-    assert way.whole
-    for before, after in zip(way.points[:-1], way.points[1:], strict=True):
-        domain.check(after, "station")
-        assert ((before != after).sum(1) <= 2).all()  # a switch of category changes two columns
-    assert (way.end() > 0).all() and (way.level.diff(dim=0) >= 0).all()
-    half = way.end() / 2
-    asked, reached = way.at(torch.arange(9), half)
-    assert (reached >= half).all()
-    for i in range(9):
-        assert any(torch.equal(asked[i], station) for station in way.points[:, i])
+    top, highest = go(domain, x, y, [w, w], math.inf)
+    assert (highest > 0).all()
+    domain.check(top, "point")
+    points, level = go(domain, x, y, [w, w], highest / 2)
+    domain.check(points, "point")
+    assert (level >= highest / 2).all() and (level <= highest).all()
+    torch.testing.assert_close(level, (all_log_odds([plane(w)], x, y) - all_log_odds([plane(w)], points, y))[0])
+    assert ((points != x).sum(1) <= (top != x).sum(1)).all()
+    changed = go(domain, x, y, [w, w], 1e-9)[0] != x
+    assert (changed.sum(1) <= 2).all()  # one feature; a switch of category changes two columns
 
 
 def test_features_that_may_not_change_stay() -> None:
     w = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    x = torch.ones(1, 4)
     allowed = torch.tensor([[True, False, True, False]])
-    end = torch.full((1,), math.inf, dtype=torch.float64)
-    for domain in (Binary(), Box(0, 1)):
-        y = torch.ones(1, dtype=torch.int64)
-        way = follow(Council((plane(w),), (plane(w),)), x, y, domain, allowed, sign=-1, scale=1.0, end=end)
-        assert (way.points[:, 0, [1, 3]] == 1).all() and (way.points[-1, 0, [0, 2]] < 0.5).all()
+    points, _ = go(Binary(), torch.ones(1, 4), ONES[:1], [w, w], math.inf, allowed=allowed)
+    assert points.tolist() == [[0.0, 1.0, 0.0, 1.0]]
 
 
 def test_means_are_taken_term_by_term() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -22,13 +23,11 @@ from labelleaks.domain import Binary, Box, Domain, Integer, Mixed, OneHot
 from labelleaks.search.exact import mean_of, row_max, row_sums
 from labelleaks.shadowmodel import ShadowModel
 
-__all__ = ["Council", "Way", "all_log_odds", "councils", "follow", "log_odds"]
+__all__ = ["Council", "Ground", "all_log_odds", "councils", "lead", "log_odds"]
 
-STEPS, FIRST_STEP, GROWTH = 4, 0.25, 2.0
-"""Gradient steps of a way in a Box; what the first is meant to cost the guides, in scales, and how much more each next
-one: the score saturates, so far levels may be coarse."""
-STRAIGHT_ON = (1.5, 2.25, 3.5, 5.0)
-"""Where the way goes on after that without asking for gradients: so many times what it has come."""
+LOOKS, FARTHER, CLOSE = 3, 4.0, 0.1
+"""In a Box: how often judges look for the point of a way that has the wanted level, how much farther or nearer the next
+one may be, and how far off, as a part of the level, is good enough."""
 FLIPS = 48
 """Features that a way changes where they cannot move a little, in steps of ``PER_STEP``."""
 PER_STEP = 2
@@ -36,25 +35,25 @@ PER_STEP = 2
 
 @dataclass(frozen=True)
 class Council:
-    """Who points the way and who measures it."""
+    """Who points the way and who measures it: places in the list of models."""
 
-    guides: tuple[ShadowModel, ...]
-    judges: tuple[ShadowModel, ...]
+    guides: tuple[int, ...]
+    judges: tuple[int, ...]
 
 
-def councils(models: Sequence[ShadowModel]) -> tuple[Council, ...]:
-    """Return all councils: about half of the models guide, the others judge.
+def councils(count: int) -> tuple[Council, ...]:
+    """Return all councils of ``count`` models: about half of them guide, the others judge.
 
     Models are told apart by the bits of their numbers: those with a bit guide where the others judge, and the other way
     round. So any two councils share half of their guides, or none, and R models make 2 log2 R of them, 6 for 8. One
     model alone does both.
     """
-    if len(models) == 1:
-        return (Council(tuple(models), tuple(models)),)
+    if count == 1:
+        return (Council((0,), (0,)),)
     found = []
-    for bit in range((len(models) - 1).bit_length()):
-        ones = tuple(model for j, model in enumerate(models) if j >> bit & 1)
-        zeros = tuple(model for j, model in enumerate(models) if not j >> bit & 1)
+    for bit in range((count - 1).bit_length()):
+        ones = tuple(j for j in range(count) if j >> bit & 1)
+        zeros = tuple(j for j in range(count) if not j >> bit & 1)
         found += [Council(zeros, ones), Council(ones, zeros)]
     return tuple(found)
 
@@ -77,114 +76,121 @@ def all_log_odds(models: Sequence[ShadowModel], x: Tensor, y: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
-    """One way for each of n candidates."""
+class Ground:
+    """Where ways start: n candidates, and what each of R models says of them."""
 
-    points: Tensor
-    """float32 (stations, n, *shape), in the domain; the first station is the candidate."""
-    level: Tensor
-    """float64 (stations, n), nats; never falls along the way."""
-    whole: bool
-    """Whether only the stations are inputs, not what lies between them."""
+    models: tuple[ShadowModel, ...]
+    x: Tensor
+    """float32 (n, *shape), in the domain"""
+    y: Tensor
+    """int64 (n,)"""
+    domain: Domain
+    said: Tensor
+    """float64 (R, n): log-odds of y at x"""
 
-    def end(self) -> Tensor:
-        """Return the highest level of each way: float64 (n,)."""
-        return self.level[-1]
+    @cached_property
+    def slopes(self) -> Tensor:
+        """float32 (R, n, *shape): each model's gradient of the log-odds at x."""
+        return torch.stack([references.gradient((model,), self.x, self.y, log_odds) for model in self.models])
 
-    def of(self, rows: Tensor) -> Way:
-        """Return the ways of these rows, int64 (k,)."""
-        return Way(self.points[:, rows], self.level[:, rows], self.whole)
-
-    def at(self, rows: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the inputs of these rows at these levels, or at the next station: (k, *shape) and float64 (k,).
-
-        Args:
-            rows: int64 (k,). level: float64 (k,), 0 … the ways' ends.
-        """
-        heights = self.level[:, rows]
-        above = (heights < level).sum(0).clamp(1, len(heights) - 1)
-        column = torch.arange(len(rows), device=rows.device)
-        low, high = heights[above - 1, column], heights[above, column]
-        if self.whole:
-            return self.points[above, rows], high
-        part = ((level - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
-        part = torch.where(high > low, part, 1.0)
-        share = part.to(torch.float32).reshape(-1, *[1] * (self.points.dim() - 2))
-        start = self.points[above - 1, rows]
-        way = self.points[above, rows] - start
-        return start + share * way, torch.where(high > low, level, high)
+    def level(self, council: Council, rows: Tensor, points: Tensor, sign: int) -> Tensor:
+        """Return what the judges have lost at these points of these rows' ways (won, where ``sign`` is +1), nats."""
+        judges = list(council.judges)
+        asked = self.domain.project(points)
+        now = mean_of(all_log_odds([self.models[j] for j in judges], asked, self.y[rows]))
+        return sign * (now - mean_of(self.said[judges][:, rows]))
 
 
-def follow(
+def lead(
+    ground: Ground,
     council: Council,
-    x: Tensor,
-    y: Tensor,
-    domain: Domain,
-    allowed: Tensor,
+    rows: Tensor,
+    level: Tensor,
     *,
     sign: int,
-    scale: float,
-    end: Tensor,
     grain: float = 0.0,
-) -> Way:
-    """Lead each candidate away from its label (``sign`` -1), or towards it (+1): then levels count what is won.
+    allowed: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Lead candidates away from their labels (``sign`` -1), or towards them (+1), to a point of a wanted level.
+
+    In a Box a way is straight, along the guides' mean gradient at the candidate. In Binary and Mixed domains features
+    change one after the other, as the guides' gradient there promises most.
 
     Args:
-        council: guides, whose gradients are followed, and judges, whose confidence is the level.
-        x: float32 (n, *shape), in the domain. y: int64 (n,).
-        domain: every point of the way is in it.
-        allowed: bool (n, *shape): the features that may change; ways over different features differ.
-        sign: -1 or +1.
-        scale: nats that count as much; the first step is to cost a fifth of it.
-        end: float64 (n,), the levels after which nothing is asked: a way stops at its first station there.
-        grain: pictures change smoothly: three standard deviations of a Gaussian over the gradient, in sides; 0: as it
-            is. What is fine in a gradient is the model's own; what is coarse, all models of the data share.
+        rows: int64 (k,), places in the ground.
+        level: float64 (k,), nats, above 0.
+        grain: pictures in a Box change smoothly: three standard deviations of a Gaussian over the gradient, in sides;
+            0: as it is. What is fine in a gradient is the model's own; what is coarse, all models of the data share.
+        allowed: bool (k, *shape): the features that may change, in Binary and Mixed domains; ways over different
+            features differ. None: all.
+
+    Returns:
+        The points, float32 (k, *shape), in the domain's bounds but not on its levels, and their own levels, float64
+        (k,): near the wanted ones in a Box; elsewhere those of the first point that has them, or the way's highest.
 
     Raises:
         NeedsError: a guide has no gradient.
     """
-    whole = not isinstance(domain, Box)
-    start = mean_of(all_log_odds(council.judges, x, y))
-    here, level = x.clone(), torch.zeros_like(start)
-    points, levels = [x], [level]
-    for step in range(FLIPS // PER_STEP if whole else STEPS + len(STRAIGHT_ON)):
-        going = (level < end).nonzero().reshape(-1)
+    if isinstance(ground.domain, Box):
+        return _along(ground, council, rows, level, sign, grain)
+    return _changing(ground, council, rows, level, sign, allowed)
+
+
+def _along(
+    ground: Ground, council: Council, rows: Tensor, level: Tensor, sign: int, grain: float
+) -> tuple[Tensor, Tensor]:
+    x, domain = ground.x[rows], ground.domain
+    slope = mean_of([ground.slopes[j, rows] for j in council.guides])
+    per_nat = _per_nat(domain, x, sign * smoothed(slope, domain, grain))
+    far = level.clone()  # as the guides foresee it
+    points, reached = x, torch.zeros_like(level)
+    going = torch.arange(len(rows), device=rows.device)
+    for _ in range(LOOKS):
+        step = far[going].to(x.dtype).reshape(-1, *[1] * (x.dim() - 1)) * per_nat[going]
+        seen = _within(domain, x[going] + step)
+        here = ground.level(council, rows[going], seen, sign)
+        nearer = (here - level[going]).abs() <= (reached[going] - level[going]).abs()
+        points = points.index_copy(0, going[nearer], seen[nearer])
+        reached = reached.index_copy(0, going[nearer], here[nearer])
+        farther = (level[going] / here.clamp_min(1e-12)).clamp(1 / FARTHER, FARTHER)
+        far = far.index_copy(0, going, far[going] * farther)
+        going = going[(here - level[going]).abs() > CLOSE * level[going]]
         if len(going) == 0:
             break
-        z, origin = here[going], x[going]
-        if whole:
-            slope = sign * references.gradient(council.guides, z, y[going], log_odds)
-            stations = _changes(domain, z, slope, allowed[going] & (z == origin))
-        elif step < STEPS:
-            slope = sign * smoothed(references.gradient(council.guides, z, y[going], log_odds), domain, grain)
-            stations = [_slide(domain, z, slope * allowed[going], scale * FIRST_STEP * GROWTH**step)]
-        else:
-            last = STRAIGHT_ON[step - STEPS - 1] if step > STEPS else 1.0
-            stations = [_within(domain, z + (STRAIGHT_ON[step - STEPS] - last) / last * (z - origin))]
-        for moved in stations:
-            here = here.index_copy(0, going, moved)
-            asked = domain.project(moved)
-            judged = mean_of(all_log_odds(council.judges, asked, y[going]))
-            won = sign * (judged - start[going])
-            level = level.index_copy(0, going, torch.maximum(won, level[going]))
-            points.append(here)
-            levels.append(level)
-    return Way(torch.stack(points), torch.stack(levels), whole)
+    return points, reached
 
 
-def _slide(domain: Domain, z: Tensor, slope: Tensor, step: float) -> Tensor:
-    """Move in a Box along the slope as far as would win ``step`` nats if it did not bend, a third of a span at most."""
-    shape = z.shape[1:]
-    span = domain.span(shape)[None].to(z.device)
-    low, high = _bounds(domain, z)
-    stuck = ((slope > 0) & (z >= high)) | ((slope < 0) & (z <= low))
+def _per_nat(domain: Domain, x: Tensor, slope: Tensor) -> Tensor:
+    """The step along the slope that wins a nat if the slope does not bend; nothing where no feature can move."""
+    span = domain.span(x.shape[1:])[None].to(x.device)
+    low, high = _bounds(domain, x)
+    stuck = ((slope > 0) & (x >= high)) | ((slope < 0) & (x <= low))
     rise = torch.where(stuck, 0.0, slope * span)
     steepness = row_sums(rise.to(torch.float64).square().flatten(1))
-    share = torch.where(steepness > 0, step / steepness.clamp_min(1e-300), 0.0)
-    most = row_max(rise.abs().flatten(1)).to(torch.float64) * share
-    share = share * (1 / (3 * most.clamp_min(1 / 3)))
-    move = share.to(z.dtype).reshape(-1, *[1] * len(shape)) * rise
-    return _within(domain, z + move * span)
+    share = torch.where(steepness > 0, 1.0 / steepness.clamp_min(1e-300), 0.0).clamp_max(1e30)
+    return share.to(x.dtype).reshape(-1, *[1] * (x.dim() - 1)) * rise * span
+
+
+def _changing(
+    ground: Ground, council: Council, rows: Tensor, level: Tensor, sign: int, allowed: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    x, y = ground.x[rows], ground.y[rows]
+    guides = [ground.models[j] for j in council.guides]
+    free = torch.ones_like(x, dtype=torch.bool) if allowed is None else allowed
+    points, reached, here = x, torch.zeros_like(level), x
+    for _ in range(FLIPS // PER_STEP):
+        going = (reached < level).nonzero().reshape(-1)
+        if len(going) == 0:
+            break
+        z = here[going]
+        slope = sign * references.gradient(guides, z, y[going], log_odds)
+        for moved in _changes(ground.domain, z, slope, free[going] & (z == x[going])):
+            here = here.index_copy(0, going, moved)
+            at = ground.level(council, rows[going], moved, sign)
+            higher = (at > reached[going]) & (reached[going] < level[going])
+            points = points.index_copy(0, going[higher], moved[higher])
+            reached = reached.index_copy(0, going[higher], at[higher])
+    return points, reached
 
 
 def _bounds(domain: Domain, z: Tensor) -> tuple[Tensor, Tensor]:

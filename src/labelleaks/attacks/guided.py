@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from labelleaks import references, rng
 from labelleaks.crafting import need_gradients
 from labelleaks.domain import Box
 from labelleaks.errors import InputError
-from labelleaks.guidance import Council, Way, all_log_odds, councils, follow
+from labelleaks.guidance import Ground, all_log_odds, councils, lead
 from labelleaks.oracle import LabelOracle
 from labelleaks.search.exact import mean_of, row_sums
 from labelleaks.training import Recipe
@@ -36,10 +37,12 @@ OPENING = 0.75
 """u at the first probe: between what members and others come to; later ones ask where it is as likely as not."""
 DOUBT = 0.06
 """How far a way may mislead about u: scale of a logistic distribution."""
+MISSED = 0.3
+"""Chance that a label holds however far its way goes: the way leads past what would change it."""
 LAPSE = 0.01
-"""Chance that a probe says nothing, for either answer."""
+"""Chance that it gives way for no reason."""
 GRAINS = (3 / 32, 6 / 32)
-"""How smooth the ways of pictures are (:func:`labelleaks.guidance.follow`), two by two."""
+"""How smooth the ways of pictures are (:func:`labelleaks.guidance.lead`), two by two."""
 SHARE_OF_TABLE, FEWEST = 0.25, 16
 """Share of the features that one way may change, where features cannot move a little; and about how many at least."""
 
@@ -120,29 +123,44 @@ class Guided:
         """Ask for each candidate, then along its ways, one way after the other."""
         known = references.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
         scale = _scale(known, knowledge.setup)
-        leading = councils(known.models)
         most = min([self.labels, *oracle.remaining().tolist()])
         said = all_log_odds(known.models, candidates.x, candidates.y)
         mean = mean_of(said)
         spread = mean_of((said - mean).square()).sqrt()
         sure = mean + SPREAD * spread
-        readings = [
-            _Reading(oracle, candidates, rows, sure[rows], most, scale, self.votes) for rows in _groups(candidates)
-        ]
-        for reading in readings:
-            self._read(reading, leading, seed)
+        readings = []
+        for rows in _groups(candidates):
+            x, y = candidates.x[rows], candidates.y[rows]
+            ground = Ground(known.models, x, y, candidates.domain, said[:, rows])
+            reading = _Reading(oracle, rows, ground, sure[rows], most, scale, self.votes)
+            self._read(reading, candidates.streams, seed)
+            readings.append(reading)
         return _scores(readings, most, {"reference_log_odds": mean, "reference_spread": spread})
 
-    def _read(self, reading: _Reading, leading: tuple[Council, ...], seed: int) -> None:
+    def _read(self, reading: _Reading, streams: Callable[[int, str], Tensor], seed: int) -> None:
+        """One label for the candidates, then one along each way."""
+        ground = reading.ground
+        leading = councils(len(ground.models))
         reading.ask_for_candidates()
         for number in range(self.ways):
             council, turn = leading[number % len(leading)], number // len(leading)
             grain = GRAINS[(number // 2 + turn) % len(GRAINS)]
             for sign in (-1, +1):  # away from a label that holds, towards one that does not
                 rows = reading.open(sign)
-                if len(rows):
-                    u = reading.even(rows, first=number == 0)
-                    reading.ask_along(rows, u, reading.way(rows, council, sign, u, grain, seed, number))
+                if len(rows) == 0:
+                    continue
+                level = reading.level_of(reading.even(rows, first=number == 0))
+                allowed = _allowed(ground, rows, streams(seed, f"guided way {number}")[reading.owner[rows]])
+                reading.ask_along(rows, *lead(ground, council, rows, level, sign=sign, grain=grain, allowed=allowed))
+
+
+def _allowed(ground: Ground, rows: Tensor, streams: Tensor) -> Tensor | None:
+    """The features that one way may change: bool (k, *shape), a random part; None in a Box."""
+    if isinstance(ground.domain, Box):
+        return None
+    x = ground.x[rows]
+    width = x[0].numel()
+    return (rng.uniform(streams, width) < max(SHARE_OF_TABLE, FEWEST / width)).reshape(x.shape)
 
 
 @dataclass(eq=False)
@@ -150,9 +168,10 @@ class _Reading:
     """What is known of some candidates: a belief about each one's u = tanh(h / s), the labels spent."""
 
     oracle: LabelOracle
-    candidates: Candidates
     owner: Tensor
     """int64 (m,): which candidates"""
+    ground: Ground
+    """these candidates"""
     expected: Tensor
     """float64 (m,): how sure a model that never saw it may be of it, log-odds"""
     most: int
@@ -191,7 +210,7 @@ class _Reading:
     def log_odds(self) -> Tensor:
         """h, float64 (m,)."""
         u = self.u()
-        return u.sign() * self._level_of(u.abs())
+        return u.sign() * self.level_of(u.abs())
 
     def value(self) -> Tensor:
         """The score, float64 (m,)."""
@@ -204,7 +223,7 @@ class _Reading:
 
     def ask_for_candidates(self) -> None:
         rows = torch.arange(len(self.owner), device=self.owner.device)
-        self.right = self._ask(rows, self.candidates.x[self.owner], "correct")
+        self.right = self._ask(rows, self.ground.x, "correct")
         self._note(rows)
 
     def even(self, rows: Tensor, *, first: bool) -> Tensor:
@@ -218,32 +237,18 @@ class _Reading:
             place = place + (below < 0.5)
         return self.grid[place.clamp_max(GRID - 1)]
 
-    def way(self, rows: Tensor, council: Council, sign: int, u: Tensor, grain: float, seed: int, number: int) -> Way:
-        """Lead these rows as far as |u| = ``u``."""
-        owner, domain = self.owner[rows], self.candidates.domain
-        x = self.candidates.x[owner]
-        allowed = torch.ones_like(x, dtype=torch.bool)
-        if not isinstance(domain, Box):
-            width = self.candidates.width
-            draws = rng.uniform(self.candidates.streams(seed, f"guided way {number}")[owner], width)
-            allowed = (draws < max(SHARE_OF_TABLE, FEWEST / width)).reshape(x.shape)
-        y = self.candidates.y[owner]
-        end = self._level_of(u)
-        return follow(council, x, y, domain, allowed, sign=sign, scale=self.scale, end=end, grain=grain)
-
-    def ask_along(self, rows: Tensor, u: Tensor, way: Way) -> None:
-        """Ask at |u| = ``u`` of these rows' way, or at its end, and weigh what each value says of the answer."""
-        asked, level = way.at(torch.arange(len(rows), device=rows.device), self._level_of(u))
-        held = self._ask(rows, asked, "way") == self.right[rows]
+    def ask_along(self, rows: Tensor, points: Tensor, level: Tensor) -> None:
+        """Ask at these points, of these levels, of these rows' ways; weigh what each |u| says of the answer."""
+        held = self._ask(rows, points, "way") == self.right[rows]
         farther = (self.grid - self._u_of(level)[:, None]) / DOUBT  # by how much each value lies beyond
-        holds = LAPSE + (1 - 2 * LAPSE) / (1 + (-farther).exp())
+        holds = MISSED + (1 - LAPSE - MISSED) / (1 + (-farther).exp())
         weight = self.belief[rows] * torch.where(held[:, None], holds, 1 - holds)
         self.belief[rows] = weight / row_sums(weight)[:, None]
         self._note(rows)
 
     def _ask(self, rows: Tensor, x: Tensor, phase: str) -> Tensor:
         """Return whether the target gives these rows' candidates' labels to these inputs, by majority."""
-        x, majority = self.candidates.domain.project(x), self.votes // 2 + 1
+        x, majority = self.ground.domain.project(x), self.votes // 2 + 1
         right = self._count(rows, x, majority, phase)
         asked = torch.full_like(right, majority)
         torn = ((right > 0) & (right < majority)).nonzero().reshape(-1)
@@ -256,8 +261,8 @@ class _Reading:
 
     def _count(self, rows: Tensor, x: Tensor, times: int, phase: str) -> Tensor:
         """Ask ``times`` times; return how many answers were the candidate's label, int64 (k,)."""
-        owner = self.owner[rows]
-        answers = [self.oracle.query(x, owner, phase=phase) == self.candidates.y[owner] for _ in range(times)]
+        owner, y = self.owner[rows], self.ground.y[rows]
+        answers = [self.oracle.query(x, owner, phase=phase) == y for _ in range(times)]
         return torch.stack(answers).sum(0)
 
     def _note(self, rows: Tensor) -> None:
@@ -268,7 +273,8 @@ class _Reading:
     def _u_of(self, level: Tensor) -> Tensor:
         return torch.tanh(level.clamp_min(0) / self.saturation)
 
-    def _level_of(self, u: Tensor) -> Tensor:
+    def level_of(self, u: Tensor) -> Tensor:
+        """The level h with tanh(h / s) = u, nats."""
         u = u.clamp(0, 1 - 1e-12)
         return self.saturation * (torch.log1p(u) - torch.log1p(-u)) / 2  # torch.atanh rounds by the batch
 
