@@ -6,8 +6,10 @@ STAMP  := $(VENV)/.installed
 # Model servers and rivals stay out of the project's own environment.
 SERVERS ?= .venv-servers
 BENCH  ?= .venv-bench
+FUZZ   ?= .venv-fuzz
+RUNS   ?= 20000
 
-.PHONY: demo test check servers bench power reproduce-smoke format clean
+.PHONY: demo test check servers fuzz bench power reproduce-smoke format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +35,14 @@ $(SERVERS)/%/.installed: tests/servers/%.txt
 	$(@D)/bin/python -m pip install -q --prefer-binary -r $<
 	touch $@
 
+fuzz: $(FUZZ)/.installed   ## whatever is read from strangers, guided by coverage (atheris); RUNS=20000 of each
+	$(FUZZ)/bin/python -m fuzz --runs $(RUNS)
+
+$(FUZZ)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(FUZZ)
+	$(FUZZ)/bin/python -m pip install -q -c constraints.txt -e ".[tables,http]" atheris
+	touch $@
+
 bench: $(BENCH)/.installed  ## accuracy and overhead of the boundary search, next to ART and foolbox
 	$(BENCH)/bin/python -m benchmarks.overhead
 	$(BENCH)/bin/python -m benchmarks.boundary_accuracy
@@ -53,4 +63,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(BENCH) $(SERVERS) runs .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) $(FUZZ) $(SERVERS) runs .mypy_cache .ruff_cache

@@ -28,6 +28,7 @@ __all__ = [
     "NeedsError",
     "SpecError",
     "TargetError",
+    "in_a_line",
     "nearest",
 ]
 
@@ -70,6 +71,12 @@ class EngineError(LabelLeaksError, RuntimeError):
 
 class MissingExtra(LabelLeaksError, ImportError):
     """An optional dependency is needed. The message names the extra to install."""
+
+
+def in_a_line(error: BaseException) -> str:
+    """Return what a foreign error says, in one line of at most 300 characters; its kind where it says nothing."""
+    text = " ".join(str(error).split())
+    return (text if len(text) <= 300 else f"{text[:299]}…") or type(error).__name__
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

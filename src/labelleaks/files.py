@@ -10,12 +10,12 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labelleaks.errors import InputError, MissingExtra, SpecError, nearest
+from labelleaks.errors import InputError, MissingExtra, SpecError, in_a_line, nearest
 from labelleaks.targets import Onnx, Recorded, exported
 
 __all__ = ["ImageFormat", "Rows", "import_object", "load_target", "read_answers", "read_rows"]
@@ -122,7 +122,14 @@ def read_answers(path: str | Path, given: Sequence[Rows], images: ImageFormat | 
     rows = read_rows(path, images=images)
     if rows.y is None:
         raise InputError(f"{path}: recorded answers need labels: a column label, or y in an .npz")
-    return Recorded(rows.x, rows.y)
+    return _recorded(path, rows.x, rows.y)
+
+
+def _recorded(path: Path, x: NDArray[Any], y: NDArray[Any]) -> Recorded:
+    try:
+        return Recorded(x, y)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _by_id(path: Path, ids: list[str], answers: list[Any], given: Sequence[Rows]) -> Recorded:
@@ -132,14 +139,23 @@ def _by_id(path: Path, ids: list[str], answers: list[Any], given: Sequence[Rows]
     found = [(x, labels[i]) for rows in given for x, i in zip(rows.x, rows.ids or (), strict=False) if i in labels]
     if not found:
         raise InputError(f"{path}: none of its {len(ids)} ids is an id of the rows (give them an id column)")
-    return Recorded(np.stack([x for x, _ in found]), _labels([label for _, label in found]))
+    return _recorded(path, np.stack([x for x, _ in found]), _labels([label for _, label in found]))
 
 
 def _load_numpy(path: Path) -> Any:
+    stream: IO[bytes] | None = None
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: not a plain NumPy file ({error})") from None
+        stream = path.open("rb")
+        held: Any = np.load(stream, allow_pickle=False)
+    except Exception as error:  # NumPy parses the head of a damaged file as Python and raises what that raises
+        if stream is not None:
+            stream.close()
+        raise InputError(f"{path}: not a plain NumPy file ({in_a_line(error)})") from None
+    if isinstance(held, np.lib.npyio.NpzFile):
+        held.fid = stream  # type: ignore[assignment]  # closed with it; of bytes, whatever the stubs say
+    else:
+        stream.close()
+    return held
 
 
 def _npz(path: Path, images: ImageFormat) -> Rows:
@@ -155,8 +171,8 @@ def _npz(path: Path, images: ImageFormat) -> Rows:
             x = held[x_key]
             y = None if y_key is None else held[y_key]
             ids = tuple(str(i) for i in held["ids"]) if "ids" in held.files else None
-        except (ValueError, OSError) as error:
-            raise InputError(f"{path}: cannot be read ({error})") from None
+        except Exception as error:  # as above, and what zipfile raises
+            raise InputError(f"{path}: cannot be read ({in_a_line(error)})") from None
     return Rows(_pixels(x, images), y, ids)
 
 
@@ -181,7 +197,7 @@ def _csv(path: Path) -> dict[str, list[Any]]:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             lines = list(csv.reader(stream))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a UTF-8 CSV file ({error})") from None
+        raise InputError(f"{path}: not a UTF-8 CSV file ({in_a_line(error)})") from None
     lines = [line for line in lines if line]
     if len(lines) < 2:
         raise InputError(f"{path}: a header line and at least one row are needed")
@@ -197,15 +213,14 @@ def _csv(path: Path) -> dict[str, list[Any]]:
 
 def _parquet(path: Path) -> dict[str, list[Any]]:
     try:
-        import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
         raise MissingExtra(f"{path}: reading .parquet needs pyarrow: pip install 'labelleaks[tables]'") from None
     try:
         table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: not a parquet file ({error})") from None
-    return {name: table[name].to_pylist() for name in table.column_names}
+        return {name: table[name].to_pylist() for name in table.column_names}
+    except Exception as error:  # of a damaged file, whatever is in it
+        raise InputError(f"{path}: not a parquet file ({in_a_line(error)})") from None
 
 
 def _table(path: Path, columns: dict[str, list[Any]], label_column: str | None, id_column: str | None) -> Rows:
@@ -247,7 +262,7 @@ def _labels(values: Sequence[Any]) -> NDArray[Any]:
 
 
 def _picture_folder(folder: Path, images: ImageFormat) -> Rows:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     files = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in _PICTURES)
     if not files:
@@ -259,8 +274,8 @@ def _picture_folder(folder: Path, images: ImageFormat) -> Rows:
         try:
             with Image.open(file) as picture:
                 arrays.append(np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB")))
-        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-            raise InputError(f"{file}: not a readable picture ({error})") from None
+        except Exception as error:  # a decoder raises anything over damaged bytes
+            raise InputError(f"{file}: not a readable picture ({in_a_line(error)})") from None
         if arrays[-1].shape != arrays[0].shape:
             raise InputError(
                 f"{file}: {arrays[-1].shape}, but {files[0]} is {arrays[0].shape}; bring all pictures to one size first"

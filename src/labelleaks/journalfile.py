@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelleaks.errors import InputError
+from labelleaks.errors import InputError, in_a_line
 from labelleaks.querykeys import KEY, Keys
 
 __all__ = [
@@ -88,10 +88,10 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         if "locked" in str(error) or "full" in str(error) or "readonly" in str(error) or "disk I/O" in str(error):
-            raise InputError(f"journal {path} cannot be used now: {error}") from None
-        raise InputError(f"{path} is not a journal of labelleaks ({error}); give another path") from None
+            raise InputError(f"journal {path} cannot be used now: {in_a_line(error)}") from None
+        raise InputError(f"{path} is not a journal of labelleaks ({in_a_line(error)}); give another path") from None
     except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
-        raise InputError(f"{path} is not a journal of labelleaks ({error}); give another path") from None
+        raise InputError(f"{path} is not a journal of labelleaks ({in_a_line(error)}); give another path") from None
 
 
 def check_schema(path: Path, meta: dict[str, str]) -> None:

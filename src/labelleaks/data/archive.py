@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from labelleaks.errors import InputError
+from labelleaks.errors import InputError, in_a_line
 
 __all__ = ["Limits", "gunzip", "members", "names"]
 
@@ -172,7 +172,7 @@ def _check_count(path: Path, count: int, limits: Limits) -> None:
 
 def _safe(path: Path, name: str) -> str:
     parts = name.replace("\\", "/").split("/")
-    if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in name:
+    if not name or name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in name:
         raise InputError(f"{path}: holds {name!r}, a path that leads out of the archive: refused")
     return "/".join(part for part in parts if part not in ("", "."))
 
@@ -180,5 +180,4 @@ def _safe(path: Path, name: str) -> str:
 def _damaged(what: str, error: BaseException) -> InputError:
     if isinstance(error, InputError):
         return error
-    reason = str(error) or type(error).__name__
-    return InputError(f"{what}: damaged or cut short ({reason})")
+    return InputError(f"{what}: damaged or cut short ({in_a_line(error)})")

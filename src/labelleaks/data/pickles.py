@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelleaks.errors import InputError
+from labelleaks.errors import InputError, in_a_line
 
 __all__ = ["read_pickle"]
 
@@ -91,7 +91,7 @@ def read_pickle(content: bytes, what: str) -> dict[str, Any]:
             raise pickle.UnpicklingError(f"it holds a {type(held).__name__}")
         return {_text(key): value.value if isinstance(value, _Array) else value for key, value in held.items()}
     except (pickle.UnpicklingError, EOFError, *_MALFORMED) as error:
-        raise InputError(f"{what}: not a batch of CIFAR, refused ({error or type(error).__name__})") from None
+        raise InputError(f"{what}: not a batch of CIFAR, refused ({in_a_line(error)})") from None
 
 
 _MALFORMED = (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError, MemoryError, ImportError)

@@ -74,6 +74,6 @@ def _whole(text: bytes, place: str) -> int:
         value = float(text.strip(b' "\t'))
     except ValueError:
         value = 0.5
-    if not value.is_integer():
+    if not value.is_integer() or abs(value) >= 2**63:
         raise InputError(f"{place}: a class number is expected, not {text[:40]!r}")
     return int(value)
