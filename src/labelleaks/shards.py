@@ -8,6 +8,7 @@ the same batches by every engine. What a shard sends is entered in the run's led
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -93,11 +94,15 @@ class _Script:
     @classmethod
     def of(cls, module: Any) -> _Script:
         stream = io.BytesIO()
-        torch.jit.save(module, stream)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # that it is TorchScript was the user's choice
+            torch.jit.save(module, stream)
         return cls(stream.getvalue())
 
     def load(self) -> Any:
-        return torch.jit.load(io.BytesIO(self.content), map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return torch.jit.load(io.BytesIO(self.content), map_location="cpu")
 
 
 @dataclass(eq=False)

@@ -43,7 +43,7 @@ class Board:
 class _Told:
     """A watch that counts, and tells the board so far now and then."""
 
-    def __init__(self, index: int, board: Any) -> None:
+    def __init__(self, index: tuple[int, int], board: Any) -> None:
         self._index, self._board, self._last = index, board, 0.0
         self.counts: dict[str, int] = {}
 
@@ -58,7 +58,7 @@ class _Told:
 
 
 def do(
-    index: int,
+    index: tuple[int, int],
     work: str,
     spec: Mapping[str, Any],
     threads: int,
@@ -69,6 +69,7 @@ def do(
     """Do one task.
 
     Args:
+        index: which run, and which of its tasks.
         wanted: what is shared: key and, in a list of one, the reference to its content; a reference in a list is
             fetched here, and only where this process has not got it yet.
         paths: where the driver finds modules.

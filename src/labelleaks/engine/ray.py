@@ -47,6 +47,7 @@ class Ray:
         self._held: dict[str, Any] = {}
         self._board: Any = None
         self._done = 0
+        self._runs = 0
 
     @property
     def workers(self) -> int:
@@ -84,7 +85,8 @@ class Ray:
             self._check_threads(tasks)
             if note is not None and self._board is None:
                 self._board = self._ray.remote(num_cpus=0)(cluster.Board).remote()
-            running = _Running(self._ray, None if note is None else self._board, note, done)
+            self._runs += 1
+            running = _Running(self._ray, self._runs, None if note is None else self._board, note, done)
             try:
                 for index, task in enumerate(tasks):
                     running.add(index, task.name, self._submit(index, task, running.board))
@@ -133,7 +135,7 @@ class Ray:
         wanted = {name: (shared.key, [self._put(shared)]) for name, shared in task.shared.items()}
         options = {"num_cpus": task.threads, "max_retries": RETRIES, "name": task.name}
         do = self._ray.remote(cluster.do).options(**options)
-        return do.remote(index, task.work, dict(task.spec), task.threads, wanted, sys.path, board)
+        return do.remote((self._runs, index), task.work, dict(task.spec), task.threads, wanted, sys.path, board)
 
     def _put(self, shared: Shared) -> Any:
         """Return the reference to a content; it goes into the object store the first time only."""
@@ -146,9 +148,9 @@ class Ray:
 class _Running:
     """Tasks under way."""
 
-    def __init__(self, ray: Any, board: Any, note: Note | None, done: Done | None) -> None:
+    def __init__(self, ray: Any, run: int, board: Any, note: Note | None, done: Done | None) -> None:
         self.board = board
-        self._ray, self._note, self._done = ray, note, done
+        self._ray, self._run, self._note, self._done = ray, run, note, done
         self._waiting: dict[Any, tuple[int, str]] = {}
         self._shown: dict[tuple[int, str], int] = {}
 
@@ -161,8 +163,9 @@ class _Running:
         while self._waiting:
             ready, _ = self._ray.wait(list(self._waiting), num_returns=1, timeout=_LOOK)
             if self.board is not None:
-                for index, counts in self._ray.get(self.board.take.remote()):
-                    self._show(index, counts)
+                for (run, index), counts in self._ray.get(self.board.take.remote()):
+                    if run == self._run:  # not what came too late for the run before
+                        self._show(index, counts)
             for reference in ready:
                 index, name = self._waiting.pop(reference)
                 found[index] = self._result(index, name, reference)

@@ -12,6 +12,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,7 +43,7 @@ class Shared:
         digest = hashlib.blake2b(digest_size=16)
         for name, array in sorted(self.arrays.items()):
             digest.update(f"{name} {tuple(array.shape)} {array.dtype} ".encode())
-            digest.update(array.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            digest.update(np.ascontiguousarray(array.detach().cpu().numpy()).reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
 
