@@ -134,7 +134,8 @@ class Shards:
         self._engine, self._gate, self._candidates, self._note = engine, gate, candidates, note
         self.parts = cut(len(candidates), rows)
         self._target = Shared(thing=reach, name=f"the target {reach.open().name}")
-        self._rows = Shared({"x": candidates.x, "y": candidates.y}, name="candidates")
+        x, y = candidates.x, candidates.y
+        self._rows = [Shared({"x": x[a:b], "y": y[a:b]}, name="candidates", kept=False) for a, b in self.parts]
         self._models: dict[str, Shared] = {}
         self._others: dict[int, Shared] = {}
 
@@ -154,10 +155,10 @@ class Shards:
         threads, count = torch.get_num_threads(), len(self.parts)
         tasks = [
             Task(
-                "labelleaks.shards:attack_shard", {"first": first, "stop": stop}, shared, threads,
-                name=f"{course.name}, shard {place} of {count}",
+                "labelleaks.shards:attack_shard", {"first": first, "of": len(self._candidates)},
+                {**shared, "candidates": rows}, threads, name=f"{course.name}, shard {place} of {count}",
             )
-            for place, (first, stop) in enumerate(self.parts, 1)
+            for place, ((first, _), rows) in enumerate(zip(self.parts, self._rows, strict=True), 1)
         ]  # fmt: skip
         results = self._engine.run(tasks, note=self._note)
         for (first, _), result in zip(self.parts, results, strict=True):
@@ -180,7 +181,7 @@ class Shards:
             course, most, self._candidates.domain, self._candidates.classes, knowledge.family, knowledge.references,
             keys, self._gate.ledger,
         )  # fmt: skip
-        shared = {"target": self._target, "candidates": self._rows, "bought": Shared(bought.arrays(), name="set-up")}
+        shared = {"target": self._target, "bought": Shared(bought.arrays(), name="set-up")}
         shared["terms"] = Shared(thing=terms, name=f"attack {course.name}")
         shared |= {f"model {key}": self._models[key] for key in keys}
         shadow = knowledge.shadow
@@ -199,8 +200,8 @@ class Shards:
 def attack_shard(spec: Mapping[str, Any], shared: Mapping[str, Shared], watch: Watch) -> Result:
     """Attack the candidates of one shard: a task's work."""
     terms: _Terms = shared["terms"].thing
-    rows, first, stop = shared["candidates"].arrays, spec["first"], spec["stop"]
-    candidates = Candidates(rows["x"][first:stop], rows["y"][first:stop], terms.domain, terms.classes)
+    rows = shared["candidates"].arrays
+    candidates = Candidates(rows["x"], rows["y"], terms.domain, terms.classes)
     with shared["target"].thing.open() as target:
         total = None if terms.most is None else terms.most * len(candidates)
         gate = Gate(target, batch_rows=target.batch_rows, total=total, progress=watch.note)
@@ -214,7 +215,7 @@ def attack_shard(spec: Mapping[str, Any], shared: Mapping[str, Shared], watch: W
             scores = terms.course.score(open_, candidates, _knowledge(terms, shared, setup))
         finally:
             if terms.ledger is not None:
-                terms.ledger.take_in(gate.ledger, first, len(rows["x"]))
+                terms.ledger.take_in(gate.ledger, spec["first"], spec["of"])
     return _result(scores, gate.ledger if terms.ledger is None else None)
 
 

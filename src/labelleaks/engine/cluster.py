@@ -18,8 +18,8 @@ from labelleaks.errors import LabelLeaksError
 
 __all__ = ["Board", "do"]
 
-_KEPT = 32
-"""Shared contents that a worker keeps at hand."""
+_KEPT = 2000
+"""Shared contents that a worker keeps at hand: a thousand models, and what attacks need besides."""
 _EVERY = 0.3
 """Seconds between two reports of progress."""
 
@@ -90,16 +90,18 @@ def do(
 
 
 def _fetched(key: str, reference: Any) -> Shared:
-    if key not in _known:
-        import ray
-        from ray import cloudpickle
+    if key in _known:
+        _known.move_to_end(key)
+        return _known[key]
+    import ray
+    from ray import cloudpickle
 
-        arrays, pickled, name = ray.get(reference)
-        thing = None if pickled is None else cloudpickle.loads(pickled)
-        # Ray's arrays are read-only views of shared memory; torch wants to be able to write.
-        tensors = {label: torch.from_numpy(np.array(array)) for label, array in arrays.items()}
-        _known[key] = Shared(tensors, thing, name)
+    arrays, pickled, name, kept = ray.get(reference)
+    thing = None if pickled is None else cloudpickle.loads(pickled)
+    # Ray's arrays are read-only views of shared memory; torch wants to be able to write.
+    shared = Shared({label: torch.from_numpy(np.array(array)) for label, array in arrays.items()}, thing, name, kept)
+    if kept:
+        _known[key] = shared
         while len(_known) > _KEPT:
             _known.popitem(last=False)
-    _known.move_to_end(key)
-    return _known[key]
+    return shared

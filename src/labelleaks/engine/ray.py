@@ -112,7 +112,7 @@ class Ray:
             settings |= {"address": self.address}
         try:
             ray.init(**settings)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # Ray raises all sorts where a cluster does not come up, plain Exception among them
             where = "on this machine" if self.address is None else f"at {self.address!r}"
             raise EngineError(
                 f"no Ray cluster {where}: {str(error).splitlines()[0]}; start one with ray start --head and give "
@@ -141,7 +141,7 @@ class Ray:
         """Return the reference to a content; it goes into the object store the first time only."""
         if shared.key not in self._held:
             arrays = {name: value.detach().cpu().numpy() for name, value in shared.arrays.items()}
-            self._held[shared.key] = self._ray.put((arrays, _pickled(shared), shared.name))
+            self._held[shared.key] = self._ray.put((arrays, _pickled(shared), shared.name, shared.kept))
         return self._held[shared.key]
 
 

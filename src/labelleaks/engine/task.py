@@ -34,6 +34,8 @@ class Shared:
     """A live object besides, a user's target for example: it stays in this process, or is pickled for a cluster."""
     name: str = "shared"
     """For messages."""
+    kept: bool = True
+    """Whether a worker keeps it for its next tasks."""
 
     @cached_property
     def key(self) -> str:
