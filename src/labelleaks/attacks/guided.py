@@ -69,7 +69,7 @@ class Guided:
 
     One label is enough for a score (x itself and the references' opinion), so ``trajectory`` starts at 1.
 
-    Domains: in a Box a way bends with the gradient; in Binary and Mixed domains features change one after the other
+    Domains: in a Box a way is straight; in Binary and Mixed domains features change one after the other
     (a bit flips, a category is chosen, a number goes a quarter of its span), each way within a random quarter of them,
     some 16 at least.
 
