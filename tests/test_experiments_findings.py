@@ -160,9 +160,10 @@ def test_the_table_says_how_many_were_scored_and_leaves_ablations_to_theirs() ->
     rows = [row("boundary", 0.8, size=s, variant="qeba", labels=n) for s, n in [(300, 50), (100, 50), (100, 900)]]
     rows.append(row("transfer", 0.6, variant="loss, shadow=250"))
     rows.append(row("boundary", 0.9, variant="qeba", labels=50, n_members=200, n_nonmembers=150))  # asked twice
+    rows.append(row("boundary", 0.8, size=300, variant="qeba", labels=50, seed=2))
     table = tables.main_table("digits", "clean", rows, ablated=True)
-    assert "| boundary (qeba) | 50 | 200 + 150 | 0.800 (0.790–0.810) | 0.900 (0.890–0.910) |" in table
-    assert "| boundary (qeba) | 900 | 100 + 100 |  | 0.800 (0.790–0.810) |" in table and "shadow=250" not in table
+    assert "| boundary (qeba) | 50 | 200 + 150; 1 to 2 | 0.800 (0.793–0.807) | 0.900 (0.890–0.910) |" in table
+    assert "| boundary (qeba) | 900 | 100 + 100; 1 |  | 0.800 (0.790–0.810) |" in table and "shadow=250" not in table
     assert "shadow=250" in tables.main_table("digits", "clean", rows, ablated=False)
     assert tables.at_most_sizes(rows)["boundary", "qeba"] == 50
 

@@ -29,7 +29,7 @@ def main_table(dataset: str, protocol: str, rows: Sequence[Row], *, ablated: boo
     head = " | ".join(f"{size:,} members" for size in sizes)
     lines = [
         f"## {data.card(dataset).title}, protocol `{protocol}`, model `{models}`\n",
-        f"| AUC of | labels | scored | {head} |",
+        f"| AUC of | labels | scored; seeds | {head} |",
         f"| --- | ---: | ---: | {' | '.join('---:' for _ in sizes)} |",
         f"| *accuracy: train / test* | | | {' | '.join(_accuracies(rows, size) for size in sizes)} |",
     ]
@@ -115,9 +115,11 @@ def _seen(key: Key) -> str:
 
 
 def _scored(rows: Sequence[Row], key: Key) -> str:
-    """Members and non-members, where there were most."""
-    most = max((row for row in rows if _key(row) == key), key=lambda row: (row["n_members"], row["n_nonmembers"]))
-    return f"{most['n_members']:,} + {most['n_nonmembers']:,}"
+    """Members and non-members, where there were most; seeds, of the size with fewest and with most."""
+    mine = [row for row in rows if _key(row) == key]
+    most = max(mine, key=lambda row: (row["n_members"], row["n_nonmembers"]))
+    seeds = sorted({len(_measured(mine, key, size)) for size in _sizes(mine)})
+    return f"{most['n_members']:,} + {most['n_nonmembers']:,}; {' to '.join(map(str, seeds[:1] + seeds[1:][-1:]))}"
 
 
 def _accuracies(rows: Sequence[Row], size: int) -> str:
