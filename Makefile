@@ -9,11 +9,11 @@ BENCH  ?= .venv-bench
 FUZZ   ?= .venv-fuzz
 RUNS   ?= 20000
 
-.PHONY: demo test check servers fuzz bench power reproduce-smoke format clean
+.PHONY: demo test check servers fuzz bench power reproduce-smoke lock audit-deps format clean
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install -q -c requirements.lock -e ".[dev]"
 	touch $@
 
 demo: $(STAMP)            ## install, train a small target on digits, audit it with six attacks, write a report
@@ -38,9 +38,9 @@ $(SERVERS)/%/.installed: tests/servers/%.txt
 fuzz: $(FUZZ)/.installed   ## whatever is read from strangers, guided by coverage (atheris); RUNS=20000 of each
 	$(FUZZ)/bin/python -m fuzz --runs $(RUNS)
 
-$(FUZZ)/.installed: pyproject.toml constraints.txt
+$(FUZZ)/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(FUZZ)
-	$(FUZZ)/bin/python -m pip install -q -c constraints.txt -e ".[tables,http]" atheris
+	$(FUZZ)/bin/python -m pip install -q -c requirements.lock -e ".[tables,http]" atheris
 	touch $@
 
 bench: $(BENCH)/.installed  ## accuracy and overhead of the boundary search, next to ART and foolbox
@@ -57,6 +57,13 @@ $(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install -q -c constraints.txt -e . -r benchmarks/requirements.txt
 	touch $@
+
+lock:                     ## resolve every version that CI installs into requirements.lock; installs nothing
+	$(PYTHON) .ci/lock.py
+
+audit-deps: $(STAMP)      ## known vulnerabilities of the locked versions, from an online database (needs pip-audit and a network)
+	$(BIN)/python -m pip install -q pip-audit
+	$(BIN)/python -m pip_audit --requirement requirements.lock --no-deps --disable-pip
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

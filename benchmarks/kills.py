@@ -36,7 +36,7 @@ from labelleaks.training import Recipe
 
 CASES = ("boundary/local", "guided/local", "boundary/service", "guided/service")
 BATCH = 24
-CONCURRENCY, REQUEST = 3, 8
+CONCURRENCY, REQUEST = 3, 24
 CANARIES = 8
 
 
@@ -132,28 +132,28 @@ def _answers(journal: Path) -> int:
 def trial(case: str, folder: Path, kills: int, seed: int) -> dict[str, Any]:
     """One run that is left alone and one that is killed again and again; what came of them."""
     attack, kind = case.split("/")
-    whole, seen = folder / "whole.seen", folder / "killed.seen"
+    whole = folder / "whole.seen"
     window = BATCH if kind == "local" else CONCURRENCY * REQUEST
     with contextlib.ExitStack() as stack:
-
-        def target(file: Path) -> Any:
-            if kind == "local":
-                return None
-            return ll.targets.Http(url=stack.enter_context(service(file)), batch_rows=REQUEST, concurrency=CONCURRENCY)
-
-        sitting(attack, target(whole), folder, "whole", whole, None, 0.0)
-        address = target(seen)
+        target: Any = None
+        seen = folder / "killed.seen"
+        if kind == "service":  # one address for both, which is in the record
+            seen = whole
+            address = stack.enter_context(service(seen))
+            target = ll.targets.Http(url=address, batch_rows=REQUEST, concurrency=CONCURRENCY)
+        sitting(attack, target, folder, "whole", whole, None, 0.0)
         rows = _size(whole)
+        start = _size(seen)
         generator = np.random.default_rng(seed)
         moments = sorted(generator.integers(1, rows, kills).tolist())
         lost, ended, journal = [], [], folder / "killed.journal"
         for moment, wait in zip(moments, generator.random(kills) * 0.004, strict=True):
             before, had = _size(seen), _answers(journal)
-            ended.append(sitting(attack, address, folder, "killed", seen, before + moment - had, wait))
+            ended.append(sitting(attack, target, folder, "killed", seen, before + moment - had, wait))
             time.sleep(0.05)  # a service reads what was sent to its end
             canaries = CANARIES if kind == "service" and had else 0
             lost.append(max(0, _size(seen) - before - (_answers(journal) - had) - canaries))
-        sitting(attack, address, folder, "killed", seen, None, 0.0)
+        sitting(attack, target, folder, "killed", seen, None, 0.0)
     files = ("record.json", "arrays.npz")
     log = json.loads((folder / "killed" / "run.json").read_text())
     return {
@@ -161,7 +161,7 @@ def trial(case: str, folder: Path, kills: int, seed: int) -> dict[str, Any]:
         "kills": kills - sum(ended),
         "same": [(folder / "whole" / f).read_bytes() == (folder / "killed" / f).read_bytes() for f in files],
         "rows": rows,
-        "rows seen": _size(seen),
+        "rows seen": _size(seen) - start,
         "bound": window,
         "lost": lost,
         "maybe_repaid": log["maybe_repaid"],
