@@ -17,6 +17,7 @@ NEAR = 0.2
 _TYPICAL_ROWS = 1000
 _SCREEN = 64  # directions, found from
 _SCREEN_ROWS = 256  # rows
+_SLACK = 1e-6  # of the longest row; rounding of squares in float64 comes to some 1e-7 of it
 _VALUES = 1 << 22  # numbers held at a time in comparisons: 32 MB of float64
 _TABLE = 1 << 24  # the same for the rows that are all compared with each other
 
@@ -76,12 +77,16 @@ def _within(x: Tensor, others: Tensor, span: Tensor, tolerance: float) -> Tensor
         return near
     directions = _directions(others, span)
     cast = _cast(others, span, directions)
+    longest = float(cast.norm(dim=1).max())
     rows_at_once = max(1, _VALUES // max(len(others), len(span)))
     for start in range(0, len(x), rows_at_once):
         rows = x[start : start + rows_at_once]
-        # Distances along orthonormal directions are never larger than the whole distance.
-        close = torch.cdist(_cast(rows, span, directions), cast, compute_mode="donot_use_mm_for_euclid_dist")
-        pairs = (close <= tolerance * (1 + 1e-6) + 1e-9).nonzero()
+        own = _cast(rows, span, directions)
+        # Distances along orthonormal directions are never larger than the whole distance. By a product of matrices they
+        # are ten times as fast and off by their cancellation, which is below the slack.
+        close = torch.cdist(own, cast, compute_mode="use_mm_for_euclid_dist")
+        slack = _SLACK * max(longest, float(own.norm(dim=1).max()))
+        pairs = (close <= tolerance + slack).nonzero()
         for part in pairs.split(max(1, _VALUES // len(span))):
             apart = (_scaled(rows[part[:, 0]], span) - _scaled(others[part[:, 1]], span)).square().sum(1).sqrt()
             near[start + part[apart <= tolerance, 0]] = True
