@@ -109,7 +109,8 @@ def _forecast(found: Mapping[str, Any]) -> str:
 * training: {training:.2f} s a model, {train:,.2f} CPU hours for 10³ models; of ten minutes each: {slow:,.0f};
 * on {CPUS} CPUs at {EFFICIENCY:.0%} efficiency (an assumption): {away * 60:,.1f} minutes for both;
 * statistics and flags, in the one process of the command: {beside * 1e6:,.0f} µs a candidate, {here:,.2f} hours for
-  10⁷, if they stay linear;
+  10⁷, if they were linear. The check for near duplicates is not: it grows with members times non-members, and 10⁷
+  candidates want it left out or done on a part;
 * memory of the command: {memory:,.1f} GB, {each:,.0f} bytes a candidate of 64 features;
 * weights of 10³ models of this size: {weights:,.0f} MB in each worker;
 * money, at {PRICE:.2f} US dollars a CPU hour (an assumption), all CPUs kept until the end: {money:,.2f} dollars.
