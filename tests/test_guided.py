@@ -84,7 +84,8 @@ def test_costs_are_known_and_bad_settings_refused() -> None:
     shadow = ShadowRows(made.shadow)
     cost = Guided().cost(made.candidates, Knowledge(setup, shadow), 7)
     assert (cost.least, cost.most, cost.setup) == (1, 7, len(made.shadow))
-    assert Guided().cost(made.candidates, Knowledge(setup, shadow), 500).most == 50
+    assert Guided().cost(made.candidates, Knowledge(setup, shadow), 500).most == 13
+    assert Guided(votes=3).cost(made.candidates, Knowledge(setup, shadow), 500).most == 39
     with pytest.raises(NeedsError, match="shadow"):
         Guided().cost(made.candidates, Knowledge(setup), 7)
     with pytest.raises(NeedsError, match=r"guided needs gradients .* LogisticRegression has none"):

@@ -45,8 +45,8 @@ def councils(count: int) -> tuple[Council, ...]:
     """Return all councils of ``count`` models: about half of them guide, the others judge.
 
     Models are told apart by the bits of their numbers: those with a bit guide where the others judge, and the other way
-    round. So any two councils share half of their guides, or none, and R models make 2 log2 R of them, 6 for 8. One
-    model alone does both.
+    round. So any two councils of 2, 4, 8, … models share half of their guides, or none. There are 2 log2 R, 6 for 8
+    models. One model alone does both.
     """
     if count == 1:
         return (Council((0,), (0,)),)

@@ -109,21 +109,26 @@ class Guided:
         if self.votes % 2 == 0:
             raise InputError(f"guided: votes must be odd, for a majority, got {self.votes}")
 
+    @property
+    def _most(self) -> int:
+        """Labels that a candidate can take: for itself and for each way, as often as there are votes."""
+        return min(self.labels, (self.ways + 1) * self.votes)
+
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
-        """``votes`` at least, ``labels`` or the budget at most; set-up: a label per shadow row, bought once a run.
+        """``votes`` at least; set-up: a label per shadow row, bought once a run.
 
         Raises:
             NeedsError: there are no shadow rows, or the references' family has no gradients.
         """
         setup = references.setup_cost(knowledge)
         need_gradients(self.name, candidates, knowledge)
-        return Cost(least=self.votes, most=max(self.votes, min(budget, self.labels)), setup=setup)
+        return Cost(least=self.votes, most=max(self.votes, min(budget, self._most)), setup=setup)
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Ask for each candidate, then along its ways, one way after the other."""
         known = references.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
         scale = _scale(known, knowledge.setup)
-        most = min([self.labels, *oracle.remaining().tolist()])
+        most = min([self._most, *oracle.remaining().tolist()])
         said = all_log_odds(known.models, candidates.x, candidates.y)
         mean = mean_of(said)
         spread = mean_of((said - mean).square()).sqrt()
