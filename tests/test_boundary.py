@@ -462,7 +462,7 @@ def test_one_hot_groups_move_as_one_and_numbers_move_part_of_the_way() -> None:
     assert Pointwise(domain, 10, iterations=1).G == 5
     choice = Counted(lambda rows: rows[:, 5].to(torch.int64), domain, (10,))  # a category alone decides
     scores, _ = run(choice, x, domain, budget=400)
-    assert scores.value.tolist() == [math.sqrt(2)] * 4
+    assert scores.value.tolist() == pytest.approx([math.sqrt(2)] * 4)  # a library may be off by a bit
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------
