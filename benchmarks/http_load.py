@@ -138,7 +138,8 @@ def page(result: dict[str, Any]) -> str:
         f"A loopback server that takes {LATENCY * 1e3:.0f} ms, in a process of its own; {result['rows']:,} rows of 16\n"
         f"features. Ideal: rows / (concurrency x batch) x latency; bar: {BAR}, {_met(result)}. The bare client sends\n"
         "bytes made before and reads no answer: what server and machine allow. Best of "
-        f"{result['tries']} tries, on a shared\nmachine (all of them are in the JSON). Written by `python -m benchmarks.http_load`.\n\n"
+        f"{result['tries']} tries, on a shared\nmachine (all of them are in the JSON). Written by "
+        "`python -m benchmarks.http_load`.\n\n"
         + markdown(["concurrency x batch", *names], free)
         + f"\nWith a limit of 200 requests a second (bar: {SHARE:.0%} of it):\n\n"
         + markdown(["concurrency", "requests a second"], held)
