@@ -22,7 +22,7 @@ from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajec
 __all__ = ["Guided"]
 
 _GROUP, _MOST_ROWS = 1 << 22, 1 << 14
-"""Numbers in the candidates whose ways are held at a time (16 MB; a way has some ten stations), and their rows."""
+"""Numbers in the candidates that are held at a time (16 MB; as much for each reference's gradient), and rows."""
 _SCALE_ROWS = 512
 _LEAST_SCALE = 1.0  # nats: models that learned nothing
 SATURATION = 1.25
@@ -155,14 +155,14 @@ class Guided:
                 if len(rows) == 0:
                     continue
                 level = reading.level_of(reading.even(rows, first=number == 0))
-                allowed = _allowed(ground, rows, streams(seed, f"guided way {number}")[reading.owner[rows]])
+                allowed = None
+                if not isinstance(ground.domain, Box):
+                    allowed = _allowed(ground, rows, streams(seed, f"guided way {number}")[reading.owner[rows]])
                 reading.ask_along(rows, *lead(ground, council, rows, level, sign=sign, grain=grain, allowed=allowed))
 
 
-def _allowed(ground: Ground, rows: Tensor, streams: Tensor) -> Tensor | None:
-    """The features that one way may change: bool (k, *shape), a random part; None in a Box."""
-    if isinstance(ground.domain, Box):
-        return None
+def _allowed(ground: Ground, rows: Tensor, streams: Tensor) -> Tensor:
+    """The features that one way may change where they cannot move a little: bool (k, *shape), a random part."""
     x = ground.x[rows]
     width = x[0].numel()
     return (rng.uniform(streams, width) < max(SHARE_OF_TABLE, FEWEST / width)).reshape(x.shape)
