@@ -96,7 +96,8 @@ class _Faulty:
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         x, domain = candidates.x, candidates.domain
         everyone = torch.arange(len(x))
-        labels = min(31, 31 if self.fault == "over budget" else int(oracle.remaining()[0]))
+        left = int(oracle.remaining()[0]) if len(x) or self.fault == "looks at the first" else 2
+        labels = min(31, 31 if self.fault == "over budget" else left)
         correct = oracle.query(x, everyone, phase="correct") == candidates.y
         active = everyone if self.fault == "asks on for the misclassified" else everyone[correct]
         kept = torch.zeros(len(x), labels, dtype=torch.float64)
@@ -142,6 +143,7 @@ FAULTS: dict[str, Callable[[Scores], Scores]] = {
     "normalised over the batch": lambda s: replace(s, value=s.value / s.value.sum(), trajectory=None),
     "nan": _nan_where_all_kept,
     "float32": lambda s: replace(s, value=s.value.to(torch.float32), trajectory=None),
+    "one for nobody": lambda s: s if len(s.value) else Scores(torch.zeros(1).double(), s.status, s.queries),
     "rows dropped": lambda s: Scores(s.value[:-1], s.status[:-1], s.queries[:-1]),
     "misclassified in the middle": lambda s: replace(s, value=torch.where(s.value == 0, 0.9, s.value), trajectory=None),
     "status forgotten": lambda s: replace(s, status=torch.zeros_like(s.status)),
@@ -173,6 +175,8 @@ def test_the_faulty_attack_without_a_fault_passes() -> None:
         ("asks on for the misclassified", "misclassified lowest"),
         ("status forgotten", "misclassified lowest"),
         ("status forgotten", "all misclassified"),
+        ("one for nobody", "zero candidates"),
+        ("looks at the first", "zero candidates"),
         ("queries understated", "billed = seen"),
         ("cost too low", "billed = seen"),
         ("cost asks", "protocol"),

@@ -300,6 +300,25 @@ def _all_misclassified(bench: _Bench) -> None:
     _expect(bool(torch.isfinite(scores.value).all()), "value has NaN or infinity")
 
 
+def _zero_candidates(bench: _Bench) -> None:
+    try:
+        run = bench.run(bench.part(torch.arange(0)))
+    except Exception as error:  # an index of a row that is not there, the mean of nothing
+        raise NotConformant(f"it failed with {error!r}") from error
+    scores, path = run.scores, run.scores.trajectory
+    for name, dtype in (("value", torch.float64), ("status", torch.int64), ("queries", torch.int64)):
+        found: Tensor = getattr(scores, name)
+        _expect(
+            found.shape == (0,) and found.dtype == dtype,
+            f"{name} must be {dtype} (0,); it is {found.dtype} {tuple(found.shape)}",
+        )
+    for name, column in scores.details.items():
+        _expect(len(column) == 0, f"details[{name!r}] has {len(column)} rows")
+    _expect(path is None or tuple(path.value.shape) == (len(path.checkpoints), 0), "the trajectory has rows")
+    _expect(run.target.rows <= run.cost.setup, f"{run.target.rows} rows sent, {run.cost.setup} of set-up were due")
+    _expect(not run.target.broken, f"a call broke the contract: {(run.target.broken or [''])[0]}")
+
+
 def _trajectory(bench: _Bench) -> None:
     scores = bench.first.scores
     path = scores.trajectory
@@ -333,6 +352,7 @@ ROWS: dict[str, Callable[[_Bench], None]] = {
     "orientation": _orientation,
     "misclassified lowest": _misclassified,
     "all misclassified": _all_misclassified,
+    "zero candidates": _zero_candidates,
     "billed = seen": _billing,
     "budget never exceeded": _budgets,
     "inside the domain": _inside,
