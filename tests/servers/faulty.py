@@ -6,6 +6,7 @@ request in the order of arrival; where the list is empty, the service works.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
@@ -19,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-__all__ = ["FAULTS", "Faulty", "truth"]
+__all__ = ["FAULTS", "RESTART", "Faulty", "truth"]
 
 
 def truth(x: torch.Tensor) -> torch.Tensor:
@@ -37,6 +38,14 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # else an answer's body waits 40 ms for the head to be acknowledged
     server: _Server
 
+    def setup(self) -> None:
+        super().setup()
+        self.server.faulty.connections.add(self.connection)
+
+    def finish(self) -> None:
+        self.server.faulty.connections.discard(self.connection)
+        super().finish()
+
     def log_message(self, format: str, *args: Any) -> None:
         return
 
@@ -53,6 +62,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if fault is None:
                 self.answer(content)
+            elif fault == RESTART:
+                faulty.restart()
+                self.close_connection = True
             else:
                 FAULTS[fault](self, content)
         except (BrokenPipeError, ConnectionResetError):  # the client gave up: its right
@@ -152,6 +164,10 @@ FAULTS: dict[str, Callable[[_Handler, bytes], None]] = {
 }
 """What a request may meet, by name. The rows of the request were read in full before."""
 
+RESTART = "restart"
+"""One more: the server goes down, with every connection, and is back after ``downtime``. Requests that come in the
+meantime are refused; one that was on its way to it is never read."""
+
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
@@ -172,14 +188,26 @@ class Faulty:
         faults: what the next requests meet, in the order of arrival; None: nothing.
         patience: seconds that the fault "timeout" sleeps.
         latency: seconds before each answer.
+        downtime: seconds that a restart takes.
     """
 
     def __init__(
-        self, faults: Sequence[str | None] = (), *, patience: float = 0.3, latency: float = 0.0, most_rows: int = 10**9
+        self,
+        faults: Sequence[str | None] = (),
+        *,
+        patience: float = 0.3,
+        latency: float = 0.0,
+        downtime: float = 0.02,
+        most_rows: int = 10**9,
     ) -> None:
         self.faults = list(faults)
         self.patience = patience
         self.latency = latency
+        self.downtime = downtime
+        self.restarts = 0
+        self.back = 0
+        """Restarts that are over."""
+        self.connections: set[socket.socket] = set()
         self.most_rows = most_rows
         self.seen: list[list[list[float]]] = []
         """Rows of each request that was read in full."""
@@ -192,6 +220,7 @@ class Faulty:
         self.reply: Callable[[Any], Any] = lambda document: {"predictions": _labels(document["instances"])}
         self.rows_of: Callable[[Any], list[Any]] = lambda document: document["instances"]
         self._lock = threading.Lock()
+        self._going: list[threading.Thread] = []
         self._server: _Server | None = None
         self._port = 0
 
@@ -237,11 +266,32 @@ class Faulty:
             self._server.server_close()
             self._server = None
 
+    def restart(self) -> None:
+        """Go down at once; be back after ``downtime``."""
+        with self._lock:
+            after = self._going[-1] if self._going else None
+            self._going.append(threading.Thread(target=self._bounce, args=(after,), daemon=True))
+            self.restarts += 1
+            self._going[-1].start()
+
+    def _bounce(self, after: threading.Thread | None) -> None:
+        if after is not None:
+            after.join()
+        self.stop()
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):  # gone by itself
+                connection.shutdown(socket.SHUT_RDWR)
+        time.sleep(self.downtime)
+        self.start()
+        self.back += 1
+
     def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        for thread in self._going:
+            thread.join()
         self.stop()
 
 
