@@ -20,12 +20,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
+from torch import nn
 from typer.testing import CliRunner
 
 import labelleaks as ll
 from labelleaks.cli import app
 from labelleaks.targets import Http, Onnx, wrap
-from tests.test_model_files import save_onnx
+from tests.test_model_files import save_network, save_onnx
 
 ROOT = Path(__file__).parent.parent / ".venv-servers"
 START = 120.0
@@ -47,10 +49,14 @@ def _port() -> int:
 
 
 def _train(server: str, folder: Path) -> dict[str, Any]:
-    script = Path(__file__).parent / "servers" / "train.py"
-    subprocess.run([_binaries(server) / "python", script, server, folder], check=True, timeout=300, env=_env(server))
+    _make(server, server, folder)
     with np.load(folder / "truth.npz") as held:
         return {name: held[name] for name in held.files}
+
+
+def _make(server: str, what: str, folder: Path) -> None:
+    script = Path(__file__).parent / "servers" / "train.py"
+    subprocess.run([_binaries(server) / "python", script, what, folder], check=True, timeout=300, env=_env(server))
 
 
 def _env(server: str) -> dict[str, str]:
@@ -105,6 +111,24 @@ def _audited(options: Http, truth: dict[str, Any], folder: Path) -> None:
     assert run["retries"] == 0 and record.ledger.rows > 40 * 20
     found = record["gap"].scores == 1
     assert found.tolist() == (truth["labels"][:80] == y[:80]).tolist()
+
+
+def _network(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """A small network for images, trained on 100 of the digits and saved as ONNX; rows, classes and its labels."""
+    x, y = load_digits(return_X_y=True)
+    images, classes = torch.from_numpy(x / 16).to(torch.float32).reshape(-1, 1, 8, 8), torch.from_numpy(y)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 10))
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
+    for _ in range(100):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(net(images[:100]), classes[:100]).backward()
+        optimiser.step()
+    save_network(folder / "pictures.onnx", net)
+    with torch.no_grad():
+        labels = net(images[:400]).argmax(1)
+    return {"x": images[:400].numpy(), "y": y[:400], "labels": labels.numpy()}
 
 
 def _scores(folder: Path) -> None:
@@ -163,3 +187,32 @@ def test_mlflow(tmp_path: Path) -> None:
         probed = CliRunner().invoke(app, ["probe", base, "--shape", "64"])
         assert probed.exit_code == 0, probed.output
         assert "speaks    mlflow (it answers GET /ping and /version)" in probed.output
+
+
+@pytest.mark.servers
+def test_mlflow_with_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ONNX model behind MLflow that takes images, audited as its user would: by what the probe says."""
+    truth = _network(tmp_path)
+    _make("mlflow", "pictures", tmp_path)
+    monkeypatch.chdir(tmp_path)  # a spec's files are found from there
+    for name, rows in (("members", slice(0, 100)), ("nonmembers", slice(100, 200)), ("shadow", slice(200, 300))):
+        np.savez(tmp_path / f"{name}.npz", x=truth["x"][rows], **({} if name == "shadow" else {"y": truth["y"][rows]}))
+    port = _port()
+    base = f"http://127.0.0.1:{port}"
+    command = ["models", "serve", "-m", "model", "-h", "127.0.0.1", "-p", str(port), "--env-manager", "local"]
+    with _served("mlflow", command, f"{base}/ping", tmp_path):
+        probed = CliRunner().invoke(app, ["probe", base, "--shape", "1,8,8"])
+        assert probed.exit_code == 0, probed.output
+        assert "speaks    mlflow" in probed.output and "scores for 10 classes" in probed.output
+        Path("audit.yaml").write_text(
+            probed.output.partition("in a spec:\n")[2]
+            + "data: {members: members.npz, nonmembers: nonmembers.npz, shadow: shadow.npz}\n"
+            "domain: {kind: box, low: 0, high: 1}\nattacks: [gap, noise, transfer]\nbudget: 10\nout: run\n"
+        )
+        audited = CliRunner().invoke(app, ["audit", str(tmp_path / "audit.yaml"), "--quiet"])
+        assert audited.exit_code == 0, audited.output
+        with wrap(Http(url=f"{base}/invocations", batch_rows=16), numpy=True, classes=10) as target:
+            assert target(torch.from_numpy(truth["x"])).tolist() == truth["labels"].tolist()
+    record = ll.load(tmp_path / "run")
+    assert (record["gap"].scores == 1).tolist() == (truth["labels"][:200] == truth["y"][:200]).tolist()
+    assert record["transfer"].auc.value is not None and record.ledger.rows > 200 * 10

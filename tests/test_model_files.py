@@ -49,6 +49,25 @@ def save_onnx(
     return path
 
 
+def save_network(path: Path, network: nn.Sequential) -> None:
+    """A convolution with padding 1, ReLU, and a linear layer, for images of one channel: scores (m, K)."""
+    conv, _, _, linear = network
+    weights = {"k": conv.weight, "b": conv.bias, "w": linear.weight, "c": linear.bias}
+    nodes = [
+        helper.make_node("Conv", ["x", "k", "b"], ["maps"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["maps"], ["active"]),
+        helper.make_node("Flatten", ["active"], ["features"]),
+        helper.make_node("Gemm", ["features", "w", "c"], ["scores"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes, "pictures",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 1, "height", "width"])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["rows", linear.out_features])],
+        [numpy_helper.from_array(tensor.detach().numpy(), name) for name, tensor in weights.items()],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+
+
 @pytest.mark.parametrize(
     "options",
     [{}, {"outputs": ("label",)}, {"outputs": ("scores", "label")}, {"rows": 1}, {"kind": TensorProto.DOUBLE}],

@@ -1,6 +1,7 @@
 """Run inside a server's own environment: fit a classifier on the digits and save it as that server wants it.
 
 ``python train.py mlserver|mlflow FOLDER`` leaves the model and ``truth.npz`` (rows, and the labels that it gives them).
+``python train.py pictures FOLDER`` makes a model of MLflow, which takes images, of the ``pictures.onnx`` that is there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,27 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 
+def pictures(folder: Path) -> None:
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    float32 = np.dtype(np.float32)
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(float32, (-1, 1, 8, 8))]), outputs=Schema([TensorSpec(float32, (-1, 10))])
+    )
+    mlflow.pyfunc.save_model(
+        str(folder / "model"),
+        python_model=str(Path(__file__).parent / "pictures.py"),
+        artifacts={"network": str(folder / "pictures.onnx")},
+        signature=signature,
+    )
+
+
 def main(server: str, folder: Path) -> None:
+    if server == "pictures":
+        pictures(folder)
+        return
     x, y = load_digits(return_X_y=True)
     x = (x / 16).astype(np.float32)
     model = LogisticRegression(max_iter=300).fit(x[:600], y[:600])
