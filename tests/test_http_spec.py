@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from labelleaks import frontdoor
 from labelleaks.cli import app
+from labelleaks.costs import money
 from labelleaks.errors import InputError, SpecError
 from labelleaks.spec import AuditSpec, DataSpec, HttpSpec, TargetSpec, load_spec
 from labelleaks.targets import Http
@@ -137,3 +138,11 @@ def test_recorded_answers_from_a_file(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         refused = CliRunner().invoke(app, ["audit", "--target", str(tmp_path / name), *given])
         assert refused.exit_code == 2 and says in refused.output
+
+
+@pytest.mark.parametrize(
+    ("amount", "written"),
+    [(0.0, "0.00"), (0.001, "0.0010"), (0.0000234, "0.000023"), (0.099, "0.099"), (0.1, "0.10"), (4321.5, "4,321.50")],
+)
+def test_a_small_price_is_not_written_as_nothing(amount: float, written: str) -> None:
+    assert money(amount) == written

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from labelleaks.calibration import ThresholdRule
 from labelleaks.targets.probe import PROBE_ROWS
 from labelleaks.types import Attack, Cost
 
-__all__ = ["Forecast", "ForecastLine", "Planned"]
+__all__ = ["Forecast", "ForecastLine", "Planned", "money"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,3 +64,10 @@ class Forecast:
     def rows(self) -> int:
         """All rows, set-up and the run's own probe included."""
         return PROBE_ROWS + self.noise_rows + sum(line.rows + line.setup_rows for line in self.lines)
+
+
+def money(amount: float) -> str:
+    """Write an amount in the user's currency: two places, of less than 0.1 the first two figures that are not 0."""
+    if amount >= 0.1 or amount == 0:
+        return f"{amount:,.2f}"
+    return f"{amount:.{1 - math.floor(math.log10(amount))}f}"

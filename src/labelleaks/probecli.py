@@ -92,6 +92,7 @@ def _rows(
 def _print(options: Http, told: Spoken, found: Found, known: Mapping[str, Any]) -> None:
     import yaml
 
+    from labelleaks.costs import money
     from labelleaks.targets.http.formats import address_of
 
     alone = statistics.median(seconds for size, seconds in found.seconds if size == min(s for s, _ in found.seconds))
@@ -108,7 +109,7 @@ def _print(options: Http, told: Spoken, found: Found, known: Mapping[str, Any]) 
         lines.append(f"outputs   {', '.join(told.outputs)}")
     if found.changed:
         lines.append(f"noisy     {found.changed} answers changed when a row was asked about again (allow_noisy: true)")
-    cost = f", {found.cost:,.4f} at your prices" if found.cost else ""
+    cost = f", {money(found.cost)} at your prices" if found.cost else ""
     lines.append(f"billed    {found.rows} rows in {len(found.seconds) + bool(found.refused)} requests{cost}")
     said = {"url": options.url, **{k: v for k, v in known.items() if v is not None}, "batch_rows": found.most_rows}
     typer.echo("\n".join(lines) + "\n\nin a spec:\n" + yaml.safe_dump({"target": said}, sort_keys=False), nl=False)

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from labelleaks import attacks as registry
-from labelleaks.costs import Forecast
+from labelleaks.costs import Forecast, money
 from labelleaks.metrics import Estimate
 from labelleaks.record import AttackResult, AuditRecord
 from labelleaks.runlog import RunLog
@@ -113,7 +113,7 @@ def print_traffic(folder: str | Path | None, console: Console | None = None) -> 
     said = [
         f"{log.cached:,} of these rows were answered by the journal" if log.cached else "",
         f"{log.retries:,} rows were sent again after a failure" if log.retries else "",
-        f"all requests cost {log.cost:,.2f}" if log.cost else "",
+        f"all requests cost {money(log.cost)}" if log.cost else "",
     ]
     if any(said):
         (console or Console(highlight=False)).print(f"[dim]{'; '.join(filter(None, said))}.[/]")
@@ -156,7 +156,7 @@ def print_forecast(forecast: Forecast, console: Console | None = None) -> None:
         span = most if least == most else f"{least} to {most}"
         console.print(f"{span} inside the target (measured on {forecast.probe_rows} billed rows)")
     if forecast.cost is not None and forecast.cost[1]:
-        console.print(f"costs {forecast.cost[0]:,.2f} to {forecast.cost[1]:,.2f} without retries")
+        console.print(f"costs {money(forecast.cost[0])} to {money(forecast.cost[1])} without retries")
 
 
 def _duration(seconds: float) -> str:
