@@ -51,6 +51,32 @@ TF = {"url": "http://h/v1/models/m:predict"}
 ML = {"url": "http://h/invocations"}
 
 
+def test_every_number_is_read_as_what_was_hashed() -> None:
+    bits = np.random.default_rng(0).integers(0, 2**32, 60_000, dtype=np.uint32)
+    odd = [0.0, -0.0, 1.0, 1e-45, 3.4028235e38, 1.1754944e-38, 16777216.0]
+    rows = np.concatenate([bits.view(np.float32), np.array(odd, np.float32)])
+    rows = rows[np.isfinite(rows)].reshape(-1, 1)
+    for options, found in (
+        (V2, lambda d: d["inputs"][0]["data"]),
+        (TF, lambda d: d["instances"]),
+        (ML, lambda d: d["inputs"]),
+    ):
+        content = format_of(Http(**options)).body(rows).content
+        read = np.array(found(json.loads(content)), dtype=np.float64).reshape(-1, 1)
+        assert (read == rows).all() and (np.signbit(read) == np.signbit(rows)).all()  # by who computes in float64
+        assert read.astype(np.float32).tobytes() == rows.tobytes()  # and in float32, read in one step or in two
+        texts = np.array(content.translate(None, b"[]{}").replace(b":", b",").split(b","))
+        assert {float(np.float32(text)) for text in texts[-1000:]} == set(rows[-1000:, 0].tolist())
+        assert all(b"." in text or b"e" in text for text in texts[-1000:])  # a float where a server looks at the kind
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("options", [V2, TF, {**TF, "input": "x"}, ML, {**ML, "columns": ["a", "b"]}])
+def test_what_json_has_no_number_for_is_not_written(options: dict[str, Any], value: float) -> None:
+    with pytest.raises(ValueError, match="NaN or an infinity"):
+        format_of(Http(**options)).body(np.array([[0.5, value]], dtype=np.float32))
+
+
 @pytest.mark.parametrize(
     ("options", "address"),
     [

@@ -260,6 +260,12 @@ class Faulty:
         assert self._server is not None
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
 
+    def hang_up(self) -> None:
+        """Close every connection."""
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):  # gone by itself
+                connection.shutdown(socket.SHUT_RDWR)
+
     def stop(self) -> None:
         if self._server is not None:
             self._server.shutdown()
@@ -278,9 +284,7 @@ class Faulty:
         if after is not None:
             after.join()
         self.stop()
-        for connection in list(self.connections):
-            with contextlib.suppress(OSError):  # gone by itself
-                connection.shutdown(socket.SHUT_RDWR)
+        self.hang_up()
         time.sleep(self.downtime)
         self.start()
         self.back += 1

@@ -10,14 +10,15 @@ from labelleaks.targets.http.formats import Body, Breach, parse
 from labelleaks.targets.http.pacing import retry_after
 
 if TYPE_CHECKING:
-    import httpx
-
+    from labelleaks.targets.http.connection import Answer
     from labelleaks.targets.http.line import Line
 
 __all__ = ["Fault", "exchange", "read_json"]
 
 _MOST_BYTES = 1 << 26
 """Of an answer; a larger one is broken off."""
+_PIECE = 1 << 14
+"""Bytes that are decompressed at a time."""
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524, 529})
 _MEND = {
     401: "; give the secret: auth_env: NAME or netrc: true",
@@ -59,52 +60,54 @@ async def exchange(line: Line, body: Body, *, timeout: float, sent: Callable[[],
     """Post a body and return the content of a good answer.
 
     Args:
-        sent: called when its first byte goes out.
+        sent: called before its first byte goes out.
 
     Raises:
         Fault: anything but a whole 2xx answer within ``timeout`` seconds. Its text is not scrubbed yet.
     """
-    import httpx
-
+    from labelleaks.targets.http.connection import TooLong
     from labelleaks.targets.http.line import ERRORS
 
     try:
         async with asyncio.timeout(timeout):
-            response = await line.post(body, sent)
-            try:
-                content = await _content(response)
-            finally:
-                await response.aclose()
+            answer = await line.post(body, sent, _MOST_BYTES)
+        content = answer.content if answer.header(b"content-encoding") is None else _decoded(answer)
     except TimeoutError:
         raise Fault(f"no whole answer within {timeout:g} s", passing=True) from None
+    except TooLong:
+        raise Fault(f"its answer is longer than {_MOST_BYTES} bytes", passing=True, odd=True) from None
     except ERRORS as error:
         text = f"the connection failed ({type(error).__name__}{': ' if str(error) else ''}{error})"
         raise Fault(text, passing="certificate" not in text.lower()) from None
-    except httpx.DecodingError as error:
-        raise Fault(f"its compression is broken ({error})", passing=True) from None
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Fault(f"{type(error).__name__}: {error}", passing=False) from None
-    _check_status(response, content)
+    _check_status(answer, content)
     return content
 
 
-async def _content(response: httpx.Response) -> bytes:
-    parts, size = [], 0
-    async for part in response.aiter_bytes():
-        parts.append(part)
-        size += len(part)
-        if size > _MOST_BYTES:
-            raise Fault(f"its answer is longer than {_MOST_BYTES} bytes", passing=True, odd=True)
-    return b"".join(parts)
+def _decoded(answer: Answer) -> bytes:
+    """The content of an answer that is compressed, though that was not asked for."""
+    import httpx
+
+    from labelleaks.targets.http.connection import TooLong
+
+    content = bytearray()
+    pieces = (answer.content[i : i + _PIECE] for i in range(0, len(answer.content), _PIECE))
+    try:
+        for part in httpx.Response(answer.status, headers=list(answer.headers), content=pieces).iter_bytes():
+            content += part
+            if len(content) > _MOST_BYTES:  # before more of it is unpacked
+                raise TooLong
+    except httpx.DecodingError as error:
+        raise Fault(f"its compression is broken ({error})", passing=True) from None
+    return bytes(content)
 
 
-def _check_status(response: httpx.Response, content: bytes) -> None:
-    status = response.status_code
+def _check_status(answer: Answer, content: bytes) -> None:
+    status = answer.status
     if 200 <= status < 300:
         return
-    told = f"it answered {status} {response.reason_phrase}".rstrip()
+    told = f"it answered {status} {answer.reason}".rstrip()
     if 300 <= status < 400:
-        place = response.headers.get("location", "nowhere").partition("?")[0]
+        place = (answer.header(b"location") or "nowhere").partition("?")[0]
         raise Fault(
             f"{told} (redirect to {place}; redirects are not followed: give the final url:)", passing=True, odd=True
         )
@@ -112,7 +115,7 @@ def _check_status(response: httpx.Response, content: bytes) -> None:
         f"{told}{_MEND.get(status, '')}",
         said=_words(content),
         passing=status in _PASSING,
-        wait=retry_after(response.headers.get("retry-after")) if status in _PASSING else None,
+        wait=retry_after(answer.header(b"retry-after")) if status in _PASSING else None,
         busy=status in (429, 503, 529),
     )
 

@@ -1,7 +1,7 @@
 """Rows as a request's body, and the labels or scores in its answer, for each protocol. Nothing here touches a network.
 
-Numbers go out as the exact decimal form of their float32 value, so that what is hashed, billed and reported is what the
-server reads.
+Numbers go out as the shortest decimal form of their float32 value taken as a float64, which reads back as exactly that
+value in either width: what is hashed, billed and reported is what the server reads.
 
 Sources: Open Inference Protocol 2.0 (HTTP/REST); TensorFlow Serving, RESTful API (row format); MLflow, "Inference
 server specification" (``/invocations``).
@@ -113,8 +113,21 @@ def parse(content: bytes) -> Any:
 
 
 def dump(document: Any) -> Body:
-    """Return a document as a JSON body; refuses NaN."""
-    return Body(json.dumps(document, allow_nan=False, separators=(",", ":")).encode(), "application/json")
+    """Return a document as a JSON body; arrays in it are lists of numbers, see :func:`numbers`."""
+    import orjson
+
+    return Body(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), "application/json")
+
+
+def numbers(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return rows as what :func:`dump` writes: the same values as float64, in C order.
+
+    Raises:
+        ValueError: one is NaN or an infinity, for which JSON has no number (and orjson writes null).
+    """
+    if not np.isfinite(rows).all():
+        raise ValueError("a row holds NaN or an infinity, which JSON cannot carry")
+    return np.ascontiguousarray(rows, dtype=np.float64)
 
 
 def entry(answer: Any, key: str, what: str) -> Any:
@@ -141,7 +154,7 @@ class OpenInference:
 
     def body(self, rows: NDArray[np.float32]) -> Body:
         tensor = {"name": self._input, "shape": list(rows.shape), "datatype": self._datatype}
-        document: dict[str, Any] = {"inputs": [{**tensor, "data": rows.reshape(-1).tolist()}]}
+        document: dict[str, Any] = {"inputs": [{**tensor, "data": numbers(rows).reshape(-1)}]}
         if self._output is not None:
             document["outputs"] = [{"name": self._output}]
         return dump(document)
@@ -249,7 +262,7 @@ class TensorFlowServing:
         self._output = options.output
 
     def body(self, rows: NDArray[np.float32]) -> Body:
-        values = rows.tolist()
+        values = numbers(rows)
         return dump({"instances": values if self._input is None else [{self._input: row} for row in values]})
 
     def read(self, answer: Any, rows: int) -> Any:
@@ -265,13 +278,13 @@ class MLflow:
 
     def body(self, rows: NDArray[np.float32]) -> Body:
         if not self._columns:
-            return dump({"inputs": rows.tolist()})
+            return dump({"inputs": numbers(rows)})
         data = rows.reshape(len(rows), -1)
         if data.shape[1] != len(self._columns):
             raise InputError(
                 f"columns: {len(self._columns)} names for rows of {data.shape[1]} features; name each feature"
             )
-        return dump({"dataframe_split": {"columns": list(self._columns), "data": data.tolist()}})
+        return dump({"dataframe_split": {"columns": list(self._columns), "data": numbers(data)}})
 
     def read(self, answer: Any, rows: int) -> Any:
         predictions = answer if isinstance(answer, list) else entry(answer, "predictions", "an object")

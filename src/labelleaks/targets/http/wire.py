@@ -1,13 +1,9 @@
-"""Many requests at a time from a caller that waits: one event loop in a thread of its own, one pool of connections."""
+"""Many requests at a time from a caller that waits: one event loop, and as many connections as requests at a time."""
 
 from __future__ import annotations
 
 import asyncio
-import queue
-import sys
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +12,7 @@ from torch import Tensor
 from labelleaks.errors import InputError, LabelLeaksError, MissingExtra, TargetError
 from labelleaks.targets.http.attempt import Fault, exchange, read_json
 from labelleaks.targets.http.formats import Body, Breach
+from labelleaks.targets.http.loop import Loop
 from labelleaks.targets.http.options import Http
 from labelleaks.targets.http.pacing import Pace, backoff, pause
 from labelleaks.targets.http.secrets import Credentials
@@ -28,11 +25,6 @@ __all__ = ["Part", "Wire"]
 
 _ODD_TRIES = 3
 """Requests for rows whose answers break the contract: a faulty server may recover, a misconfigured one costs rows."""
-
-
-_SWITCH = 5e-4
-"""Seconds after which a thread of this process hands over while a call is under way; Python's own 5 ms would be a
-quarter of a fast service's time, each time that an answer goes from the loop's thread to the caller's."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +48,20 @@ class _Call:
     parts: Sequence[Part]
     ready: asyncio.Queue[tuple[Part, Body | Exception] | None]
     """The next parts, encoded while answers are waited for; in the order of the rows."""
-    events: queue.SimpleQueue[tuple[Sent | Answered, asyncio.Future[None] | None] | None] = field(
-        default_factory=queue.SimpleQueue
-    )
+    note: Note
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     """Set at the first failure: what is under way is finished, nothing is sent any more."""
     errors: list[Exception] = field(default_factory=list)
+    broken: BaseException | None = None
+    """What came up as the caller kept its books, an interrupt for example."""
+
+    def tell(self, event: Sent | Answered) -> None:
+        """Have it noted. Where that fails nothing more may be sent: the worker is cancelled, and so are the others."""
+        try:
+            self.note(event)
+        except BaseException as error:
+            self.broken = self.broken or error
+            raise asyncio.CancelledError from None
 
 
 class Wire:
@@ -75,42 +75,25 @@ class Wire:
         self._options = options
         self._address = address
         self._secret = secret
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="labelleaks-http", daemon=True)
+        self._loop = Loop()
         self._pace = Pace(options.rate, options.burst)
-        self._line: Line | None = None
+        self._lines: list[Line] = []
 
     def open(self) -> None:
-        """Start the loop. Nothing is sent.
+        """Get ready. Nothing is sent.
 
         Raises:
-            MissingExtra: httpx is not installed.
+            MissingExtra: a library of the extra ``http`` is not installed.
             InputError: the proxy of the environment cannot be used.
         """
-        self._thread.start()
         try:
-            self._line = self._run(self._made())
-        except BaseException:
-            self.close()
-            raise
+            import orjson  # noqa: F401
 
-    def close(self) -> None:
-        """Close all connections and end the loop."""
-        if self._line is not None:
-            self._run(self._line.close())
-            self._line = None
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    async def _made(self) -> Line:
-        try:
-            from labelleaks.targets.http.line import Line
+            from labelleaks.targets.http.line import lines
         except ImportError:
-            raise MissingExtra("an HTTP target needs httpx: pip install 'labelleaks[http]'") from None
+            raise MissingExtra(
+                "an HTTP target needs httpx, httptools and orjson: pip install 'labelleaks[http]'"
+            ) from None
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
@@ -119,71 +102,72 @@ class Wire:
             **self._secret.headers,
         }
         try:
-            return Line(self._address, headers, self._options.concurrency)
+            self._lines = lines(self._address, headers, self._options.concurrency)
         except Exception as error:  # a proxy of the environment that cannot be; its text may hold a password
             raise InputError(
                 f"the HTTP client cannot be made ({type(error).__name__}); check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY "
                 "and headers:"
             ) from None
 
+    def close(self) -> None:
+        """Close all connections and end the loop."""
+        try:
+            self._loop.run(self._hang_up, _nothing)
+        finally:
+            self._loop.close()
+
+    async def _hang_up(self, _: Note) -> None:
+        await asyncio.gather(*[line.close() for line in self._lines])
+        self._lines = []
+
     def deliver(self, parts: Sequence[Part], note: Note) -> None:
         """Ask for every part; see :meth:`labelleaks.traffic.Remote.deliver`."""
         workers = min(self._options.concurrency, len(parts))
-        call = _Call(parts, asyncio.Queue(workers))
-        with _brisk():
-            task = self._run(self._started(call, workers))
-            try:
-                self._drain(call, note)
-            except BaseException:  # an interrupt, or the caller's books cannot be kept: nothing more may be sent
-                self._loop.call_soon_threadsafe(task.cancel)
-                self._drain(call, note)
+        call = _Call(parts, asyncio.Queue(workers), _nothing)
+        try:
+            self._loop.run(lambda told: self._work(call, told), note)
+        except asyncio.CancelledError:
+            if call.broken is None:
                 raise
+            raise call.broken from None
         if call.errors:
             raise call.errors[0]
 
-    def _drain(self, call: _Call, note: Note) -> None:
-        while (item := call.events.get()) is not None:
-            event, noted = item
-            note(event)
-            if noted is not None:
-                self._loop.call_soon_threadsafe(_settle, noted)
-
-    async def _started(self, call: _Call, workers: int) -> asyncio.Task[None]:
-        return asyncio.create_task(self._work(call, workers))
-
-    async def _work(self, call: _Call, workers: int) -> None:
+    async def _work(self, call: _Call, note: Note) -> None:
+        call.note = note
+        workers = call.ready.maxsize
         encoding = asyncio.create_task(_encode(call, workers))
+        asking = [asyncio.create_task(self._worker(call, line)) for line in self._lines[:workers]]
         try:
-            await asyncio.gather(*[self._worker(call) for _ in range(workers)])
+            await asyncio.gather(*asking)
         finally:
-            encoding.cancel()
-            call.events.put(None)
+            for task in (encoding, *asking):
+                task.cancel()
+            await asyncio.gather(encoding, *asking, return_exceptions=True)
 
-    async def _worker(self, call: _Call) -> None:
+    async def _worker(self, call: _Call, line: Line) -> None:
         while (item := await call.ready.get()) is not None:
             part, body = item
             try:
                 if isinstance(body, Exception):
                     raise body
-                labels = await self._labels(call, part, body)
+                labels = await self._labels(call, line, part, body)
             except Exception as error:
                 call.stop.set()
                 call.errors.append(error if isinstance(error, LabelLeaksError) else self._unexpected(error))
                 return
             if labels is None:
                 return
-            noted: asyncio.Future[None] = self._loop.create_future()
-            call.events.put((Answered(part.rows, labels), noted))
-            await noted
+            call.tell(Answered(part.rows, labels))
 
-    async def _labels(self, call: _Call, part: Part, body: Body) -> Tensor | None:
+    async def _labels(self, call: _Call, line: Line, part: Part, body: Body) -> Tensor | None:
         """Ask until there is a good answer; None where the call was stopped meanwhile."""
         attempt, odd, again = 0, 0, False
 
         def sent() -> None:
             nonlocal again
             price = self._options.price_per_request + self._options.price_per_row * len(part)
-            call.events.put((Sent(part.rows, again, price), None))
+            call.tell(Sent(part.rows, again, price))
             again = True
 
         while True:
@@ -191,8 +175,7 @@ class Wire:
             if call.stop.is_set():
                 return None
             try:
-                assert self._line is not None
-                content = await exchange(self._line, body, timeout=self._options.timeout, sent=sent)
+                content = await exchange(line, body, timeout=self._options.timeout, sent=sent)
                 return _read(part, content)
             except Fault as fault:
                 odd += fault.odd
@@ -226,16 +209,6 @@ class Wire:
         return TargetError(f"{_shown(self._address)}: {type(error).__name__}: {self._secret.scrub(str(error))}")
 
 
-@contextmanager
-def _brisk() -> Iterator[None]:
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(min(usual, _SWITCH))
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(usual)
-
-
 async def _encode(call: _Call, workers: int) -> None:
     for part in call.parts:
         body: Body | Exception
@@ -256,9 +229,8 @@ def _read(part: Part, content: bytes) -> Tensor:
         raise Fault(f"its answer is wrong: {error}", passing=True, odd=True) from None
 
 
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():  # a cancelled worker waits no more
-        future.set_result(None)
+def _nothing(event: Sent | Answered) -> None:
+    """Where there is nothing to note."""
 
 
 def _shown(address: str) -> str:
