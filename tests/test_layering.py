@@ -21,7 +21,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     1: ("types", "traffic", "ledger"),
     2: ("targets", "oracle", "journal", "journalfile", "metrics", "models", "datasets", "inputs", "randaugment"),
     3: ("search", "training", "shadowmodel", "modelfile", "crew"),
-    4: ("shadows", "references", "crafting", "guidance"),
+    4: ("shadows", "references", "crafting", "guidance", "reading"),
     5: ("attacks", "calibration", "planted", "conformance"),
     6: ("evaluate", "ladder"),
     7: ("flags", "record", "runlog", "decisions", "data", "defenses", "request", "shards"),

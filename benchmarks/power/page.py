@@ -17,7 +17,12 @@ from labelleaks import storage
 __all__ = ["page", "write"]
 
 FOLDER = Path(__file__).parent
-NAMES = {"cifar10": "CIFAR-10", "faces": "Face (LFW, 19 people)", "gtsrb": "GTSRB", "location30": "Location-30"}
+NAMES = {
+    "cifar10": "CIFAR-10",
+    "faces": "Face (LFW, 19 people, 32 pixels)",
+    "gtsrb": "GTSRB",
+    "location30": "Location-30",
+}
 BRACKETS = ((1, 1), (2, 5), (6, 10), (11, 20), (21, 50), (51, 200), (201, 1000), (1001, 2500))
 """Labels that compete with each other, (fewest, most)."""
 
