@@ -7,6 +7,7 @@ STAMP  := $(VENV)/.installed
 SERVERS ?= .venv-servers
 BENCH  ?= .venv-bench
 FUZZ   ?= .venv-fuzz
+AUDIT  ?= .venv-audit
 RUNS   ?= 20000
 
 .PHONY: demo test check servers fuzz bench power reproduce-smoke lock audit-deps format clean
@@ -61,13 +62,14 @@ $(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/requirements.txt
 lock:                     ## resolve every version that CI installs into requirements.lock; installs nothing
 	$(PYTHON) .ci/lock.py
 
-audit-deps: $(STAMP)      ## known vulnerabilities of the locked versions, from an online database (needs pip-audit and a network)
-	$(BIN)/python -m pip install -q pip-audit
-	$(BIN)/python -m pip_audit --requirement requirements.lock --no-deps --disable-pip
+audit-deps:               ## known vulnerabilities of the locked versions, from an online database; fails where it knows nothing of one
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install -q pip-audit
+	$(AUDIT)/bin/python -m pip_audit --strict --requirement requirements.lock --no-deps --disable-pip
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(BENCH) $(FUZZ) $(SERVERS) runs .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) $(FUZZ) $(AUDIT) $(SERVERS) runs .mypy_cache .ruff_cache

@@ -176,6 +176,8 @@ class _Runs:
         b"cnumpy\nload\n(U\x07/etc/xxtR.",
         b"\x80\x02Pid\n.",
         b"cnumpy\ndtype\n(U\x02u1tR.",
+        b"\x80\x02}r\x00\x00\x10\x00.",  # a place in its memory that makes room for a million
+        b"}p1048576\n.",
         b"no pickle",
         b"",
         python_2_batch(BATCH, [1])[:-30],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 from typing import Any
 
 import numpy as np
@@ -86,12 +87,20 @@ def read_pickle(content: bytes, what: str) -> dict[str, Any]:
         InputError: not such a pickle, or one that names anything but a plain array.
     """
     try:
+        _check_places(content)
         held = _Unpickler(io.BytesIO(content), encoding="bytes").load()
         if not isinstance(held, dict):
             raise pickle.UnpicklingError(f"it holds a {type(held).__name__}")
         return {_text(key): value.value if isinstance(value, _Array) else value for key, value in held.items()}
     except (pickle.UnpicklingError, EOFError, *_MALFORMED) as error:
         raise InputError(f"{what}: not a batch of CIFAR, refused ({in_a_line(error)})") from None
+
+
+def _check_places(content: bytes) -> None:
+    """Refuse places in the unpickler's memory beyond the file's own length: it would make room for all below them."""
+    for operation, argument, _ in pickletools.genops(content):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(content):
+            raise pickle.UnpicklingError(f"it puts something into place {argument} of its memory")
 
 
 _MALFORMED = (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError, MemoryError, ImportError)
