@@ -413,6 +413,7 @@ def test_secrets_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     found = credentials(Http(**ML, auth_env="TOKEN"))
     assert found.headers == {"Authorization": "Bearer se/cret"}
     assert found.scrub("a se/cret b se%2Fcret") == "a *** b ***"
+    assert found.scrub("se%2fcret c2UvY3JldA== c2UvY3JldA") == "*** ***== ***"
     assert "cret" not in repr(found)
     assert credentials(Http(**ML, auth_env="TOKEN", auth_header="x-api-key", auth_scheme="")).headers == {
         "x-api-key": "se/cret"

@@ -62,6 +62,13 @@ def test_the_flag_and_the_spec_go_together(tmp_path: Path, text: str, overrides:
         made(target)
 
 
+def test_a_flag_does_not_hide_an_unknown_key(tmp_path: Path) -> None:
+    address = {("target", "path"): "http://h/invocations"}
+    for text, overrides in (("budget: 3", {("target", "rat"): 2}), ("target: {path: m.onnx, rat: 3}", {})):
+        with pytest.raises(SpecError, match=r"unknown key 'target\.rat'; did you mean 'rate'"):
+            load(tmp_path, text, {**overrides, **address})
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

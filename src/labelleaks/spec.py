@@ -260,7 +260,8 @@ def _put(content: dict[str, Any], key: _Path, value: Any, where: str) -> None:
     if key == ("target", "path") and isinstance(value, str) and is_url(value):
         key = ("target", "url")
         if isinstance(content.get("target"), dict):  # it was a file: what was said of that does not hold for a service
-            content["target"] = {k: v for k, v in content["target"].items() if k in HttpSpec.model_fields}
+            of_file = TargetSpec.model_fields.keys() - HttpSpec.model_fields.keys()
+            content["target"] = {k: v for k, v in content["target"].items() if k not in of_file}
     for part in key[:-1]:
         inner = content.get(str(part))
         if inner is None:

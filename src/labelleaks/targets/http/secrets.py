@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import netrc
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -21,8 +23,7 @@ class Credentials:
 
     def __init__(self, headers: Mapping[str, str], secret: Iterable[str]) -> None:
         self.headers = dict(headers)
-        spelled = {form for word in secret if word for form in (word, quote(word, safe=""), json.dumps(word)[1:-1])}
-        self._forms = sorted(spelled, key=len, reverse=True)
+        self._forms = sorted({form for word in secret if word for form in _spellings(word)}, key=len, reverse=True)
 
     def __repr__(self) -> str:
         return f"Credentials({', '.join(self.headers)})"
@@ -32,6 +33,16 @@ class Credentials:
         for form in self._forms:
             text = text.replace(form, "***")
         return text
+
+
+def _spellings(word: str) -> Iterator[str]:
+    """A secret as an answer may repeat it: in a JSON text, a page, an address, or coded as a header has it."""
+    yield from (word, json.dumps(word)[1:-1], html.escape(word))
+    for safe in ("", "/"):
+        escaped = quote(word, safe=safe)
+        yield from (escaped, re.sub("%..", lambda found: found[0].lower(), escaped))
+    for code in (base64.b64encode, base64.urlsafe_b64encode):
+        yield code(word.encode()).decode("ascii").rstrip("=")
 
 
 def credentials(options: Http) -> Credentials:
