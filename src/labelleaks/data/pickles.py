@@ -99,7 +99,7 @@ def read_pickle(content: bytes, what: str) -> dict[str, Any]:
 def _check_places(content: bytes) -> None:
     """Refuse places in the unpickler's memory beyond the file's own length: it would make room for all below them."""
     for operation, argument, _ in pickletools.genops(content):
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(content):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(content):
             raise pickle.UnpicklingError(f"it puts something into place {argument} of its memory")
 
 
