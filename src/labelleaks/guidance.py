@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -25,9 +25,11 @@ from labelleaks.shadowmodel import ShadowModel
 
 __all__ = ["Council", "Ground", "all_log_odds", "councils", "lead", "log_odds"]
 
-LOOKS, FARTHER, CLOSE = 3, 4.0, 0.1
+LOOKS, FARTHER, CLOSE = 2, 4.0, 0.3
 """In a Box: how often judges look for the point of a way that has the wanted level, how much farther or nearer the next
-one may be, and how far off, as a part of the level, is good enough."""
+one may be, and how far off, as a part of the level, is good enough: an answer counts at the level that was reached."""
+BENT = 16.0
+"""How many times farther or nearer than its slope foresees a level may be taken to lie."""
 FLIPS = 48
 """Features that a way changes where they cannot move a little, in steps of ``PER_STEP``."""
 PER_STEP = 2
@@ -87,6 +89,11 @@ class Ground:
     domain: Domain
     said: Tensor
     """float64 (R, n): log-odds of y at x"""
+    bend: Tensor = field(init=False)
+    """float64 (n,): how much farther than the slope at x foresees a level lies; a way in a Box learns it from the last"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bend", torch.ones(len(self.x), dtype=torch.float64, device=self.x.device))
 
     @cached_property
     def slopes(self) -> Tensor:
@@ -142,7 +149,8 @@ def _along(
     x, domain = ground.x[rows], ground.domain
     slope = mean_of([ground.slopes[j, rows] for j in council.guides])
     per_nat = _per_nat(domain, x, sign * smoothed(slope, domain, grain))
-    far = level.clone()  # as the guides foresee it
+    far = level * ground.bend[rows]
+    gone = far.clone()
     points, reached = x, torch.zeros_like(level)
     going = torch.arange(len(rows), device=rows.device)
     for _ in range(LOOKS):
@@ -152,11 +160,13 @@ def _along(
         nearer = (here - level[going]).abs() <= (reached[going] - level[going]).abs()
         points = points.index_copy(0, going[nearer], seen[nearer])
         reached = reached.index_copy(0, going[nearer], here[nearer])
+        gone = gone.index_copy(0, going[nearer], far[going[nearer]])
         farther = (level[going] / here.clamp_min(1e-12)).clamp(1 / FARTHER, FARTHER)
         far = far.index_copy(0, going, far[going] * farther)
         going = going[(here - level[going]).abs() > CLOSE * level[going]]
         if len(going) == 0:
             break
+    ground.bend[rows] = (gone / reached.clamp_min(1e-12)).clamp(1 / BENT, BENT)
     return points, reached
 
 
