@@ -90,7 +90,7 @@ class Ground:
     said: Tensor
     """float64 (R, n): log-odds of y at x"""
     bend: Tensor = field(init=False)
-    """float64 (n,): how much farther than the slope at x foresees a level lies; a way in a Box learns it from the last"""
+    """float64 (n,): how much farther than the slope at x foresees a level lies: in a Box, learnt from the last way"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bend", torch.ones(len(self.x), dtype=torch.float64, device=self.x.device))
