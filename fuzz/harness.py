@@ -1,8 +1,9 @@
 """One function for each thing that is read: bytes in, nothing out, an AssertionError where a promise is broken.
 
 The promises: what is raised is labelleaks' own error, in one line that names the file; reading ends within
-:data:`SECONDS`; no file outside the run's folder is opened for writing. Python tells of every file that it opens
-(``sys.addaudithook``); SQLite tells of the databases that it opens only, and their folder is listed.
+:data:`SECONDS` of processor time, and :data:`HANG` seconds by the clock (a machine may be busy or paused); no file
+outside the run's folder is opened for writing. Python tells of every file that it opens (``sys.addaudithook``); SQLite
+tells of the databases that it opens only, and their folder is listed.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from labelleaks.targets.http.formats import Breach, format_of
 __all__ = ["HARNESSES", "SEEDS", "damaged"]
 
 SECONDS = 20
+HANG = 600
 _X = torch.rand(12, 3, generator=torch.Generator().manual_seed(0))
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 _CHANGING = frozenset(f"os.{name}" for name in ("mkdir", "rename", "remove", "symlink", "link", "rmdir", "truncate"))
@@ -68,8 +70,10 @@ def _promised(name: str, content: bytes) -> Iterator[Path]:
         path.write_bytes(content)
         _elsewhere.clear()
         _folder = os.path.realpath(folder)
-        signal.signal(signal.SIGALRM, _late)
-        signal.alarm(SECONDS)
+        for number in (signal.SIGALRM, signal.SIGPROF):
+            signal.signal(number, _late)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        signal.alarm(HANG)
         try:
             yield path
         except LabelLeaksError as error:
@@ -77,12 +81,13 @@ def _promised(name: str, content: bytes) -> Iterator[Path]:
             assert str(path) in str(error), f"does not name {path}: {error!s}"
         finally:
             signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             _folder = None
         assert not _elsewhere, _elsewhere
 
 
 def _late(*_: Any) -> None:
-    raise AssertionError(f"not done after {SECONDS} s")
+    raise AssertionError(f"not done after {SECONDS} s of processor time, or {HANG} s by the clock")
 
 
 def spec(content: bytes) -> None:

@@ -48,3 +48,14 @@ def test_the_harness_sees_a_long_or_nameless_error(monkeypatch) -> None:  # type
         monkeypatch.setattr("fuzz.harness.read", refuse)
         with pytest.raises(AssertionError):
             HARNESSES["journal"](b"")
+
+
+def test_the_harness_sees_what_never_ends(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def endless(path: object) -> None:
+        while True:
+            pass
+
+    monkeypatch.setattr("fuzz.harness.read", endless)
+    monkeypatch.setattr("fuzz.harness.SECONDS", 0.05)
+    with pytest.raises(AssertionError, match="not done"):
+        HARNESSES["journal"](b"")
