@@ -90,7 +90,7 @@ def test_only_the_owner_can_read_it(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert set(modes) == {"a.journal", "a.journal-wal", "a.journal-shm"}
-    assert set(modes.values()) == {0o600}
+    assert set(modes.values()) == {0o600} and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     path.chmod(0o644)
     with Journal(path, "t"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600

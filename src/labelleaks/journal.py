@@ -76,7 +76,7 @@ class Journal:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # the last one alone, where it is new
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))  # before SQLite, whose own mode would be 0644
             os.chmod(self.path, 0o600)
             return sqlite3.connect(self.path, timeout=30.0, isolation_level=None)
