@@ -15,7 +15,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import labelleaks
-from labelleaks import cli, crew, modelfile, rng, shadows
+from labelleaks import attacks, cli, crew, modelfile, rng, shadows
 from labelleaks import references as refs
 from labelleaks.errors import BudgetExceeded, InputError, NeedsError
 from labelleaks.oracle import Gate
@@ -368,6 +368,29 @@ def test_a_second_audit_trains_nothing_and_leaves_the_same_record(tmp_path):
     report = (tmp_path / "c" / "report.html").read_text()
     assert re.search(r"Computed, without a query: 2 shadow models trained on \d+ rows, [\d to]+ epochs", report)
     assert labelleaks.record.load(tmp_path / "c") == plain
+
+
+def test_an_audit_with_every_attack_that_compares_trains_each_model_once(tmp_path, monkeypatch):
+    x, y = digits()
+    trained, train = [], crew._train
+    monkeypatch.setattr(crew, "_train", lambda *arguments: trained.append(1) or train(*arguments))
+    comparing = [
+        "transfer", attacks.Guided(ways=2), attacks.Yoqo(rounds=1), attacks.Oslo(budgets=1, steps=1),
+        attacks.DHAttack(queries=2), attacks.Chameleon(copies=2), attacks.Calibrated(max_iterations=1),
+    ]  # fmt: skip
+    named = {one if isinstance(one, str) else one.name for one in comparing}
+    assert named == {name for name in attacks.names() if "shadow" in attacks.load(name).needs}
+
+    def audit():
+        return labelleaks.audit(
+            by_brightness, members=(x[:4], y[:4]), nonmembers=(x[30:34], y[30:34]), shadow=(x[60:100],),
+            attacks=comparing, family="mlp", references=2, references_dir=tmp_path, budget=40,
+        )  # fmt: skip
+
+    first = audit()
+    assert len(trained) == 2 == len(first.shadow["models"])
+    assert sum(rows for phase, rows in first.ledger.setup.items() if "relabel" in phase) == 40
+    assert audit() == first and len(trained) == 2
 
 
 def test_the_command_line_passes_the_folder_on(tmp_path, monkeypatch):

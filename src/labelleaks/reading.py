@@ -21,7 +21,7 @@ DIFFICULTY, EASY = 0.3, 2.0
 GRID = 64
 """Values of u that the belief tells apart."""
 OPENING = 0.75
-"""u at the first probe: between what members and others come to; later ones ask where it is as likely as not."""
+"""u at the first probe: between what members and others come to; later ones ask at the belief's median."""
 DOUBT = 0.06
 """How far a way may mislead about u: scale of a logistic distribution."""
 MISSED = 0.3
@@ -119,7 +119,7 @@ class Reading:
         self.right[rows], self.known[rows], self.chance[rows] = right, True, right.to(torch.float64)
 
     def even(self, rows: Tensor, *, first: bool) -> Tensor:
-        """|u| where the label is as likely as not to give way before: float64 (k,)."""
+        """The belief's median, |u| that is as likely exceeded as not: float64 (k,)."""
         if first:
             return torch.full((len(rows),), OPENING, dtype=torch.float64, device=rows.device)
         below = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)

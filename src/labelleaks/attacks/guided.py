@@ -43,9 +43,9 @@ class Guided:
        other half loses there on average, in nats of log-odds of y (:mod:`labelleaks.guidance`).
     3. The target is asked once along each way: the level h at which its label gives way is the target's own log-odds
        at x, which no label tells, but for what the way misleads. Each answer moves a belief about u = tanh(h / s) by
-       Bayes' rule; the next way, which other halves lead, is asked at the level where the label is as likely as not to
-       hold. A label that holds on the first way holds at x, but for accidents: x itself is asked for at the end. Where
-       it gives way there, x is asked for next.
+       Bayes' rule; the next way, which other halves lead, is asked at the level of the belief's median. A
+       label that holds on the first way holds at x, but for accidents: x itself is asked for at the end. Where it gives
+       way there, x is asked for next.
     4. Score: s E[u] - 2 a s tanh((μ + σ) / 2 s), with the references' mean log-odds of y at x, μ, and their standard
        deviation σ. A member is one of which the target is sure, as of a training row, while models that never saw it,
        even the surest of them, are not.

@@ -69,7 +69,7 @@ class Oslo:
 
     Source: Peng et al., "OSLO: One-Shot Label-Only Membership Inference Attacks" (NeurIPS 2024, 2405.16978). The attack
     that crafts is theirs to choose ("matters little"): TI, DI and momentum here. A level goes on where the one
-    below it ended, and the input is also checked at eps = 0.
+    below it ended, the validation models are asked after each level, and at eps = 0 besides.
     """
 
     name: ClassVar[str] = "oslo"
