@@ -72,7 +72,8 @@ class Ledger:
         if setup:
             setup_rows[phase] = setup_rows.get(phase, 0) + setup
         if setup < len(owner):
-            candidate_rows[phase] = candidate_rows.get(phase, torch.zeros_like(counts)) + counts
+            held = candidate_rows.get(phase)
+            candidate_rows[phase] = counts if held is None else held + counts
 
     def describe(self) -> dict[str, Any]:
         """Return what a record says: counts only, nothing that differs between two equal runs."""

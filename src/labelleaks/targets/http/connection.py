@@ -25,6 +25,8 @@ __all__ = ["Answer", "Direct", "TooLong", "head_of"]
 
 _CLOSING = 0.5
 """Seconds that the loop is given to let a connection go."""
+_PIECE = 1 << 16
+"""Bytes that are read at a time."""
 _MOST_HEAD = 100 * 1024
 """Bytes of an answer's head."""
 
@@ -125,7 +127,7 @@ class Direct:
                     await connection.gone.wait()
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(asyncio.BufferedProtocol):
     """A socket and the parser of what comes in; the methods ``on_...`` are called by the parser."""
 
     def __init__(self) -> None:
@@ -133,6 +135,7 @@ class _Connection(asyncio.Protocol):
         """Whether a request may be sent on it."""
         self.gone = asyncio.Event()
         self._parser = httptools.HttpResponseParser(self)
+        self._buffer = memoryview(bytearray(_PIECE))
         self._transport: asyncio.Transport | None = None
         self._waiting: asyncio.Future[Answer] | None = None
         self._begin(0)
@@ -187,14 +190,17 @@ class _Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, size: int) -> None:
         if not self._wanted:
             self.usable = False
             return
         if not self._has_head:
-            self._head_size += len(data)
+            self._head_size += size
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(self._buffer[:size])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(httpcore.RemoteProtocolError(f"what it sent is no HTTP: {error}"))
         if not self._has_head and self._head_size > _MOST_HEAD:

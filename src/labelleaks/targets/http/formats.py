@@ -232,11 +232,12 @@ def rectangular(values: Any, rows: int) -> NDArray[Any]:
         raise Breach(f"its labels are {kind(values)}, not a list")
     if len(values) != rows:
         raise Breach(f"it has {len(values)} labels for {rows} rows")
-    nested = [isinstance(value, list) for value in values]
-    if any(nested) and not (all(nested) and len({len(value) for value in values}) == 1):
-        raise Breach("its scores are of unequal length")
-    leaves = [leaf for value in values for leaf in (value if isinstance(value, list) else [value])]
-    kinds = {type(leaf) for leaf in leaves}
+    leaves, kinds = values, set(map(type, values))
+    if list in kinds:
+        if len(kinds) > 1 or len(set(map(len, values))) > 1:
+            raise Breach("its scores are of unequal length")
+        leaves = [leaf for value in values for leaf in value]
+        kinds = set(map(type, leaves))
     if kinds <= {int, float} and kinds:
         found = np.array(values, dtype=np.int64 if kinds == {int} and _small(leaves) else np.float64)
     elif len(kinds) == 1 and kinds <= {str, bool}:
@@ -246,8 +247,8 @@ def rectangular(values: Any, rows: int) -> NDArray[Any]:
     return found
 
 
-def _small(values: list[Any]) -> bool:
-    return all(abs(value) < 2**63 for value in values)
+def _small(values: list[int]) -> bool:
+    return max(values) < 2**63 and min(values) > -(2**63)
 
 
 def _one_of_each(values: list[Any]) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -41,13 +42,35 @@ class Part:
         return int(self.rows.stop - self.rows.start)
 
 
+class _Ahead:
+    """The next parts in the order of the rows, at most ``most`` of them encoded while answers are waited for."""
+
+    def __init__(self, parts: Sequence[Part], most: int) -> None:
+        self._parts = iter(parts)
+        self._most = most
+        self._ready: deque[tuple[Part, Body | Exception]] = deque()
+
+    def take(self) -> tuple[Part, Body | Exception] | None:
+        """Return the next part; None behind the last."""
+        if not self._ready:
+            self.fill()
+        return self._ready.popleft() if self._ready else None
+
+    def fill(self) -> None:
+        """Encode one more."""
+        if len(self._ready) == self._most or (part := next(self._parts, None)) is None:
+            return
+        try:
+            self._ready.append((part, part.body()))
+        except Exception as error:  # the worker that would have sent it raises it
+            self._ready.append((part, error))
+
+
 @dataclass(eq=False)
 class _Call:
     """One call of the target under way."""
 
-    parts: Sequence[Part]
-    ready: asyncio.Queue[tuple[Part, Body | Exception] | None]
-    """The next parts, encoded while answers are waited for; in the order of the rows."""
+    ahead: _Ahead
     note: Note
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     """Set at the first failure: what is under way is finished, nothing is sent any more."""
@@ -123,9 +146,9 @@ class Wire:
     def deliver(self, parts: Sequence[Part], note: Note) -> None:
         """Ask for every part; see :meth:`labelleaks.traffic.Remote.deliver`."""
         workers = min(self._options.concurrency, len(parts))
-        call = _Call(parts, asyncio.Queue(workers), _nothing)
+        call = _Call(_Ahead(parts, workers), note)
         try:
-            self._loop.run(lambda told: self._work(call, told), note)
+            self._loop.run(lambda told: self._work(call, workers, told), note)
         except asyncio.CancelledError:
             if call.broken is None:
                 raise
@@ -133,20 +156,18 @@ class Wire:
         if call.errors:
             raise call.errors[0]
 
-    async def _work(self, call: _Call, note: Note) -> None:
+    async def _work(self, call: _Call, workers: int, note: Note) -> None:
         call.note = note
-        workers = call.ready.maxsize
-        encoding = asyncio.create_task(_encode(call, workers))
         asking = [asyncio.create_task(self._worker(call, line)) for line in self._lines[:workers]]
         try:
             await asyncio.gather(*asking)
         finally:
-            for task in (encoding, *asking):
+            for task in asking:
                 task.cancel()
-            await asyncio.gather(encoding, *asking, return_exceptions=True)
+            await asyncio.gather(*asking, return_exceptions=True)
 
     async def _worker(self, call: _Call, line: Line) -> None:
-        while (item := await call.ready.get()) is not None:
+        while (item := call.ahead.take()) is not None:
             part, body = item
             try:
                 if isinstance(body, Exception):
@@ -169,6 +190,7 @@ class Wire:
             price = self._options.price_per_request + self._options.price_per_row * len(part)
             call.tell(Sent(part.rows, again, price))
             again = True
+            asyncio.get_running_loop().call_soon(call.ahead.fill)  # as soon as it has gone out
 
         while True:
             await self._pace.turn(call.stop)
@@ -207,18 +229,6 @@ class Wire:
     def _unexpected(self, error: Exception) -> TargetError:
         """Whatever else may come up has our name, and no secret in its text."""
         return TargetError(f"{_shown(self._address)}: {type(error).__name__}: {self._secret.scrub(str(error))}")
-
-
-async def _encode(call: _Call, workers: int) -> None:
-    for part in call.parts:
-        body: Body | Exception
-        try:
-            body = part.body()
-        except Exception as error:  # the worker that would have sent it raises it
-            body = error
-        await call.ready.put((part, body))
-    for _ in range(workers):
-        await call.ready.put(None)
 
 
 def _read(part: Part, content: bytes) -> Tensor:
