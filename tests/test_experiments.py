@@ -259,6 +259,9 @@ def test_unknown_names_are_refused(home: Path) -> None:
         load_reproduction("tiny", "smoky", home.parent)
     with pytest.raises(InputError, match="--folder"):
         load_reproduction("label-leaks", "cpu", home)
+    (home / "profiles" / "other.yaml").write_text(GRID)
+    with pytest.raises(InputError, match="known: tiny;"):
+        load_reproduction("label-leaks", "cpu", home.parent)
     with pytest.raises(InputError, match="--only"):
         experiments.plan(load_reproduction("tiny", "smoke", home.parent), Options(only=("mnist",)))
 
@@ -287,6 +290,19 @@ def test_the_boundary_attack_is_read_at_the_labels_that_are_named(home: Path) ->
     assert [row["labels"] for row in long] == [37, 60] and long[:1] == short
 
 
+def test_two_processes_take_as_long_as_the_busier_of_them(home: Path) -> None:
+    found = plan_of(home)
+    each = [sum(stage.seconds for _, stage in found.missing(of)) for of in found.worlds]
+    assert runner.seconds_with(found, 1) == pytest.approx(sum(each))
+    assert runner.seconds_with(found, len(each) + 1) == pytest.approx(max(each))
+    assert max(each) <= runner.seconds_with(found, 2) < sum(each)
+
+
+def test_a_wrong_engine_is_refused_before_any_data_are_looked_for(home: Path) -> None:
+    said = CliRunner().invoke(cli.app, ["reproduce", "nothing", "--engine", "spark", "--folder", str(home.parent)])
+    assert said.exit_code == 2 and "unknown engine 'spark'" in said.output
+
+
 def test_a_dry_run_says_what_it_would_cost_and_does_nothing(home: Path) -> None:
     place = home.parent.parent / "dry"
     command = ["reproduce", "tiny", "--profile", "smoke", "--folder", str(home.parent), "--store", str(place)]
@@ -294,6 +310,8 @@ def test_a_dry_run_says_what_it_would_cost_and_does_nothing(home: Path) -> None:
     assert said.exit_code == 0, said.output
     assert "digits-200-s1-authors target" in said.output and "0 evaluations are finished" in said.output
     assert not place.exists()
+    two = CliRunner().invoke(cli.app, [*command, "--out", str(place), "--dry-run", "--jobs", "2"])
+    assert two.exit_code == 0 and "with --jobs 2" in two.output and "--jobs" not in said.output
     wrong = CliRunner().invoke(cli.app, [*command, "--only", "minst", "--dry-run"])
     assert wrong.exit_code == 2 and "--only minst" in wrong.output
 

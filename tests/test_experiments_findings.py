@@ -11,6 +11,7 @@ import pytest
 from labelleaks.errors import SpecError
 from labelleaks.experiments import findings, tables, write_page
 from labelleaks.experiments.findings import HOLDS, NOT, OPEN, Finding, judge, load_findings, mean_of, overall
+from labelleaks.experiments.protocols import protocols
 from labelleaks.experiments.spec import load_reproduction
 
 HERE = Path(__file__).parents[1] / "reproductions"
@@ -29,6 +30,7 @@ def verdict(rows: list[dict[str, Any]], **finding: Any) -> str:
 
 
 FOUND = {"id": "x", "statement": "x", "source": "x", "evidence": "read"}
+AS_BOTH = ((0.8, "authors"), (0.7, "clean"))
 GAP, SALEM = {"attack": "gap"}, {"attack": "salem"}
 
 
@@ -141,6 +143,22 @@ def test_the_page_is_made_of_the_rows_alone(tmp_path: Path) -> None:
     assert figures == {"smoke-digits-clean-size.svg", "smoke-digits-clean-labels.svg", "smoke-digits-authors-size.svg"}
     assert all(f"figures/{name}" in text for name in figures)
     assert write_page(found, tmp_path).read_bytes() == first
+
+
+def test_both_protocols_side_by_side() -> None:
+    """Seeds that both have, a difference with its interval, and in bold where it leaves out 0."""
+    rows = [row("gap", 0.70, seed=s) for s in (1, 2)] + [row("gap", 0.60, seed=1, protocol="authors")]
+    rows += [row("gap", 0.90, seed=3)]  # nothing to compare it with
+    rows += [row("salem", 0.71, protocol=p) for p in ("clean", "authors")]
+    rows += [row("boundary", v, variant="qeba", labels=n, protocol=p) for n in (9, 2000) for v, p in AS_BOTH]
+    rows += [row("gap", 0.70, size=300)]
+    text = protocols(rows)
+    assert "| 100 | gap | 1 | 0.600 (0.590–0.610) | 0.700 (0.690–0.710) | **-0.100 (-0.114 to -0.086)**; 1 |" in text
+    assert "| salem | posteriors |" in text and "| +0.000 (-0.014 to +0.014); 1 |" in text
+    assert "| boundary (qeba) | 2,000 |" in text and "| 9 |" not in text and "| 300 |" not in text
+    assert "In 2 of 3 rows" in text and "in 1 of them" in text and "in 1 weaker" in text
+    assert "| *accuracy: train / test* | | 1.000 / 0.900 | 1.000 / 0.900 | |" in text
+    assert protocols([one for one in rows if one["protocol"] == "clean"]) == ""
 
 
 def test_the_committed_pages_are_those_of_the_committed_rows(tmp_path: Path) -> None:

@@ -49,15 +49,15 @@ def reproduce(
     from labelleaks.experiments.runner import Options, forecast
     from labelleaks.experiments.store import default_folder
 
+    chosen = choose(engine, address=address)
     found = experiments.load_reproduction(name, profile, folder)
     names = None if only is None else tuple(part.strip() for part in only.split(",") if part.strip())
     options = Options(names, seeds, from_, str(store or default_folder()), str(out or found.folder))
     planned = experiments.plan(found, options)
     if dry_run:
-        _print_forecast(planned)
+        _print_forecast(planned, jobs)
         return
 
-    chosen = choose(engine, address=address)
     with progress.meter(False if quiet else None, unit="stages") as (note, expect):
         expect(sum(stage.kind != "evaluation" for stage, _ in forecast(planned)))  # those take no time
 
@@ -74,17 +74,17 @@ def reproduce(
         typer.echo(f"{done} stages done now; page: {page}")
 
 
-def _print_forecast(planned: Plan) -> None:
-    from labelleaks.experiments.runner import forecast
+def _print_forecast(planned: Plan, jobs: int) -> None:
+    from labelleaks.experiments.runner import forecast, seconds_with
 
-    total = 0.0
     stages = forecast(planned)
     for stage, seconds in stages:
-        total += seconds
         typer.echo(f"{stage.key}  {stage.kind:<10} {_time(seconds):>9}  {stage.name}")
     finished = sum(len(of.evaluations) for of in planned.worlds) - sum(s.kind == "evaluation" for s, _ in stages)
+    total = _time(seconds_with(planned, 1))
+    also = "" if jobs == 1 else f" ({_time(seconds_with(planned, jobs))} with --jobs {jobs} on as many)"
     typer.echo(
-        f"{len(stages)} stages to do, at most {_time(total)} on one core by the profile's rates; "
+        f"{len(stages)} stages to do, at most {total} on one core{also} by the profile's rates; "
         f"{finished} evaluations are finished"
     )
 

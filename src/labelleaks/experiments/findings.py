@@ -16,7 +16,19 @@ from labelleaks.experiments.store import Row
 from labelleaks.experiments.studies.contrasts import ContrastName, contrasts
 from labelleaks.experiments.studies.reading import Study
 
-__all__ = ["HOLDS", "NOT", "OPEN", "Finding", "Findings", "Mean", "Verdict", "judge", "load_findings", "mean_of"]
+__all__ = [
+    "HOLDS",
+    "NOT",
+    "OPEN",
+    "Finding",
+    "Findings",
+    "Mean",
+    "Verdict",
+    "difference_of",
+    "judge",
+    "load_findings",
+    "mean_of",
+]
 
 HOLDS = "holds"
 NOT = "does not hold"
@@ -130,6 +142,20 @@ def mean_of(rows: Sequence[Row]) -> Mean:
     """Return the mean AUC of rows that differ in their seed; the interval ends at 0 and 1."""
     found = _mean([(row["seed"], row["auc"]["value"], _error(row)) for row in rows if row["auc"]])
     return Mean(found.value, max(0.0, found.low), min(1.0, found.high), found.seeds)
+
+
+def difference_of(first: Sequence[Row], second: Sequence[Row]) -> Mean:
+    """Return the mean difference of AUCs over seeds, row by row, both sides as if they were independent.
+
+    Args:
+        first, second: one row a seed, the same seeds in the same order.
+    """
+    return _mean(
+        [
+            (one["seed"], one["auc"]["value"] - other["auc"]["value"], math.hypot(_error(one), _error(other)))
+            for one, other in zip(first, second, strict=True)
+        ]
+    )
 
 
 def _verdict(finding: Finding, d: Mean) -> str:

@@ -9,6 +9,7 @@ from labelleaks import data, storage
 from labelleaks.experiments import figures
 from labelleaks.experiments.ablations import ablations
 from labelleaks.experiments.findings import Findings, Mean, Verdict, judge, load_findings, overall
+from labelleaks.experiments.protocols import protocols
 from labelleaks.experiments.selfchecks import gap_identity
 from labelleaks.experiments.spec import Reproduction
 from labelleaks.experiments.store import Row, read_rows
@@ -16,7 +17,6 @@ from labelleaks.experiments.studies.page import sections
 from labelleaks.experiments.studies.reading import Study, read_studies
 from labelleaks.experiments.tables import (
     at_most_sizes,
-    cell,
     keys_of,
     low_fpr_table,
     main_table,
@@ -41,7 +41,7 @@ def write_page(found: Reproduction, out: str | Path | None = None) -> Path:
     expected = load_findings(found.folder / "expected.yaml")
     parts = [f"# {found.name}: profile `{found.profile}`\n\n{found.grid.about}\n", _intro(found, rows, len(studies))]
     if rows:
-        parts += [_verdicts(expected, rows, studies), *_datasets(rows, folder, found.profile), _protocols(rows)]
+        parts += [_verdicts(expected, rows, studies), *_datasets(rows, folder, found.profile), protocols(rows)]
         parts += [*sections(studies, folder, found.profile), gap_identity(rows)]
     path = folder / f"{found.profile}.md"
     storage.write_atomic(path, "\n".join(part for part in parts if part), private=False)
@@ -131,25 +131,6 @@ def _figure(path: Path, label: str, found: dict[str, list[tuple[int, Mean]]]) ->
         title = f"{data.card(dataset).title}, protocol {protocol}"
         storage.write_atomic(path, figures.lines(title, label, found), private=False)
         yield f"![AUC against {label}](figures/{path.name})\n"
-
-
-def _protocols(rows: Sequence[Row]) -> str:
-    """What the authors' protocol makes of the same attack."""
-    lines = []
-    for dataset in sorted({row["dataset"] for row in rows}):
-        sides = [[r for r in rows if (r["dataset"], r["protocol"]) == (dataset, p)] for p in ("authors", "clean")]
-        for attack, variant, labels in keys_of(sides[0]):
-            for size in sorted({row["target_size"] for row in sides[0]}, reverse=True):
-                theirs, ours = (mean_at(side, (attack, variant, labels), size) for side in sides)
-                if theirs and ours and "=" not in variant:
-                    cells = f"{cell(theirs)} | {cell(ours)} | {theirs.value - ours.value:+.3f}"
-                    what = f"{data.card(dataset).title} | {size:,} | {name_of_attack(attack, variant)}"
-                    lines.append(f"| {what} | {labels} | {cells} |")
-    if not lines:
-        return ""
-    head = "| data | members | attack | labels | authors | clean | difference |\n"
-    head += "| --- | ---: | --- | ---: | ---: | ---: | ---: |"
-    return f"## The authors' protocol beside the clean one\n\n{head}\n" + "\n".join(lines) + "\n"
 
 
 def _seeds(mean: Mean) -> str:

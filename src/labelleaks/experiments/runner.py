@@ -248,3 +248,14 @@ def _evaluate(found: Plan, of: WorldPlan, measure: MeasureSpec, stage: Stage) ->
 def forecast(found: Plan) -> Sequence[tuple[Stage, float]]:
     """Return each stage that is missing, with the seconds that it takes at most by the profile's own rates."""
     return [(stage, stage.seconds) for of in found.worlds for _, stage in found.missing(of)]
+
+
+def seconds_with(found: Plan, jobs: int) -> float:
+    """Return the seconds that everything that is missing takes at most with ``jobs`` processes, a core each.
+
+    Whoever is free takes the next world, as in :func:`run`.
+    """
+    free = [0.0] * jobs
+    for of in found.worlds:
+        free[free.index(min(free))] += sum(stage.seconds for _, stage in found.missing(of))
+    return max(free)

@@ -172,7 +172,7 @@ def load_reproduction(name: str, profile: str, folder: str | Path = "reproductio
     home = Path(folder) / name
     profiles = sorted(path.stem for path in (home / "profiles").glob("*.yaml"))
     if not profiles:
-        known = sorted(path.parent.parent.name for path in Path(folder).glob("*/profiles/*.yaml"))
+        known = sorted({path.parent.parent.name for path in Path(folder).glob("*/profiles/*.yaml")})
         also = nearest(name, known) if known else ""
         raise InputError(f"{home}: no reproduction there{also}; run it in a checkout of labelleaks, or give --folder")
     if profile not in profiles:

@@ -9,7 +9,18 @@ from labelleaks.experiments.findings import Mean, mean_of
 from labelleaks.experiments.spec import POSTERIORS
 from labelleaks.experiments.store import Row
 
-__all__ = ["Key", "at_most_sizes", "cell", "keys_of", "low_fpr_table", "main_table", "mean_at", "name_of_attack"]
+__all__ = [
+    "Key",
+    "at_most_sizes",
+    "cell",
+    "keys_of",
+    "labels_seen",
+    "low_fpr_table",
+    "main_table",
+    "mean_at",
+    "measured_at",
+    "name_of_attack",
+]
 
 Key = tuple[str, str, int]
 """attack, variant, labels"""
@@ -37,7 +48,9 @@ def main_table(dataset: str, protocol: str, rows: Sequence[Row], *, ablated: boo
         if ablated and ("shadow=" in key[1] or "model=" in key[1]):
             continue
         cells = [cell(mean_at(rows, key, size)) for size in sizes]
-        lines.append(f"| {name_of_attack(*key[:2])} | {_seen(key)} | {_scored(rows, key)} | {' | '.join(cells)} |")
+        lines.append(
+            f"| {name_of_attack(*key[:2])} | {labels_seen(key)} | {_scored(rows, key)} | {' | '.join(cells)} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -49,9 +62,9 @@ def low_fpr_table(rows: Sequence[Row]) -> str:
     """
     sizes, lines = _sizes(rows), []
     for pair, labels in at_most_sizes(rows).items():
-        cells = [_low_fpr(_measured(rows, (*pair, labels), size)) for size in sizes]
+        cells = [_low_fpr(measured_at(rows, (*pair, labels), size)) for size in sizes]
         if "=" not in pair[1] and any(cells):
-            lines.append(f"| {name_of_attack(*pair)} | {_seen((*pair, labels))} | {' | '.join(cells)} |")
+            lines.append(f"| {name_of_attack(*pair)} | {labels_seen((*pair, labels))} | {' | '.join(cells)} |")
     if not lines:
         return ""
     head = [
@@ -82,7 +95,7 @@ def at_most_sizes(rows: Sequence[Row]) -> Mapping[tuple[str, str], int]:
 
 def mean_at(rows: Sequence[Row], key: Key, size: int) -> Mean | None:
     """Return the mean AUC over seeds at one size of the training set; None: not measured."""
-    mine = [row for row in _measured(rows, key, size) if row["auc"]]
+    mine = [row for row in measured_at(rows, key, size) if row["auc"]]
     return mean_of(mine) if mine else None
 
 
@@ -96,10 +109,15 @@ def name_of_attack(attack: str, variant: str) -> str:
     return f"{attack.replace('_', ' ')} ({variant.replace('_', ' ')})" if variant else attack.replace("_", " ")
 
 
-def _measured(rows: Sequence[Row], key: Key, size: int) -> list[Row]:
-    """A row for each seed; of two the one with more candidates."""
+def measured_at(rows: Sequence[Row], key: Key, size: int) -> list[Row]:
+    """Return a row for each seed; of two the one with more candidates."""
     mine = [row for row in rows if _key(row) == key and row["target_size"] == size]
     return list({row["seed"]: row for row in sorted(mine, key=lambda row: row["n_members"])}.values())
+
+
+def labels_seen(key: Key) -> str:
+    """Return the labels of a measurement in words: posteriors where the attack sees those."""
+    return "posteriors" if key[0] in POSTERIORS and key[1] != "one_hot" else f"{key[2]:,}"
 
 
 def _key(row: Row) -> Key:
@@ -110,15 +128,11 @@ def _sizes(rows: Sequence[Row]) -> list[int]:
     return sorted({row["target_size"] for row in rows}, reverse=True)
 
 
-def _seen(key: Key) -> str:
-    return "posteriors" if key[0] in POSTERIORS and key[1] != "one_hot" else f"{key[2]:,}"
-
-
 def _scored(rows: Sequence[Row], key: Key) -> str:
     """Members and non-members, where there were most; seeds, of the size with fewest and with most."""
     mine = [row for row in rows if _key(row) == key]
     most = max(mine, key=lambda row: (row["n_members"], row["n_nonmembers"]))
-    seeds = sorted({len(_measured(mine, key, size)) for size in _sizes(mine)})
+    seeds = sorted({len(measured_at(mine, key, size)) for size in _sizes(mine)})
     return f"{most['n_members']:,} + {most['n_nonmembers']:,}; {' to '.join(map(str, seeds[:1] + seeds[1:][-1:]))}"
 
 
