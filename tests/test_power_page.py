@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks.power import attacks, ceilings, page, rows, worlds
-from benchmarks.power.bars import bars
+from benchmarks.power import attacks, ceilings, page, rows, run, worlds
+from benchmarks.power.bars import LABELS, bars
 from benchmarks.power.curves import curve
 from benchmarks.power.summary import best_ceiling, difference, mean_of, summaries
 
@@ -225,6 +225,16 @@ def test_plans_have_names_of_their_own_and_stay_within_the_rules() -> None:
             assert plan.budget <= 50 or plan.most is not None, "many labels, few candidates"
             assert plan.budget <= 200 or plan.most == attacks.FEW
             assert plan.budget <= 1000 or world in attacks.DENSE
+
+
+def test_a_row_states_the_budget_that_was_read_also_where_the_attack_ends_before_it() -> None:
+    guided = next(p for p in attacks.plans("cifar10/0") if p.attack == "guided")
+    assert [run.labels_of(guided, budget, 13) for budget in guided.read] == [1, 2, 5, 10, 20, 50]
+    assert LABELS in guided.read, "the bars look for it"
+    others = [plan for _, plan in attacks.ROBUSTNESS() if plan.attack == "guided"]
+    assert {run.labels_of(plan, plan.budget, 13) for plan in others} == {LABELS}, "beside the main table's row"
+    augmentation = next(p for p in attacks.plans("cifar10/0") if p.attack == "augmentation")
+    assert run.labels_of(augmentation, 50, 11) == 11
 
 
 def test_a_difference_is_of_the_pair_asked_for() -> None:

@@ -130,7 +130,7 @@ def _few_words(adversary: str, attack: str) -> Plan:
         return Plan(attack, 1, references=references, adversary=adversary, sees="posteriors",
                     implementation="posteriors")  # fmt: skip
     own = {"queries": 20} if attack == "dhattack" else {}
-    return Plan(attack, 20, references=references, adversary=adversary, own=own)
+    return Plan(attack, 20, read=(20,), references=references, adversary=adversary, own=own)
 
 
 def ROBUSTNESS() -> Iterator[tuple[str, Plan]]:

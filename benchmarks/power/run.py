@@ -20,7 +20,7 @@ from labelleaks.oracle import Gate
 from labelleaks.targets import wrap
 from labelleaks.types import Scores
 
-__all__ = ["PAIRS", "file_name", "measure", "pairs", "prepare", "run"]
+__all__ = ["PAIRS", "file_name", "labels_of", "measure", "pairs", "prepare", "run"]
 
 PAIRS = Path(__file__).parent / "pairs"
 """Paired comparisons, made of the kept scores."""
@@ -112,7 +112,7 @@ def measure(world: World, plan: Plan) -> tuple[list[Reading], dict[str, Any]]:
             scores = attack.score(oracle, candidates, knowledge, seed=world.seed)
             spent = scores.queries.to(torch.float64)
             readings = [
-                reading(value, min(budget, cost.most), float(spent.clamp(max=budget).mean()))
+                reading(value, labels_of(plan, budget, cost.most), float(spent.clamp(max=budget).mean()))
                 for budget, value in _by_budget(scores, plan, cost.least)
             ]
         seconds = round(time.process_time() - began, 1)
@@ -135,6 +135,12 @@ def _by_budget(scores: Scores, plan: Plan, least: int) -> list[tuple[int, torch.
         if budget >= least and reached:
             found.append((budget, path.value[reached[-1]]))
     return found
+
+
+def labels_of(plan: Plan, budget: int, most: int) -> int:
+    """The budget that a row states: the one that is read, also where the attack ends by itself before it; an attack
+    that is read at its end states what it can spend."""
+    return budget if plan.read else min(budget, most)
 
 
 def pairs(world: str) -> None:
