@@ -64,7 +64,7 @@ def batches(connection: sqlite3.Connection, path: Path, after: int) -> Iterator[
     """
     for number, *row in connection.execute("SELECT * FROM answers WHERE id > ? ORDER BY id", (after,)):
         batch = unpacked((row[0], row[1], row[2]))
-        if batch is None:
+        if batch is None or not isinstance(number, int):
             raise InputError(f"journal {path} is damaged: batch {number} of its answers is not whole; give another")
         yield int(number), *batch
 
@@ -76,7 +76,7 @@ def marks(connection: sqlite3.Connection, path: Path) -> Iterator[tuple[int, Key
         InputError: one of them is damaged.
     """
     for number, keys in connection.execute("SELECT id, keys FROM sent ORDER BY id").fetchall():
-        if not isinstance(keys, bytes) or len(keys) % KEY.itemsize:
+        if not (isinstance(number, int) and isinstance(keys, bytes)) or len(keys) % KEY.itemsize:
             raise InputError(f"journal {path} is damaged: what was on its way cannot be read; give another")
         yield int(number), np.frombuffer(keys, dtype=KEY)
 
