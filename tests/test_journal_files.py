@@ -92,6 +92,23 @@ def test_no_changed_bit_of_an_answer_is_accepted(tmp_path: Path) -> None:
         Journal(path, "t")
 
 
+@pytest.mark.parametrize(
+    ("table", "number", "columns"), [("sent", "NULL", "keys"), ("answers", "'one'", "keys, labels, checksum")]
+)
+def test_a_row_without_a_number_is_refused(tmp_path: Path, table: str, number: str, columns: str) -> None:
+    """A table that somebody wrote, without a primary key: found by fuzzing."""
+    path = filled(tmp_path / "j", 40)
+    with sqlite3.connect(path) as base:
+        base.execute(f"CREATE TABLE other AS SELECT {number} AS id, {columns} FROM {table}")
+        base.execute(f"DROP TABLE {table}")
+        base.execute(f"ALTER TABLE other RENAME TO {table}")
+    base.close()
+    code, said = run("verify", path)
+    assert code == 2 and said.count("\n") == 1
+    with pytest.raises(InputError):
+        Journal(path, "t")
+
+
 def test_looking_changes_nothing(tmp_path: Path) -> None:
     before = filled(tmp_path / "j").read_bytes()
     for command in ("info", "export", "verify"):
