@@ -22,7 +22,7 @@ def test_a_killed_audit_ends_with_the_same_bits(case: str) -> None:
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(done.stdout.splitlines()[0])
     assert found["same"] == [True, True]
     assert found["kills"] >= 3  # most were killed indeed, before they ended
     assert max(found["lost"]) <= found["bound"]

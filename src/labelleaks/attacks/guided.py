@@ -149,8 +149,8 @@ class Guided:
             return
         ground = reading.ground
         leading = councils(len(ground.models))
-        council, turn = leading[number % len(leading)], number // len(leading)
-        grain = GRAINS[(number // 2 + turn) % len(GRAINS)]
+        turn, place = divmod(number, len(leading))
+        council, grain = leading[place], GRAINS[(place // 2 + turn) % len(GRAINS)]  # each turn pairs them anew
         allowed = None
         if not isinstance(ground.domain, Box):
             allowed = _allowed(ground, rows, streams(seed, f"guided way {number}")[reading.owner[rows]])
