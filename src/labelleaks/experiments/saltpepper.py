@@ -54,7 +54,9 @@ class SaltAndPepper:
         none = walk.level > LEVELS
         status = torch.where(walk.broke, int(Status.BUDGET), torch.where(none, int(Status.NO_START), int(Status.DONE)))
         status = torch.where(walk.correct, status, int(Status.MISCLASSIFIED))
-        return Scores(walk.best, status, walk.spent, Trajectory(walk.checkpoints, walk.path.reshape(-1, n)))
+        return Scores(
+            walk.best, status, walk.spent, Trajectory(walk.checkpoints, walk.path.reshape(len(walk.checkpoints), n))
+        )
 
 
 class _Walk:
