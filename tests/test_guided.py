@@ -74,7 +74,9 @@ def test_few_labels_find_what_was_remembered(name: str) -> None:
     assert gate.ledger.rows == int(scores.queries.sum()) + len(made.shadow)
     right = made.target()(made.candidates.x) == made.candidates.y
     gap = metrics.auc(right.numpy().astype(float), made.member.numpy()).value
-    assert min(auc(made, scores, 1), auc(made, scores, 5), auc(made, scores)) > gap
+    at_one, at_five, at_all = auc(made, scores, 1), auc(made, scores, 5), auc(made, scores)
+    assert at_all > 0.7 and at_five > 0.6
+    assert min(at_one, at_five, at_all) > gap
 
 
 def test_the_bracket_holds_where_the_label_gives_way() -> None:

@@ -114,7 +114,7 @@ class Guided:
         return Cost(least=self.votes, most=max(self.votes, min(budget, self._most)), setup=setup)
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
-        """Ask along each candidate's ways, one way after the other, and for it itself where that is not plain."""
+        """Ask along each candidate's ways, one way after the other, and once for it itself."""
         known = references.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
         scale = _scale(known, knowledge.setup)
         most = min([self._most, *oracle.remaining().tolist()])

@@ -172,19 +172,24 @@ class _Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     @property
+    def _asker(self) -> asyncio.Future[Answer] | None:
+        """Whoever still waits for an answer."""
+        return None if self._waiting is None or self._waiting.done() else self._waiting
+
+    @property
     def _wanted(self) -> bool:
-        return self._waiting is not None and not self._waiting.done()
+        return self._asker is not None
 
     def _fail(self, error: Exception) -> None:
         self.usable = False
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(error)
+        if (asker := self._asker) is not None:
+            asker.set_exception(error)
 
     def _complete(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
+        if (asker := self._asker) is not None:
             reason = self._reason.decode("latin-1")
             status = self._parser.get_status_code()
-            self._waiting.set_result(Answer(status, reason, tuple(self._headers), bytes(self._content)))
+            asker.set_result(Answer(status, reason, tuple(self._headers), bytes(self._content)))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
