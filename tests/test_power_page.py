@@ -75,7 +75,8 @@ def test_bars_hold_where_all_is_better() -> None:
     boundary = row("boundary", 2500, 0.8, few=True)
     others = [row(name, 10, 0.7) for name in ("dhattack", "oslo", "yoqo")]
     pairs = [pair(guided, ceiling), pair(guided, boundary), *(pair(few, other) for other in others)]
-    assert verdicts([guided, few, ceiling, boundary, *others], pairs) == [True] * 9
+    found = verdicts([guided, few, ceiling, boundary, *others], pairs)
+    assert [*found[:4], *found[5:]] == [True] * 9 and found[4] is None, "no other references were tried"
 
 
 @pytest.mark.parametrize(
@@ -118,12 +119,30 @@ def test_below_on_one_data_set_is_below() -> None:
 def test_a_rival_that_ties_is_not_beaten() -> None:
     ours, other = row("guided", 10, 0.8), row("oslo", 10, 0.795)
     found = verdicts([ours, other], [pair(ours, other)])
-    assert found[7] is False and found[6] is None and found[8] is None
+    assert found[8] is False and found[7] is None and found[9] is None
 
 
 def test_a_lower_budget_of_ours_does_not_stand_for_a_higher_one() -> None:
     low, high, other = row("guided", 5, 0.6), row("guided", 20, 0.9), row("dhattack", 20, 0.7)
-    assert verdicts([low, high, other], [pair(low, other), pair(high, other)])[6] is True
+    assert verdicts([low, high, other], [pair(low, other), pair(high, other)])[7] is True
+
+
+@pytest.mark.parametrize(("auc", "rate", "holds"), [(0.89, 0.2, True), (0.91, 0.2, False), (0.7, 0.4, False)])
+def test_lira_counts_with_the_references_that_suit_it_best(auc: float, rate: float, holds: bool) -> None:
+    given = [row("guided", 20, 0.9, rate=0.3), lira(0.8)]
+    third = lira(auc, rate=rate, variant="fixed, shadow=third")
+    other_target = lira(0.99, rate=0.9, variant="fixed, target=stopped") | {"target": "target=stopped"}
+    found = bars(given, [], summaries(given), [third, other_target])[4]
+    assert found.holds is holds and "0.99" not in found.figures
+
+
+def test_above_the_boundary_search_on_every_data_set_or_not() -> None:
+    pairs = [
+        pair(row("guided", 20, 0.9, dataset=name), row("boundary", 2500, other, dataset=name, few=True))
+        for name, other in (("cifar10", 0.7), ("location30", 0.85))
+    ]
+    found = bars([], pairs, [])[5]
+    assert found.holds is False and "cifar10 +0.200" in found.figures and "location30 +0.050" in found.figures
 
 
 def test_the_page_says_what_the_rows_say() -> None:

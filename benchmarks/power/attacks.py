@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.power.worlds import DATASETS, SEEDS
 from labelleaks import attacks as registry
+from labelleaks.training import Recipe
 from labelleaks.types import Attack
 
 __all__ = ["ALL", "FEW", "ROBUSTNESS", "THOUSAND", "Plan", "plans"]
@@ -15,6 +16,8 @@ __all__ = ["ALL", "FEW", "ROBUSTNESS", "THOUSAND", "Plan", "plans"]
 ALL = None
 THOUSAND = 1000
 """Candidates of each side for 51 to 200 labels."""
+HUNDREDS = 500
+"""Candidates of each side, of pictures, for attacks that work long on each with their references."""
 FEW = 200
 """Candidates of each side above 200 labels: the first ones, so that every comparison is paired."""
 
@@ -60,9 +63,15 @@ class Plan:
         """Whether this version of labelleaks has the attack."""
         return self.implementation != "labelleaks" or self.sees == "posteriors" or self.attack in registry.names()
 
+    @property
+    def recipe(self) -> Recipe | None:
+        """How the references are trained; None: as the product does."""
+        return Recipe() if self.adversary == LONG else None
+
     def make(self) -> Attack:
         """Return the configured attack."""
-        return registry.load(self.attack)(**self.settings, **self.own)
+        how = {"recipe": self.recipe} if self.recipe else {}
+        return registry.load(self.attack)(**self.settings, **self.own, **how)
 
 
 def _word(value: Any) -> str:
@@ -77,6 +86,7 @@ def plans(world: str) -> list[Plan]:
     """Return everything that is run in a world of the main table, the cheapest first."""
     dataset = world.split("/")[0]
     images = DATASETS[dataset].family == "cnn"
+    slow = HUNDREDS if images else ALL
     deep = (200, 500, 1000, 2500) if world in DENSE else (200, 500, 1000)
     found = [
         *(Plan(name, 1, references=_references(name), sees="posteriors", implementation="posteriors")
@@ -86,19 +96,19 @@ def plans(world: str) -> list[Plan]:
         Plan("transfer", 1, references=8, adversary="references=8"),
         Plan("guided", 50, read=(1, 2, 5, 10, 20, 50), references=8),
         Plan("noise", 50, read=(2, 5, 10, 20, 50)),
-        Plan("oslo", 10, read=(1, 2, 5, 10), references=8),
-        Plan("yoqo", 1, references=8),
-        *(Plan("dhattack", budget, references=8, own={"queries": budget}) for budget in (5, 10, 20, 30, 50)),
+        Plan("oslo", 10, read=(1, 2, 5, 10), references=8, most=slow),
+        Plan("yoqo", 1, references=8, most=slow),
+        *(Plan("dhattack", n, references=8, most=slow, own={"queries": n}) for n in (5, 10, 20, 30, 50)),
         Plan("boundary", 50, read=(20, 50)),
         Plan("noise", 200, read=(200,), most=THOUSAND),
-        Plan("dhattack", 200, references=8, most=THOUSAND, own={"queries": 200}),
+        Plan("dhattack", 200, references=8, most=slow or THOUSAND, own={"queries": 200}),
         Plan("boundary", 200, read=(200,), most=THOUSAND),
     ]  # fmt: skip
     if images:
         found += [
             Plan("augmentation", 50),
-            Plan("chameleon", 50, read=(10, 20, 50), references=8),
-            *(Plan("calibrated", budget, references=8, most=THOUSAND) for budget in (50, 200)),
+            Plan("chameleon", 50, read=(10, 20, 50), references=8, most=slow),
+            *(Plan("calibrated", budget, references=8, most=slow) for budget in (50, 200)),
         ]
         searches = ("surfree", "rays", "signopt", "tangent")
         settings = [{"search": s} | ({"norm": "linf"} if s == "rays" else {}) for s in searches]
@@ -116,21 +126,26 @@ def _references(ceiling: str) -> int:
     return 8 if ceiling in ("lira_offline", "rmia") else 0
 
 
-ROBUST_AGAINST = ("family=cnn5", "family=mlp", "shadow=half", "shadow=tenth", "shadow=shifted", "relabelled=none",
-                  "relabelled=tenth",
+LONG = "training=long"
+"""References that are trained for 30 epochs, as the main target is, not until they have learned their rows."""
+ROBUST_AGAINST = ("family=cnn5", "family=mlp", "shadow=half", "shadow=third", "shadow=tenth", "shadow=shifted",
+                  "relabelled=none", "relabelled=tenth", LONG,
                   "references=2", "references=4", "references=16", "references=32")  # fmt: skip
 """Adversaries that know less, or more, than the one of the main table."""
+OF_PICTURES, OF_TABLES = ("family=cnn5", "family=mlp", "shadow=shifted"), ("shadow=third",)
+"""Adversaries of one kind of data alone; a third of the shadow rows are as many as the target of Location-30 had."""
 ROBUST_TARGETS = ("target=augmented", "target=decayed", "target=stopped")
 ROBUST_WORLDS = ("cifar10/0", "location30/0")
 
 
-def _few_words(adversary: str, attack: str) -> Plan:
+def _few_words(adversary: str, attack: str, tabular: bool) -> Plan:
     references = int(adversary.removeprefix("references=")) if adversary.startswith("references=") else 8
+    most = ALL if tabular else HUNDREDS if attack == "dhattack" else THOUSAND
     if attack == "lira_offline":
         return Plan(attack, 1, references=references, adversary=adversary, sees="posteriors",
-                    implementation="posteriors")  # fmt: skip
+                    implementation="posteriors", most=most)  # fmt: skip
     own = {"queries": 20} if attack == "dhattack" else {}
-    return Plan(attack, 20, read=(20,), references=references, adversary=adversary, own=own)
+    return Plan(attack, 20, read=(20,), references=references, adversary=adversary, own=own, most=most)
 
 
 def ROBUSTNESS() -> Iterator[tuple[str, Plan]]:
@@ -138,12 +153,14 @@ def ROBUSTNESS() -> Iterator[tuple[str, Plan]]:
     for world in ROBUST_WORLDS:
         tabular = DATASETS[world.split("/")[0]].family == "mlp"
         for adversary in ROBUST_AGAINST:
-            if not (tabular and adversary in ("family=cnn5", "family=mlp", "shadow=shifted")):
-                yield from ((world, _few_words(adversary, attack)) for attack in ("guided", "dhattack", "lira_offline"))
+            if adversary not in (OF_PICTURES if tabular else OF_TABLES):
+                yield from (
+                    (world, _few_words(adversary, attack, tabular)) for attack in ("guided", "dhattack", "lira_offline")
+                )
         for target in ROBUST_TARGETS:
             if not (tabular and target == "target=augmented"):
                 for attack in ("guided", "dhattack", "lira_offline"):
-                    yield f"{world}/{target}", _few_words("", attack)
+                    yield f"{world}/{target}", _few_words("", attack, tabular)
                 yield f"{world}/{target}", Plan("gap", 1)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from benchmarks.power.worlds import World
 from labelleaks import references
 from labelleaks.shadowmodel import log_posteriors
+from labelleaks.training import Recipe
 from labelleaks.types import Candidates, Knowledge
 
 __all__ = ["RMIA_A", "ceiling", "lira", "logit_of", "rmia"]
@@ -22,7 +23,9 @@ RMIA_A = 0.3
 _ROWS = 512
 
 
-def ceiling(name: str, world: World, candidates: Candidates, knowledge: Knowledge) -> dict[str, Tensor]:
+def ceiling(
+    name: str, world: World, candidates: Candidates, knowledge: Knowledge, recipe: Recipe | None = None
+) -> dict[str, Tensor]:
     """Return the scores of each variant of this attack: float64 (n,), higher = more likely a member."""
     target = _target_logits(world, candidates.x)
     if name == "loss_threshold":
@@ -30,7 +33,7 @@ def ceiling(name: str, world: World, candidates: Candidates, knowledge: Knowledg
     confidence = logit_of(target, candidates.y)
     if name == "logit":
         return {"": confidence}
-    found = references.references(knowledge, candidates.classes, seed=world.seed)
+    found = references.references(knowledge, candidates.classes, seed=world.seed, recipe=recipe)
     outside = torch.stack([references.logits(model, candidates.x) for model in found.models])
     if name == "lira_offline":
         return lira(confidence, torch.stack([logit_of(of_one, candidates.y) for of_one in outside]))

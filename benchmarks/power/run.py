@@ -87,7 +87,7 @@ def measure(world: World, plan: Plan) -> tuple[list[Reading], dict[str, Any]]:
         knowledge = world.knowledge(gate.setup_oracle(plan.attack), plan.adversary)
         before = 0
         if plan.references:  # trained before the clock starts: what it costs is measured elsewhere
-            references.references(knowledge, world.classes, seed=world.seed, count=plan.references)
+            references.references(knowledge, world.classes, seed=world.seed, count=plan.references, recipe=plan.recipe)
             before = gate.ledger.setup_rows
             knowledge = world.knowledge(gate.setup_oracle(plan.attack), plan.adversary)
         began = time.process_time()  # the processor's: other processes share the machine
@@ -98,7 +98,7 @@ def measure(world: World, plan: Plan) -> tuple[list[Reading], dict[str, Any]]:
             return Reading(plan.attack, words, plan.implementation, labels, mean, value, member)
 
         if plan.sees == "posteriors":
-            found = ceilings.ceiling(plan.attack, world, candidates, knowledge)
+            found = ceilings.ceiling(plan.attack, world, candidates, knowledge, plan.recipe)
             readings = [reading(value, 1, 1.0, variant) for variant, value in found.items()]
         elif plan.implementation != "labelleaks":
             best = rivals.measure(plan.implementation, world, candidates, plan.read)

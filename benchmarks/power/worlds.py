@@ -155,10 +155,12 @@ ADVERSARIES: dict[str, Callable[[World, LabelOracle], Adversary]] = {
     "family=cnn5": lambda w, _: (_part(w, 1.0), "cnn5", None),
     "family=mlp": lambda w, _: (_part(w, 1.0), "mlp", None),
     "shadow=half": lambda w, _: (_part(w, 0.5), None, None),
+    "shadow=third": lambda w, _: (_part(w, 1 / 3), None, None),
     "shadow=tenth": lambda w, _: (_part(w, 0.1), None, None),
     "shadow=shifted": lambda w, _: (_shifted(w), None, None),
     "relabelled=none": lambda w, setup: (_own_labels(w, setup, 0.0), None, None),
     "relabelled=tenth": lambda w, setup: (_own_labels(w, setup, 0.1), None, None),
+    "training=long": lambda w, _: (_part(w, 1.0), None, None),  # with a recipe of its own, see attacks.LONG
     **{f"references={r}": (lambda w, _, r=r: (_part(w, 1.0), None, r)) for r in (2, 4, 8, 16, 32)},
 }
 """What the adversary has, by the name that stands in a row's ``variant``: (shadow rows, family, references)."""
