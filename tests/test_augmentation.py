@@ -161,10 +161,10 @@ def test_rows_that_are_not_images_are_refused_before_a_query(shape: tuple[int, .
     ("rotations", "translations", "says"),
     [
         ((), (), "at least one"),
-        ((0.0,), (), "degrees"),
-        ((float("nan"),), (), "degrees"),
-        ((), (0,), "whole pixels"),
-        ((), (1.5,), "whole pixels"),
+        ((0.0,), (), r"rotations must be .*\(0, 180\]"),
+        ((float("nan"),), (), "rotations must be .* got nan"),
+        ((), (0,), "translations must be .*whole numbers"),
+        ((), (1.5,), "translations must be .*whole numbers"),
     ],
 )
 def test_bad_settings(rotations: tuple[float, ...], translations: tuple[int, ...], says: str) -> None:

@@ -170,8 +170,8 @@ def test_references_that_all_agree_leave_a_finite_score() -> None:
     ("settings", "says"),
     [
         ({"queries": 1}, "queries must be a whole number of at least 2, got 1"),
-        ({"sd_floor": 0.0}, "sd_floor must be positive"),
-        ({"towards": "wite"}, "got 'wite'; did you mean 'white'"),
+        ({"sd_floor": 0.0}, "sd_floor must be a number"),
+        ({"towards": "wite"}, "one of 'white', 'black' or an input, got 'wite'"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict, says: str) -> None:

@@ -147,7 +147,7 @@ def test_votes_are_odd_and_affordable() -> None:
     for bad, words in (
         ({"votes": 2}, "odd"),
         ({"votes": 0}, "whole number"),
-        ({"labels": 4, "votes": 5}, "from 1 to 4"),
+        ({"labels": 4, "votes": 5}, "from 1 to labels=4"),
     ):
         with pytest.raises(InputError, match=f"guided: votes must be .*{words}"):
             Guided(**bad)

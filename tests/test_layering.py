@@ -17,7 +17,20 @@ import labelleaks
 
 ROOT = Path(labelleaks.__file__).parent
 LAYERS: dict[int, tuple[str, ...]] = {
-    0: ("errors", "domain", "rng", "content", "engine", "labels", "near", "progress", "querykeys", "storage", "turns"),
+    0: (
+        "errors",
+        "domain",
+        "rng",
+        "content",
+        "engine",
+        "labels",
+        "near",
+        "progress",
+        "querykeys",
+        "settings",
+        "storage",
+        "turns",
+    ),
     1: ("types", "traffic", "ledger"),
     2: ("targets", "oracle", "journal", "journalfile", "metrics", "models", "datasets", "inputs", "randaugment"),
     3: ("search", "training", "shadowmodel", "modelfile", "crew"),

@@ -88,14 +88,14 @@ def test_a_budget_takes_taus_from_all_over_the_tuple() -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"taus": ()}, "taus must lie between 0 and 1"),
-        ({"taus": (0.5, 1.0)}, "taus must lie between 0 and 1"),
-        ({"eps": 0.0}, "eps must be above 0"),
-        ({"source": 1.5}, "source must be above 0 and at most 1"),
+        ({"taus": ()}, r"taus must be 1 or more numbers in \(0, 1\), got \(\)"),
+        ({"taus": (0.5, 1.0)}, r"numbers in \(0, 1\), got 1\.0 in \(0\.5, 1\.0\)"),
+        ({"eps": 0.0}, r"eps must be a number in \(0, 1\]"),
+        ({"source": 1.5}, r"source must be a number in \(0, 1\]"),
         ({"budgets": 0}, "budgets must be a whole number of at least 1, got 0"),
         ({"steps": 1.5}, "steps must be a whole number"),
-        ({"momentum": -1.0}, "momentum must be 0 or more"),
-        ({"diversity": 2.0}, "diversity a probability"),
+        ({"momentum": -1.0}, r"momentum must be a number in \[0, inf\)"),
+        ({"diversity": 2.0}, r"diversity must be a number in \[0, 1\]"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict, says: str) -> None:

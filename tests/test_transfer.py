@@ -261,7 +261,7 @@ def test_relabelling_each_epoch_wants_pictures_and_epochs():
 
 
 def test_refusals():
-    with pytest.raises(InputError, match="did you mean 'entropy'"):
+    with pytest.raises(InputError, match=r"statistic must be .*'entropy', got 'entrpy'"):
         Transfer(statistic="entrpy")
     _, gate, rows, _ = case()
     for shadow in (None, ShadowRows(torch.zeros(0, 8, 8))):

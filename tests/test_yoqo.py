@@ -121,10 +121,10 @@ def test_online_trains_models_with_each_candidate(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"mode": "onlin"}, "unknown mode 'onlin'; did you mean 'online'"),
+        ({"mode": "onlin"}, "mode must be one of 'offline', 'online', got 'onlin'"),
         ({"rounds": -1}, "rounds must be a whole number of at least 0, got -1"),
-        ({"alpha": 0.0}, "alpha must be positive"),
-        ({"step": float("nan")}, "step must be positive and finite"),
+        ({"alpha": 0.0}, "alpha must be a number"),
+        ({"step": float("nan")}, r"step must be a number in \(0, inf\), got nan"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict, says: str) -> None:

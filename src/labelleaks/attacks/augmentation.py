@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.oracle import LabelOracle
+from labelleaks.settings import numbers
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
 
 __all__ = ["Augmentation", "rotate", "translate"]
@@ -60,16 +61,12 @@ class Augmentation:
     translations: tuple[int, ...] = (1,)
 
     def __post_init__(self) -> None:
-        rotations = tuple(sorted({float(r) for r in self.rotations}))
-        if not all(math.isfinite(r) and 0 < r <= 180 for r in rotations):
-            raise InputError(f"Augmentation: rotations are degrees in (0, 180], got {self.rotations}")
-        if not all(d == int(d) and d >= 1 for d in self.translations):
-            raise InputError(f"Augmentation: translations are whole pixels, at least 1, got {self.translations}")
-        translations = tuple(sorted({int(d) for d in self.translations}))
-        if not rotations and not translations:
-            raise InputError("Augmentation: give at least one rotation or translation")
-        object.__setattr__(self, "rotations", rotations)
-        object.__setattr__(self, "translations", translations)
+        numbers(self, "rotations", "(0, 180]")
+        numbers(self, "translations", "[1, inf)", wholes=True)
+        if not self.rotations and not self.translations:
+            raise InputError("augmentation: give at least one of rotations and translations, got neither")
+        for name in ("rotations", "translations"):
+            object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
 
     def transforms(self, height: int, width: int) -> list[Transform]:
         """Return the transforms for images of this size, smallest first.

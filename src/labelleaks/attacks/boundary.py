@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from labelleaks.domain import Norm
-from labelleaks.errors import InputError, nearest
 from labelleaks.oracle import SETUP, LabelOracle
 from labelleaks.search.choice import SEARCHES, SearchName, make
 from labelleaks.search.drive import Search, Track, run
 from labelleaks.search.exact import distances
 from labelleaks.search.rays import Rays
 from labelleaks.search.start import TRIES, from_pool, from_trials
+from labelleaks.settings import choice, whole
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
 
 __all__ = ["Boundary"]
@@ -79,18 +79,13 @@ class Boundary:
     is_distance: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise InputError(f"boundary: norm must be one of {', '.join(NORMS)}, got {self.norm!r}")
-        if self.subspace not in (None, "resize", "dct"):
-            raise InputError(f"boundary: subspace must be 'resize', 'dct' or None, got {self.subspace!r}")
-        if self.search not in SEARCHES:
-            raise InputError(f"boundary: unknown search {self.search!r}{nearest(str(self.search), SEARCHES)}")
-        for name in ("factor", "max_iterations", "votes"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise InputError(f"boundary: {name} must be a whole number of at least 1, got {getattr(self, name)!r}")
-
-        if self.votes % 2 == 0:
-            raise InputError(f"boundary: votes must be odd, for a majority, got {self.votes}")
+        choice(self, "norm", NORMS)
+        if self.subspace is not None:
+            choice(self, "subspace", ("resize", "dct"), "None")
+        choice(self, "search", SEARCHES)
+        whole(self, "factor", 1)
+        whole(self, "max_iterations", 1)
+        whole(self, "votes", 1, odd=True)
 
     def _search(self, candidates: Candidates) -> Search[Any]:
         return make(

@@ -16,6 +16,7 @@ from labelleaks.domain import Box, Norm
 from labelleaks.oracle import LabelOracle
 from labelleaks.references import margins, references, setup_cost
 from labelleaks.search.exact import row_sums
+from labelleaks.settings import optional
 from labelleaks.shadowmodel import ShadowModel
 from labelleaks.training import Recipe
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status
@@ -67,6 +68,10 @@ class Calibrated(Boundary):
     is_distance: ClassVar[bool] = False
     anytime: ClassVar[bool] = False
     """Its questions depend on the budget: a ladder runs it once for each."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        optional(self, "recipe", Recipe)
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         """The boundary attack's, and a label for each shadow row unless they were bought before.

@@ -17,6 +17,7 @@ from labelleaks.domain import Binary, Box
 from labelleaks.errors import InputError
 from labelleaks.models import image_layout
 from labelleaks.oracle import LabelOracle
+from labelleaks.settings import number, optional, whole
 from labelleaks.shadowmodel import ShadowModel
 from labelleaks.training import Recipe
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
@@ -77,10 +78,9 @@ class Chameleon:
     recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.copies, int) or self.copies < 1:
-            raise InputError(f"chameleon: copies must be a whole number of at least 1, got {self.copies!r}")
-        if not (math.isfinite(self.kl) and self.kl > 0):
-            raise InputError(f"chameleon: kl must be positive and finite, got {self.kl!r}")
+        whole(self, "copies", 1)
+        number(self, "kl", "(0, inf)")
+        optional(self, "recipe", Recipe)
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         """One label, and one for each neighbour. Set-up: a label per shadow row, bought once a run.

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from labelleaks import references, rng
 from labelleaks.domain import Binary, Box, Mixed, OneHot
-from labelleaks.errors import InputError, nearest
+from labelleaks.errors import InputError
 from labelleaks.models import image_layout
 from labelleaks.oracle import LabelOracle
 from labelleaks.search.exact import mean_of
+from labelleaks.settings import choice, flag, number, optional, whole
 from labelleaks.shadowmodel import ShadowModel
 from labelleaks.training import Recipe
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status
@@ -83,15 +84,12 @@ class DHAttack:
     recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.queries, int) or self.queries < 2:
-            raise InputError(f"dhattack: queries must be a whole number of at least 2, got {self.queries!r}")
-        if not (math.isfinite(self.sd_floor) and self.sd_floor > 0):
-            raise InputError(f"dhattack: sd_floor must be positive and finite, got {self.sd_floor!r}")
-        if not isinstance(self.towards, Tensor) and self.towards not in _ENDS:
-            raise InputError(
-                f"dhattack: towards must be 'white', 'black' or an input, got {self.towards!r}"
-                f"{nearest(str(self.towards), _ENDS)}"
-            )
+        whole(self, "queries", 2)
+        if not isinstance(self.towards, Tensor):
+            choice(self, "towards", _ENDS, "an input")
+        flag(self, "early_stop")
+        number(self, "sd_floor", "(0, inf)")
+        optional(self, "recipe", Recipe)
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         """Two labels at least, ``queries`` or the budget at most; set-up: a label per shadow row, bought once a run.

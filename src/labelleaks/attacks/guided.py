@@ -12,11 +12,11 @@ from torch import Tensor
 from labelleaks import references, rng
 from labelleaks.crafting import need_gradients
 from labelleaks.domain import Box
-from labelleaks.errors import InputError
 from labelleaks.guidance import Ground, all_log_odds, councils, lead
 from labelleaks.oracle import LabelOracle
 from labelleaks.reading import Reading
 from labelleaks.search.exact import mean_of
+from labelleaks.settings import optional, whole
 from labelleaks.training import Recipe
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Trajectory, checkpoints_up_to
 
@@ -91,12 +91,10 @@ class Guided:
     recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
-        for name, most in (("labels", 1000), ("ways", 64), ("votes", self.labels)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or not 1 <= value <= most:
-                raise InputError(f"guided: {name} must be a whole number from 1 to {most}, got {value!r}")
-        if self.votes % 2 == 0:
-            raise InputError(f"guided: votes must be odd, for a majority, got {self.votes}")
+        whole(self, "labels", 1, 1000)
+        whole(self, "ways", 1, 64)
+        whole(self, "votes", 1, "labels", odd=True)
+        optional(self, "recipe", Recipe)
 
     @property
     def _most(self) -> int:

@@ -15,6 +15,7 @@ from labelleaks.domain import Binary, Domain, Mixed, OneHot
 from labelleaks.errors import InputError
 from labelleaks.oracle import LabelOracle
 from labelleaks.rng import NormalTable
+from labelleaks.settings import number, numbers, whole
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
 
 __all__ = ["FLIPS", "RELATIVE", "Noise", "NoisyCopies"]
@@ -70,15 +71,10 @@ class Noise:
     emphasis: float = 3.0
 
     def __post_init__(self) -> None:
-        if self.copies < 1:
-            raise InputError(f"Noise: copies must be at least 1, got {self.copies}")
-        if not 0 <= self.emphasis <= 20:
-            raise InputError(f"Noise: emphasis must be between 0 (plain share) and 20, got {self.emphasis}")
+        whole(self, "copies", 1)
+        number(self, "emphasis", "[0, 20]")
         if self.magnitudes is not None:
-            magnitudes = tuple(float(m) for m in self.magnitudes)
-            if not magnitudes or not all(math.isfinite(m) and m > 0 for m in magnitudes):
-                raise InputError(f"Noise: magnitudes must be positive and finite, got {self.magnitudes}")
-            object.__setattr__(self, "magnitudes", magnitudes)
+            numbers(self, "magnitudes", "(0, inf)", fewest=1)
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         """Two labels at least (the candidate and one copy), ``copies + 1`` or the budget at most."""

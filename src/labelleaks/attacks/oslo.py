@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,6 +14,7 @@ from labelleaks.crafting import Moves, confidence, ensemble_gradient, need_gradi
 from labelleaks.errors import InputError
 from labelleaks.oracle import LabelOracle
 from labelleaks.search.exact import row_sums
+from labelleaks.settings import flag, number, numbers, optional, whole
 from labelleaks.shadowmodel import ShadowModel
 from labelleaks.training import Recipe
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
@@ -87,23 +87,16 @@ class Oslo:
     recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
-        taus = tuple(sorted({float(tau) for tau in self.taus}, reverse=True))
-        if not taus or not all(0 < tau < 1 for tau in taus):
-            raise InputError(f"oslo: taus must lie between 0 and 1, at least one of them, got {self.taus}")
-        object.__setattr__(self, "taus", taus)
-        for name, low, high in (("source", 0.0, 1.0), ("eps", 0.0, 1.0)):
-            if not low < getattr(self, name) <= high:
-                raise InputError(
-                    f"oslo: {name} must be above {low:g} and at most {high:g}, got {getattr(self, name)!r}"
-                )
-        for name in ("budgets", "steps"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise InputError(f"oslo: {name} must be a whole number of at least 1, got {getattr(self, name)!r}")
-        if not (math.isfinite(self.momentum) and self.momentum >= 0 and 0 <= self.diversity <= 1):
-            raise InputError(
-                f"oslo: momentum must be 0 or more and diversity a probability, got {self.momentum!r} and "
-                f"{self.diversity!r}"
-            )
+        numbers(self, "taus", "(0, 1)", fewest=1)
+        object.__setattr__(self, "taus", tuple(sorted(set(self.taus), reverse=True)))
+        number(self, "source", "(0, 1]")
+        number(self, "eps", "(0, 1]")
+        whole(self, "budgets", 1)
+        whole(self, "steps", 1)
+        number(self, "momentum", "[0, inf)")
+        number(self, "diversity", "[0, 1]")
+        flag(self, "smooth")
+        optional(self, "recipe", Recipe)
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         """One label for each tau, until the label flips. Set-up: a label per shadow row, bought once a run.

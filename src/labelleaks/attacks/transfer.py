@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from labelleaks import references, shadows
-from labelleaks.errors import InputError, nearest
+from labelleaks.errors import InputError
 from labelleaks.models import image_layout
 from labelleaks.oracle import LabelOracle
 from labelleaks.randaugment import RandAugment
+from labelleaks.settings import choice, flag, optional
 from labelleaks.shadowmodel import ShadowModel
 from labelleaks.training import Recipe
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory
@@ -70,10 +71,9 @@ class Transfer:
     relabel_each_epoch: bool = False
 
     def __post_init__(self) -> None:
-        if self.statistic not in _STATISTICS:
-            raise InputError(
-                f"Transfer: unknown statistic {self.statistic!r}{nearest(str(self.statistic), _STATISTICS)}"
-            )
+        choice(self, "statistic", _STATISTICS)
+        optional(self, "recipe", Recipe)
+        flag(self, "relabel_each_epoch")
 
     @property
     def whole(self) -> bool:

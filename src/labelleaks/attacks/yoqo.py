@@ -12,10 +12,10 @@ from torch import Tensor
 
 from labelleaks import references, shadows
 from labelleaks.crafting import Moves, cross_entropy, nats, need_gradients
-from labelleaks.errors import InputError, nearest
 from labelleaks.oracle import LabelOracle
 from labelleaks.references import References
 from labelleaks.search.exact import mean_of, row_sums
+from labelleaks.settings import choice, number, optional, whole
 from labelleaks.shadowmodel import ShadowModel
 from labelleaks.training import Recipe
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory
@@ -84,14 +84,12 @@ class Yoqo:
     recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
-        if self.mode not in _MODES:
-            raise InputError(f"yoqo: unknown mode {self.mode!r}{nearest(str(self.mode), _MODES)}")
-        if not isinstance(self.rounds, int) or self.rounds < 0:
-            raise InputError(f"yoqo: rounds must be a whole number of at least 0, got {self.rounds!r}")
+        choice(self, "mode", _MODES)
+        whole(self, "rounds", 0)
         for name in ("alpha", "threshold", "step"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise InputError(f"yoqo: {name} must be positive and finite, got {value!r}")
+            if name == "step" or getattr(self, name) is not None:
+                number(self, name, "(0, inf)")
+        optional(self, "recipe", Recipe)
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         """One label. Set-up: a label per shadow row, bought once a run.
