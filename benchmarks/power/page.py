@@ -192,10 +192,10 @@ One seed. The plain adversary ("nothing") has the family of the target, all shad
 each trained until it has learned its rows (*training=long*: for 30 epochs, as the target). Of pictures 1,000 of each
 side are attacked, 500 by DHAttack; "nothing" stands as in the tables above.
 
-LiRA-offline depends on its references far more than guided does. Relabelled rows carry something of the target's
-members into every model that is trained on them, the more the more rows there are and the longer they are trained on:
-the references then find members easier than others, and LiRA subtracts just that. It is at its best with about as many
-rows as the target was trained on (of Location-30 a third: *shadow=third*).
+LiRA-offline depends on its references far more than guided does. Labels of the target carry something of its members
+into every model that is trained on them, the more the more rows there are and the longer they are trained on: the
+references then find members easier than others, and LiRA subtracts just that. Fewer rows (*shadow=half*, *=third*: as
+many as the target of Location-30 had) or the rows' own labels (*relabelled=none*) suit it better than what suits guided.
 """
 
 _FOOT = """
