@@ -48,7 +48,7 @@ def pair(a: Row, b: Row, *, half: float = 0.01) -> Row:
 
 
 def verdicts(given: list[Row], pairs: list[Row]) -> list[bool | None]:
-    return [bar.holds for bar in bars(given, pairs, summaries(given))]
+    return [bar.holds for bar in bars(given, pairs)]
 
 
 def test_a_mean_adds_errors_in_quadrature_each_side_alone() -> None:
@@ -105,15 +105,15 @@ def test_data_sets_count_alike_however_many_seeds_they_have() -> None:
     given = [row("guided", 20, 0.80), lira(0.80)]
     for seed in range(3):
         given += [row("guided", 20, 0.88, dataset="faces", seed=seed), lira(0.80, dataset="faces", seed=seed)]
-    found = bars(given, [], [])[0]
+    found = bars(given, [])[0]
     assert found.holds is False and "+0.040: cifar10 +0.000, faces +0.080" in found.figures
 
 
 def test_below_on_one_data_set_is_below() -> None:
     good, bad = row("guided", 20, 0.9, rate=0.3), row("guided", 20, 0.7, rate=0.3, dataset="faces")
     marks = [lira(0.8), lira(0.8, dataset="faces")]
-    found = bars([good, bad, *marks], [pair(good, marks[0]), pair(bad, marks[1])], [])
-    assert found[3].holds is False and "faces AUC -0.100" in found[3].figures
+    found = bars([good, bad, *marks], [pair(good, marks[0]), pair(bad, marks[1])])
+    assert found[3].holds is False and "faces/0 AUC -0.100" in found[3].figures
 
 
 def test_a_rival_that_ties_is_not_beaten() -> None:
@@ -132,8 +132,46 @@ def test_lira_counts_with_the_references_that_suit_it_best(auc: float, rate: flo
     given = [row("guided", 20, 0.9, rate=0.3), lira(0.8)]
     third = lira(auc, rate=rate, variant="fixed, shadow=third")
     other_target = lira(0.99, rate=0.9, variant="fixed, target=stopped") | {"target": "target=stopped"}
-    found = bars(given, [], summaries(given), [third, other_target])[4]
+    found = bars(given, [], [third, other_target])[4]
     assert found.holds is holds and "0.99" not in found.figures
+
+
+def test_only_the_same_candidates_are_held_against_each_other() -> None:
+    all_of_it, first = row("guided", 20, 0.876), row("guided", 20, 0.95, few=True)
+    plain, third = lira(0.8), lira(0.92, variant="fixed, shadow=third", few=True)
+    found = bars([all_of_it, first, plain], [], [third])
+    assert "+0.076" in found[0].figures, "the larger set decides against plain LiRA"
+    assert found[4].holds and "0.950" in found[4].figures and "0.876" not in found[4].figures
+    text = page.page([all_of_it, first, row("guided", 20, 0.96, few=True, seed=1), plain, third], [])
+    told = text[text.index("What if") :]
+    assert "0.950" in told and "0.876" not in told and "0.955" not in told, "nothing differs but the adversary"
+
+
+def test_five_labels_are_judged_on_the_same_candidates() -> None:
+    ours, other = row("guided", 5, 0.8), row("noise", 50, 0.85)
+    assert verdicts([ours, other], [])[6] is None
+    assert verdicts([ours, other], [pair(ours, other)])[6] is False
+
+
+def test_the_committed_page_is_made_from_the_committed_rows() -> None:
+    made = page.page(rows.read_rows(), rows.read_rows(run.PAIRS))
+    assert (page.FOLDER / "README.md").read_text() == made, "run `python -m benchmarks.power page`"
+
+
+def test_a_comparison_stands_where_its_scores_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABELLEAKS_POWER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(run, "PAIRS", tmp_path)
+    old = pair(row("guided", 5, 0.9), row("oslo", 10, 0.8))
+    again = pair(row("guided", 20, 0.9), lira(0.8))
+    rows.save_rows("cifar10-0", [old, again], tmp_path)
+    member = np.arange(40) < 20
+    for name, reading in (("guided", 20), ("lira_offline", 1)):
+        words = ("fixed", "posteriors") if name == "lira_offline" else ("", "labelleaks")
+        scores = member + np.linspace(0, 1.5, 40) % 1
+        rows.save_scores(f"cifar10-0_{name}", [rows.Reading(name, *words, reading, 1.0, scores, member)])
+    run.pairs("cifar10/0")
+    found = rows.read_rows(tmp_path)
+    assert len(found) == 2 and found[0] == old and found[1]["n_members"] == 20 != again["n_members"]
 
 
 def test_above_the_boundary_search_on_every_data_set_or_not() -> None:
@@ -141,7 +179,7 @@ def test_above_the_boundary_search_on_every_data_set_or_not() -> None:
         pair(row("guided", 20, 0.9, dataset=name), row("boundary", 2500, other, dataset=name, few=True))
         for name, other in (("cifar10", 0.7), ("location30", 0.85))
     ]
-    found = bars([], pairs, [])[5]
+    found = bars([], pairs)[5]
     assert found.holds is False and "cifar10 +0.200" in found.figures and "location30 +0.050" in found.figures
 
 

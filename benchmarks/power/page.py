@@ -43,10 +43,10 @@ def page(rows: Sequence[Row], pairs: Sequence[Row]) -> str:
     main = main_rows(rows)
     found = summaries(main)
     apart = [row for row in rows if _apart(row)]
-    parts = [_HEAD, _bars(main, pairs, found, apart)]
+    parts = [_HEAD, _bars(main, pairs, apart)]
     for dataset in _datasets(found):
         parts.append(_leaderboard(dataset, rows, [s for s in found if s.dataset == dataset], pairs))
-    parts += [_robustness(summaries(apart), found), _FOOT]
+    parts += [_robustness(apart, main), _FOOT]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
@@ -68,8 +68,8 @@ def _file(measure: str) -> str:
     return measure.replace("0.01", "tpr")
 
 
-def _bars(rows: Sequence[Row], pairs: Sequence[Row], found: Sequence[Summary], apart: Sequence[Row]) -> str:
-    lines = [[bar.statement, f"**{bar.verdict}**", bar.figures or "-"] for bar in bars(rows, pairs, found, apart)]
+def _bars(rows: Sequence[Row], pairs: Sequence[Row], apart: Sequence[Row]) -> str:
+    lines = [[bar.statement, f"**{bar.verdict}**", bar.figures or "-"] for bar in bars(rows, pairs, apart)]
     table = markdown(["statement", "as measured", "figures"], lines).replace("--:", ":--")
     return f"## What was promised\n\n{_coverage(rows)}\n\n{table}"
 
@@ -137,14 +137,17 @@ def _signed(gap: Mean | None) -> str:
     return f"**{words}**" if gap.low > 0 or gap.high < 0 else words
 
 
-def _robustness(apart: Sequence[Summary], main: Sequence[Summary]) -> str:
-    if not apart:
+def _robustness(others: Sequence[Row], main: Sequence[Row]) -> str:
+    if not others:
         return ""
+    like = {_run(row) for row in others}
+    apart, plain = summaries(others), summaries([row for row in main if _run(row) in like])
     header = ["what differs", "attack", "labels", "AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "set-up labels"]
     text = ["## What if the adversary, or the target, is another one?", _ROBUST]
     for dataset in _datasets(apart):
         lines = []
-        for words, group in _by_difference([s for s in apart if s.dataset == dataset], main, dataset):
+        here = [s for s in apart if s.dataset == dataset]
+        for words, group in _by_difference(here, [s for s in plain if s.dataset == dataset]):
             for s in group:
                 rates = ["-" if s.rates[rate] is None else str(s.rates[rate]) for rate in s.rates]
                 lines.append([words, s.key[0] + _kind(s.key, words), str(s.labels), str(s.auc), *rates,
@@ -158,12 +161,13 @@ def _kind(key: Key, words: str) -> str:
     return f" ({', '.join(left)})" if left else ""
 
 
-def _by_difference(
-    apart: Sequence[Summary], main: Sequence[Summary], dataset: str
-) -> Iterator[tuple[str, list[Summary]]]:
-    names = {(s.key[0], s.labels) for s in apart}
-    plain = [s for s in main if s.dataset == dataset and (s.key[0], s.labels) in names and s.key[0] != "transfer"]
-    yield "nothing", sorted(plain, key=lambda s: -s.auc.value)
+def _run(row: Row) -> tuple[str, int, str, int, int, int]:
+    """What two rows share that differ in the adversary, or the target, alone."""
+    return (row["dataset"], row["seed"], row["attack"], row["labels"], row["n_members"], row["n_nonmembers"])
+
+
+def _by_difference(apart: Sequence[Summary], plain: Sequence[Summary]) -> Iterator[tuple[str, list[Summary]]]:
+    yield "nothing", sorted((s for s in plain if s.key[0] != "transfer"), key=lambda s: -s.auc.value)
     for word in ROBUST_AGAINST + ROBUST_TARGETS:
         group = [s for s in apart if word in s.key[1].split(", ")]
         if group:
@@ -189,13 +193,14 @@ of each side. Rivals of other authors run at their defaults, cut at the budget.
 
 _ROBUST = """
 One seed. The plain adversary ("nothing") has the family of the target, all shadow rows, relabelled, and 8 references,
-each trained until it has learned its rows (*training=long*: for 30 epochs, as the target). Of pictures 1,000 of each
-side are attacked, 500 by DHAttack; "nothing" stands as in the tables above.
+each trained until it has learned its rows (*training=long*: for 30 epochs, as the target). Of pictures the first 1,000
+of each side are attacked, 500 by DHAttack, by "nothing" as well.
 
 LiRA-offline depends on its references far more than guided does. Labels of the target carry something of its members
 into every model that is trained on them, the more the more rows there are and the longer they are trained on: the
 references then find members easier than others, and LiRA subtracts just that. Fewer rows (*shadow=half*, *=third*: as
-many as the target of Location-30 had) or the rows' own labels (*relabelled=none*) suit it better than what suits guided.
+many as the target of Location-30 had) or the rows' own labels (*relabelled=none*) suit it better than what suits
+guided.
 """
 
 _FOOT = """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,16 +145,33 @@ def labels_of(plan: Plan, budget: int, most: int) -> int:
 
 
 def pairs(world: str) -> None:
-    """Compare every attack of the main table with the ceiling, and with guided at no more labels than its own."""
-    kept = [r for r in kept_scores(world) if len(world.split("/")) == 2]
-    found = [comparison(a, b) for a, b in _worth_comparing(kept)]
-    if found:
-        dataset, seed = world.split("/")
-        save_rows(world.replace("/", "-"), [{"dataset": dataset, "seed": int(seed), **one} for one in found], PAIRS)
+    """Compare every attack of the main table with the ceiling, and with guided at no more labels than its own.
+
+    What was compared before stands where a score behind it is not kept here.
+    """
+    if len(world.split("/")) != 2:
+        return
+    dataset, seed = world.split("/")
+    found = [comparison(a, b) for a, b in _worth_comparing(list(kept_scores(world)))]
+    now = [{"dataset": dataset, "seed": int(seed), **one} for one in found]
+    name = world.replace("/", "-")
+    file = PAIRS / f"{name}.json"
+    before = json.loads(file.read_text()) if file.is_file() else []
+    named = {_names(one) for one in now}
+    if now:
+        save_rows(name, [*(one for one in before if _names(one) not in named), *now], PAIRS)
+
+
+def _names(pair: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(pair[f"{side}_{key}"] for side in "ab" for key in ("attack", "variant", "implementation", "labels"))
 
 
 def _worth_comparing(kept: Sequence[Reading]) -> list[tuple[Reading, Reading]]:
-    plain = [r for r in kept if not _of_robustness(r)]
+    of_most: dict[tuple[Any, ...], Reading] = {}
+    for r in sorted(kept, key=lambda r: len(r.member)):  # one that was run on more candidates stands for all of it
+        if not _of_robustness(r):
+            of_most[r.attack, r.variant, r.implementation, r.labels] = r
+    plain = list(of_most.values())
     ceiling = [r for r in plain if r.attack == "lira_offline"]
     ours = sorted((r for r in plain if r.attack == "guided" and not r.variant), key=lambda r: r.labels)
     found = [(r, c) for r in plain for c in ceiling if r.implementation != "posteriors"]

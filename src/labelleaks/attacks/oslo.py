@@ -38,9 +38,9 @@ class Oslo:
 
     One tau is one label and a hard decision: one point of the ROC curve. A curve takes several: ``taus`` are asked one
     after the other, the smallest move first, until the label flips. Score: how many of them it survived, 0 … len(taus);
-    that is the published decision at the first tau with the number of the tau in place of yes and no. Anytime over the
-    taus (``trajectory``); a budget below len(taus) takes that many, evenly spread over the tuple, so one label is one
-    middle tau.
+    that is the published decision at the first tau with the number of the tau in place of yes and no. A budget below
+    len(taus) takes that many, evenly spread over the tuple, so one label is one middle tau: other questions for each
+    budget, so it is not anytime. ``trajectory`` is what this plan knew on its way.
 
     The candidate itself is asked for only where the validation models are unsure of it already (level 0), so
     misclassified candidates are not told apart: the status is UNASKED.
@@ -75,6 +75,8 @@ class Oslo:
     name: ClassVar[str] = "oslo"
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
+    anytime: ClassVar[bool] = False
+    """Its taus depend on the budget: a ladder runs it once for each."""
 
     taus: tuple[float, ...] = TAUS
     source: float = 0.75
