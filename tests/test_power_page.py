@@ -142,7 +142,8 @@ def test_only_the_same_candidates_are_held_against_each_other() -> None:
     found = bars([all_of_it, first, plain], [], [third])
     assert "+0.076" in found[0].figures, "the larger set decides against plain LiRA"
     assert found[4].holds and "0.950" in found[4].figures and "0.876" not in found[4].figures
-    text = page.page([all_of_it, first, row("guided", 20, 0.96, few=True, seed=1), plain, third], [])
+    other = row("guided", 20, 0.93, few=True, variant="shadow=third")
+    text = page.page([all_of_it, first, row("guided", 20, 0.96, few=True, seed=1), plain, third, other], [])
     told = text[text.index("What if") :]
     assert "0.950" in told and "0.876" not in told and "0.955" not in told, "nothing differs but the adversary"
 

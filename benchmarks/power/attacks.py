@@ -128,11 +128,11 @@ def _references(ceiling: str) -> int:
 
 LONG = "training=long"
 """References that are trained for 30 epochs, as the main target is, not until they have learned their rows."""
-ROBUST_AGAINST = ("family=cnn5", "family=mlp", "shadow=half", "shadow=third", "shadow=tenth", "shadow=shifted",
+ROBUST_AGAINST = ("family=cnn3", "family=mlp", "shadow=half", "shadow=third", "shadow=tenth", "shadow=shifted",
                   "relabelled=none", "relabelled=tenth", LONG,
                   "references=2", "references=4", "references=16", "references=32")  # fmt: skip
 """Adversaries that know less, or more, than the one of the main table."""
-OF_PICTURES, OF_TABLES = ("family=cnn5", "family=mlp", "shadow=shifted"), ("shadow=third",)
+OF_PICTURES, OF_TABLES = ("family=cnn3", "family=mlp", "shadow=shifted"), ("shadow=third",)
 """Adversaries of one kind of data alone; a third of the shadow rows are as many as the target of Location-30 had."""
 ROBUST_TARGETS = ("target=augmented", "target=decayed", "target=stopped")
 ROBUST_WORLDS = ("cifar10/0", "location30/0")

@@ -152,7 +152,7 @@ def _own_labels(world: World, setup: LabelOracle, bought: float) -> ShadowRows:
 
 ADVERSARIES: dict[str, Callable[[World, LabelOracle], Adversary]] = {
     "": lambda w, _: (_part(w, 1.0), None, None),
-    "family=cnn5": lambda w, _: (_part(w, 1.0), "cnn5", None),
+    "family=cnn3": lambda w, _: (_part(w, 1.0), "cnn3", None),
     "family=mlp": lambda w, _: (_part(w, 1.0), "mlp", None),
     "shadow=half": lambda w, _: (_part(w, 0.5), None, None),
     "shadow=third": lambda w, _: (_part(w, 1 / 3), None, None),
