@@ -44,6 +44,7 @@ def ceiling(
 def lira(confidence: Tensor, outside: Tensor) -> dict[str, Tensor]:
     """Offline LiRA: how far a confidence (n,) lies above those of models that never saw the candidate, (R, n).
 
+    Above their mean, as the paper writes; its code takes their median, which makes no difference worth the name.
     One variance for all candidates does not change the order, so ``fixed`` is the plain difference.
     """
     above = confidence - outside.mean(0)
