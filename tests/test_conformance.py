@@ -30,6 +30,8 @@ def _table() -> Iterator[tuple[Attack, str, tuple[str, ...]]]:
         yield attacks.Boundary(), name, ("shadow",)
     for search in ("surfree", "signopt", "tangent"):
         yield attacks.Boundary(search=search), "vector", ()
+    for search in ("signopt", "tangent"):
+        yield attacks.Boundary(search=search), "image", ()
     yield attacks.Boundary(search="surfree", subspace="dct"), "image", ("shadow",)
     for name in ("vector", "image"):
         yield attacks.Boundary(search="rays", norm="linf"), name, ()
@@ -47,19 +49,27 @@ def _compared() -> Iterator[tuple[Attack, str, bool]]:
     yield attacks.DHAttack(queries=12, recipe=SHORT), "vector", True
     yield attacks.DHAttack(queries=30, recipe=SHORT), "mixed", True
     yield attacks.DHAttack(queries=8, recipe=SHORT), "memory", True
+    yield attacks.DHAttack(queries=8, recipe=SHORT), "binary", True
+    yield attacks.Oslo(taus=(0.5, 0.2), budgets=2, steps=2, recipe=SHORT), "vector", False
     yield attacks.Oslo(taus=(0.5, 0.2), budgets=2, steps=2, recipe=SHORT), "image", False
     yield attacks.Oslo(taus=(0.5, 0.2), budgets=3, steps=2, recipe=SHORT), "binary", False
     yield attacks.Yoqo(rounds=2, recipe=SHORT), "vector", False
     yield attacks.Yoqo(rounds=3, recipe=SHORT), "mixed", False
+    yield attacks.Yoqo(rounds=2, recipe=SHORT), "memory", False
+    yield attacks.Yoqo(rounds=2, recipe=SHORT), "binary", False
+    yield attacks.Guided(labels=8, ways=2, recipe=SHORT), "vector", True
+    yield attacks.Guided(labels=12, ways=2, votes=3, recipe=SHORT), "vector", True
     yield attacks.Guided(labels=12, ways=2, recipe=SHORT), "memory", True
     yield attacks.Guided(labels=8, ways=2, recipe=SHORT), "binary", True
     yield attacks.Guided(labels=8, ways=2, recipe=SHORT), "mixed", True
     yield attacks.Chameleon(copies=6, recipe=SHORT), "binary", True
+    yield attacks.Chameleon(copies=6, recipe=SHORT), "vector", True
     yield attacks.Chameleon(copies=6, recipe=SHORT), "far image", True  # noise: a shift is no small change
 
 
 @pytest.mark.parametrize(
-    ("attack", "on", "asks"), [pytest.param(a, on, asks, id=f"{a.name}-{on}") for a, on, asks in _compared()]
+    ("attack", "on", "asks"),
+    [pytest.param(a, on, asks, id=f"{a.name}{getattr(a, 'votes', '')}-{on}") for a, on, asks in _compared()],
 )
 def test_every_row_where_memory_is_the_leak(attack: Attack, on: str, asks: bool) -> None:
     """What reference models expect is subtracted, so a plain distance to the boundary would be no leak."""

@@ -79,8 +79,7 @@ def test_few_labels_find_what_was_remembered(name: str) -> None:
     assert min(at_one, at_five, at_all) > gap
 
 
-def test_the_bracket_holds_where_the_label_gives_way() -> None:
-    """On one way with many halvings, h is the level of the last input that kept its label."""
+def test_one_way_orders_the_right_above_the_wrong_and_members_above_others() -> None:
     made, _, _, scores = run(Guided(labels=5, ways=1, recipe=SHORT))
     h = scores.details["target_log_odds"]
     right = scores.status == int(Status.DONE)
