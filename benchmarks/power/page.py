@@ -188,9 +188,9 @@ target and references) with a 95 % interval for the candidates that were drawn; 
 DeLong test on the same candidates). A TPR is judged from 100 non-members at 1 % and from 2,000 at 0.1 %. Up to 50
 labels all candidates are attacked, but of pictures the first 500 of each side by what works long on each with its
 references (OSLO, YOQO, DHAttack, chameleon, calibrated); up to 200 at most 1,000 of each side, above that the first 200
-of each side. Rivals of other authors run at their defaults, cut at the budget. With one label gap, OSLO and YOQO say yes
-or no: their curve is one point, their AUC that of two straight lines. What sees posteriors is not a rival but a mark;
-that LiRA is the one that guided is held against does not make it the highest everywhere.
+of each side. Rivals of other authors run at their defaults, cut at the budget. With one label gap, OSLO and YOQO say
+yes or no: their curve is one point, their AUC that of two straight lines. What sees posteriors is not a rival but a
+mark; that LiRA is the one that guided is held against does not make it the highest everywhere.
 """
 
 _ROBUST = """
