@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.power.summary import Row, difference
+from benchmarks.power.summary import Row, difference, mean_of
 
 __all__ = ["Bar", "bars"]
 
@@ -141,8 +141,8 @@ def _nowhere_below(ours: Sequence[Row], rows: Sequence[Row], pairs: Sequence[Row
     below, judged = [], {"AUC": 0, "TPR": 0}
     for row in ours:
         world = f"{row['dataset']}/{row['seed']}"
+        here = [p for p in pairs if (p["dataset"], p["seed"]) == (row["dataset"], row["seed"])]
         for variant in ("fixed", "per_candidate"):
-            here = [p for p in pairs if (p["dataset"], p["seed"]) == (row["dataset"], row["seed"])]
             gap = difference(here, (*GUIDED, LABELS), ("lira_offline", variant, "posteriors", 1))
             judged["AUC"] += gap is not None
             if gap is not None and gap.high < 0:
@@ -171,13 +171,9 @@ def _against_best_lira(ours: Sequence[Row], rows: Sequence[Row], apart: Sequence
         for name, pick in (("AUC", lambda r: r["auc"]), ("TPR", lambda r: r["tpr_at_fpr"]["0.01"])):
             best = max((*lira, *_lira(rows, row)), key=lambda r, p=pick: p(r)["value"])
             mine, theirs = pick(row), pick(best)
-            figures.append(f"{row['dataset']} {name} {_told(mine)} against {_told(theirs)} ({best['variant']})")
+            figures.append(f"{row['dataset']} {name} {mean_of([mine])} against {mean_of([theirs])} ({best['variant']})")
             holds &= mine["value"] >= theirs["value"]
     return Bar(statement, holds if figures else None, "; ".join(figures))
-
-
-def _told(one: Mapping[str, float]) -> str:
-    return f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
 
 
 def _above_boundary(pairs: Sequence[Row]) -> Bar:

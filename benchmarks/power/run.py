@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from benchmarks.power import attacks, ceilings, rivals
 from benchmarks.power.attacks import Plan
 from benchmarks.power.rows import RESULTS, Reading, comparison, kept_scores, row, save_rows, save_scores
+from benchmarks.power.summary import Key, Row, key_of
 from benchmarks.power.worlds import World, open_world
 from labelleaks import references
 from labelleaks.errors import NeedsError
@@ -162,8 +163,8 @@ def pairs(world: str) -> None:
         save_rows(name, [*(one for one in before if _names(one) not in named), *now], PAIRS)
 
 
-def _names(pair: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(pair[f"{side}_{key}"] for side in "ab" for key in ("attack", "variant", "implementation", "labels"))
+def _names(pair: Row) -> tuple[Key, Key]:
+    return key_of(pair, "a_"), key_of(pair, "b_")
 
 
 def _worth_comparing(kept: Sequence[Reading]) -> list[tuple[Reading, Reading]]:
