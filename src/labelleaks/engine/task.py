@@ -115,7 +115,8 @@ class Engine(Protocol):
             done: told of each result when it is there, so that an interrupted run keeps it.
 
         Raises:
-            LabelLeaksError: what a task raised, as it raised it. EngineError: a process was lost too often.
+            LabelLeaksError: what the first task to fail raised, as it raised it: the others are ended, not waited for.
+            EngineError: a process was lost too often.
             InputError: a live object cannot be passed to where the task would be done.
         """
         ...
