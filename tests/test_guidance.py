@@ -34,11 +34,20 @@ def plane(w: Tensor, b: float = 0.0) -> ShadowModel:
 
 
 def go(
-    domain: Domain, x: Tensor, y: Tensor, weights: list[Tensor], level: float | Tensor, sign: int = -1, **options: Any
+    domain: Domain,
+    x: Tensor,
+    y: Tensor,
+    weights: list[Tensor],
+    level: float | Tensor,
+    sign: int = -1,
+    spread: Tensor | None = None,
+    **options: Any,
 ) -> tuple[Tensor, Tensor]:
     """Lead all rows, the first of the planes as the guide, the others as judges."""
     models = tuple(plane(w) for w in weights)
-    ground = Ground(models, x, y, domain, all_log_odds(models, x, y))
+    ground = Ground(
+        models, x, y, domain, all_log_odds(models, x, y), domain.span(x.shape[1:]) if spread is None else spread
+    )
     council = Council((0,), tuple(range(1, len(models))))
     levels = torch.full((len(x),), level, dtype=torch.float64) if isinstance(level, float) else level
     return lead(ground, council, torch.arange(len(x)), levels, sign=sign, **options)

@@ -20,10 +20,11 @@ from torch import Tensor
 from labelleaks import references
 from labelleaks.crafting import smoothed
 from labelleaks.domain import Binary, Box, Domain, Integer, Mixed, OneHot
+from labelleaks.models import image_layout
 from labelleaks.search.exact import mean_of, row_max, row_sums
 from labelleaks.shadowmodel import ShadowModel
 
-__all__ = ["Council", "Ground", "all_log_odds", "councils", "lead", "log_odds"]
+__all__ = ["Council", "Ground", "all_log_odds", "councils", "lead", "log_odds", "spread_of"]
 
 LOOKS, FARTHER, CLOSE = 2, 4.0, 0.3
 """In a Box: how often judges look for the point of a way that has the wanted level, how much farther or nearer the next
@@ -33,6 +34,8 @@ BENT = 16.0
 FLIPS = 48
 """Features that a way changes where they cannot move a little, in steps of ``PER_STEP``."""
 PER_STEP = 2
+STRIDE = 2.0
+"""Spreads that a number of a table goes at a time."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,19 @@ def log_odds(logits: Tensor, y: Tensor) -> Tensor:
     return own - top - rest.log()
 
 
+def spread_of(rows: Tensor, domain: Domain) -> Tensor:
+    """Return how far features vary in the data: standard deviations over ``rows`` (n, *shape), float32 (*shape).
+
+    Ways are measured in it. A feature that hardly varies is one that models learned next to nothing about: what they
+    say of far values there is an accident of theirs, which tells nothing of the target. The pixels of a picture in a
+    Box are of one kind and share the domain's span.
+    """
+    shape = tuple(rows.shape[1:])
+    if isinstance(domain, Box) and image_layout(shape) is not None:
+        return domain.span(shape).to(rows.device)
+    return rows.std(0, correction=0)
+
+
 def all_log_odds(models: Sequence[ShadowModel], x: Tensor, y: Tensor) -> Tensor:
     """Return each model's log-odds of y at x: float64 (R, n)."""
     return torch.stack([log_odds(references.logits(model, x).to(torch.float64), y) for model in models])
@@ -89,6 +105,8 @@ class Ground:
     domain: Domain
     said: Tensor
     """float64 (R, n): log-odds of y at x"""
+    spread: Tensor
+    """float32 (*shape): how far features vary in the data, see :func:`spread_of`"""
     bend: Tensor = field(init=False)
     """float64 (n,): how much farther than the slope at x foresees a level lies: in a Box, learnt from the last way"""
 
@@ -148,7 +166,7 @@ def _along(
 ) -> tuple[Tensor, Tensor]:
     x, domain = ground.x[rows], ground.domain
     slope = mean_of([ground.slopes[j, rows] for j in council.guides])
-    per_nat = _per_nat(domain, x, sign * smoothed(slope, domain, grain))
+    per_nat = _per_nat(domain, x, sign * smoothed(slope, domain, grain), ground.spread)
     far = level * ground.bend[rows]
     gone = far.clone()
     points, reached = x, torch.zeros_like(level)
@@ -170,15 +188,14 @@ def _along(
     return points, reached
 
 
-def _per_nat(domain: Domain, x: Tensor, slope: Tensor) -> Tensor:
+def _per_nat(domain: Domain, x: Tensor, slope: Tensor, spread: Tensor) -> Tensor:
     """The step along the slope that wins a nat if the slope does not bend; nothing where no feature can move."""
-    span = domain.span(x.shape[1:])[None].to(x.device)
     low, high = _bounds(domain, x)
     stuck = ((slope > 0) & (x >= high)) | ((slope < 0) & (x <= low))
-    rise = torch.where(stuck, 0.0, slope * span)
+    rise = torch.where(stuck, 0.0, slope * spread)
     steepness = row_sums(rise.to(torch.float64).square().flatten(1))
     share = torch.where(steepness > 0, 1.0 / steepness.clamp_min(1e-300), 0.0).clamp_max(1e30)
-    return share.to(x.dtype).reshape(-1, *[1] * (x.dim() - 1)) * rise * span
+    return share.to(x.dtype).reshape(-1, *[1] * (x.dim() - 1)) * rise * spread
 
 
 def _changing(
@@ -186,7 +203,8 @@ def _changing(
 ) -> tuple[Tensor, Tensor]:
     x, y = ground.x[rows], ground.y[rows]
     guides = [ground.models[j] for j in council.guides]
-    free = torch.ones_like(x, dtype=torch.bool) if allowed is None else allowed
+    varies = (ground.spread > 0).expand_as(x)
+    free = varies if allowed is None else allowed & varies
     points, reached, here = x, torch.zeros_like(level), x
     for _ in range(FLIPS // PER_STEP):
         going = (reached < level).nonzero().reshape(-1)
@@ -194,7 +212,7 @@ def _changing(
             break
         z = here[going]
         slope = sign * references.gradient(guides, z, y[going], log_odds)
-        for moved in _changes(ground.domain, z, slope, free[going] & (z == x[going])):
+        for moved in _changes(ground, z, slope, free[going] & (z == x[going])):
             here = here.index_copy(0, going, moved)
             at = ground.level(council, rows[going], moved, sign)
             higher = (at > reached[going]) & (reached[going] < level[going])
@@ -214,11 +232,11 @@ def _within(domain: Domain, z: Tensor) -> Tensor:
     return torch.minimum(torch.maximum(z, low), high)
 
 
-def _changes(domain: Domain, z: Tensor, slope: Tensor, free: Tensor) -> list[Tensor]:
+def _changes(ground: Ground, z: Tensor, slope: Tensor, free: Tensor) -> list[Tensor]:
     """Change the ``PER_STEP`` features that promise most, one after the other; return the rows after each."""
-    shape = z.shape
+    shape, domain = z.shape, ground.domain
     z, slope, free = z.flatten(1), slope.flatten(1), free.flatten(1).clone()
-    value, gain = _best_values(domain, z, slope)
+    value, gain = _best_values(domain, z, slope, ground.spread.flatten())
     groups = (
         [columns for part, columns in domain.groups() if isinstance(part, OneHot)] if isinstance(domain, Mixed) else []
     )
@@ -239,10 +257,10 @@ def _changes(domain: Domain, z: Tensor, slope: Tensor, free: Tensor) -> list[Ten
     return found
 
 
-def _best_values(domain: Domain, z: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+def _best_values(domain: Domain, z: Tensor, slope: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
     """Return another value for each feature of z (m, d), and what the slope promises of it: (m, d) each.
 
-    A bit flips, a category of a one-hot group is chosen, a number goes a quarter of its span up or down.
+    A bit flips, a category of a one-hot group is chosen, a number goes ``STRIDE`` spreads (d,) up or down.
     """
     if isinstance(domain, Binary):
         value = 1 - z
@@ -257,10 +275,10 @@ def _best_values(domain: Domain, z: Tensor, slope: Tensor) -> tuple[Tensor, Tens
             promise = rise - rise.gather(1, hot)
             gain[:, columns] = promise.scatter(1, hot, -math.inf)
             continue
-        quarter = (part.high - part.low) / 4
+        stride = STRIDE * spread[columns]
         if isinstance(part, Integer):
-            quarter = max(1, round(quarter))
-        value[:, columns] = (block + quarter * rise.sign()).clamp(part.low, part.high)
+            stride = stride.round().clamp_min(1)
+        value[:, columns] = (block + stride * rise.sign()).clamp(part.low, part.high)
         changed = value[:, columns] != block
         gain[:, columns] = torch.where(changed, rise * (value[:, columns] - block), -math.inf)
     return value, gain

@@ -12,22 +12,44 @@ from labelleaks.oracle import LabelOracle
 from labelleaks.search.exact import mean_of, row_sums
 from labelleaks.types import Status
 
-__all__ = ["Reading"]
+__all__ = ["Measure", "Reading"]
 
-SATURATION = 1.25
-"""How sure the target can seem before more says nothing, in scales."""
-DIFFICULTY, EASY = 0.3, 2.0
-"""Weight of what the references say themselves; and how sure they can seem before more says nothing, in s."""
+EASY = 2.0
+"""How sure the references can seem before more says nothing, in s."""
 GRID = 64
 """Values of u that the belief tells apart."""
-OPENING = 0.75
-"""u at the first probe: between what members and others come to; later ones ask at the belief's median."""
+OPENING = 0.72
+"""u at the first probe, between what members and others come to, where the references are as sure as they are of any
+row; more where they are surer. Later ones ask at the belief's median."""
 DOUBT = 0.06
 """How far a way may mislead about u: scale of a logistic distribution."""
 MISSED = 0.3
 """Chance that a label holds however far its way goes: the way leads past what would change it."""
+_OPENINGS = (0.3, 0.95)
 LAPSE = 0.01
 """Chance that it gives way for no reason."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What answers are held against in this run."""
+
+    saturation: float
+    """s, nats: how sure the target can seem before more says nothing; above 0"""
+    weight: float
+    """a: how much counts how sure the references are"""
+    usual: float
+    """how sure they are, dulled, of rows that no model saw, on average; nats"""
+
+    def dulled(self, sure: Tensor) -> Tensor:
+        """How sure the references are as far as it counts, nats: 2 s tanh(x / 2 s)."""
+        easy = EASY * self.saturation
+        return easy * torch.tanh(sure / easy)
+
+    def opening(self, sure: Tensor) -> Tensor:
+        """|u| at the first probe: it rises with how sure the references are, half as steeply as the score does."""
+        farther = (self.dulled(sure) - self.usual) / (2 * self.saturation)
+        return (OPENING + self.weight * farther).clamp(*_OPENINGS)
 
 
 @dataclass(eq=False)
@@ -42,7 +64,7 @@ class Reading:
     expected: Tensor
     """float64 (m,): how sure a model that never saw it may be of it, log-odds"""
     most: int
-    scale: float
+    measure: Measure
     votes: int
     right: Tensor = field(init=False)
     """bool (m,): whether the target gives the label to the candidate; presumed until ``known``"""
@@ -73,10 +95,6 @@ class Reading:
         self.path = torch.zeros(self.most, m, dtype=torch.float64, device=device)
 
     @property
-    def saturation(self) -> float:
-        return SATURATION * self.scale
-
-    @property
     def grid(self) -> Tensor:
         """The values of |u|: float64 (GRID,)."""
         return (torch.arange(GRID, dtype=torch.float64, device=self.owner.device) + 0.5) / GRID
@@ -95,8 +113,7 @@ class Reading:
         """The score, float64 (m,)."""
         as_wrong = torch.where(self.known, self.u(), -0.5) - 1  # in between: u and -1/2, weighed by the chances
         u = self.chance * self.u() + (1 - self.chance) * as_wrong
-        easy = EASY * self.saturation
-        return self.saturation * u - DIFFICULTY * easy * torch.tanh(self.expected / easy)
+        return self.measure.saturation * u - self.measure.weight * self.measure.dulled(self.expected)
 
     def status(self) -> Tensor:
         ended = torch.where(self.right, int(Status.DONE), int(Status.MISCLASSIFIED))
@@ -119,9 +136,9 @@ class Reading:
         self.right[rows], self.known[rows], self.chance[rows] = right, True, right.to(torch.float64)
 
     def even(self, rows: Tensor, *, first: bool) -> Tensor:
-        """The belief's median, |u| that is as likely exceeded as not: float64 (k,)."""
+        """|u| to ask at, float64 (k,): the belief's median, as likely exceeded as not; at first there is none."""
         if first:
-            return torch.full((len(rows),), OPENING, dtype=torch.float64, device=rows.device)
+            return self.measure.opening(self.expected[rows])
         below = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
         place = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
         for column in self.belief[rows].unbind(1):
@@ -167,9 +184,9 @@ class Reading:
         self.path[:, rows] = torch.where(after, self.value()[rows], self.path[:, rows])
 
     def _u_of(self, level: Tensor) -> Tensor:
-        return torch.tanh(level.clamp_min(0) / self.saturation)
+        return torch.tanh(level.clamp_min(0) / self.measure.saturation)
 
     def level_of(self, u: Tensor) -> Tensor:
         """The level h with tanh(h / s) = u, nats."""
         u = u.clamp(0, 1 - 1e-12)
-        return self.saturation * (torch.log1p(u) - torch.log1p(-u)) / 2  # torch.atanh rounds by the batch
+        return self.measure.saturation * (torch.log1p(u) - torch.log1p(-u)) / 2  # torch.atanh rounds by the batch

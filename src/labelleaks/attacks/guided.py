@@ -11,25 +11,36 @@ from torch import Tensor
 
 from labelleaks import references, rng
 from labelleaks.crafting import need_gradients
-from labelleaks.domain import Box
-from labelleaks.guidance import Ground, all_log_odds, councils, lead
+from labelleaks.domain import Box, Domain
+from labelleaks.guidance import Ground, all_log_odds, councils, lead, spread_of
 from labelleaks.oracle import LabelOracle
-from labelleaks.reading import Reading
-from labelleaks.search.exact import mean_of
+from labelleaks.reading import Measure, Reading
+from labelleaks.search.exact import mean_of, row_sums
 from labelleaks.settings import optional, whole
 from labelleaks.training import Recipe
-from labelleaks.types import Candidates, Cost, Knowledge, Scores, Trajectory, checkpoints_up_to
+from labelleaks.types import Candidates, Cost, Knowledge, Scores, ShadowRows, Trajectory, checkpoints_up_to
 
 __all__ = ["Guided"]
 
 _GROUP, _MOST_ROWS = 1 << 22, 1 << 14
 """Numbers in the candidates that are held at a time (16 MB; as much for each reference's gradient), and rows."""
-_SCALE_ROWS = 512
+_SHADOW_ROWS = 512
+"""Rows that the references are asked about, of those that they know and of those that they do not."""
 _LEAST_SCALE = 1.0  # nats: models that learned nothing
-SPREAD = 1.0
+DEVIATIONS = 1.0
 """What counts of the references is their mean plus so many standard deviations: the surest that never saw it."""
 GRAINS = (3 / 32, 6 / 32)
 """How smooth the ways of pictures are (:func:`labelleaks.guidance.lead`), two by two."""
+SATURATION = 1.25
+"""s, in the references' median log-odds on rows that they know."""
+FORETOLD, WEIGHT, USUAL = 0.65, 0.3, 0.4
+"""The share of labels that references foretell of rows that no model saw, as on development data; a where they do;
+and how sure they are of such rows there, in s."""
+SLOPE, LEAST, MOST = 0.75, 0.2, 0.6
+"""What a gains with that share, and its bounds."""
+PRIOR_ROWS = 10
+"""Held-out rows that these values are worth."""
+WAYS, WAYS_OF_TABLE = 12, 19
 SHARE_OF_TABLE, FEWEST = 0.25, 16
 """Share of the features that one way may change, where features cannot move a little; and about how many at least."""
 
@@ -51,20 +62,24 @@ class Guided:
        even the surest of them, are not.
 
     s = 1.25 times the references' median log-odds on their own training rows: beyond what a model gives to rows that it
-    knows, more confidence says "easy", not "member". a = 0.3. A misclassified candidate takes the opposite ways: h is
-    minus what has to be won before its label becomes right, and the score lies s lower: such candidates are ordered
-    among themselves, mostly below the others.
+    knows, more confidence says "easy", not "member". a = 0.3 where the references foretell 65 % of the target's labels
+    for rows that no model saw (the held-out shadow rows), and 0.0075 more for each per cent, 0.2 to 0.6: the better
+    such models know what the target will say, the more of its confidence they explain. A misclassified candidate takes
+    the opposite ways: h is minus what has to be won before its label becomes right, and the score lies s lower: such
+    candidates are ordered among themselves, mostly below the others.
 
     One label is enough for a score, so ``trajectory`` starts at 1: a candidate whose label gave way before x was asked
     for (``Status.UNASKED``) lies between its scores as a right and as a wrong one.
 
     Domains: in a Box a way is straight; in Binary and Mixed domains features change one after the other
-    (a bit flips, a category is chosen, a number goes a quarter of its span), each way within a random quarter of them,
-    some 16 at least.
+    (a bit flips, a category is chosen, a number goes two standard deviations), each way within a random quarter of
+    them, some 16 at least. All is measured in what the features vary by in the shadow rows: one that never varies there
+    stays.
 
     Args:
         labels: labels per candidate at most, 1 to 1,000.
         ways: ways per candidate, 1 to 64: one question each and one for x, so it stops by itself after ``ways`` + 1.
+            None: 12 in a Box, where more tell next to nothing new, and 19 elsewhere.
         votes: odd, at most ``labels``; for a target whose labels change. Each question is asked (votes + 1) / 2 times,
             and ``votes`` times where the answers differ, within the budget; the majority counts. Raise ``labels`` too.
         recipe: how torch references are trained; None: the shared default.
@@ -86,20 +101,23 @@ class Guided:
     is_distance: ClassVar[bool] = False
 
     labels: int = 50
-    ways: int = 12
+    ways: int | None = None
     votes: int = 1
     recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
         whole(self, "labels", 1, 1000)
-        whole(self, "ways", 1, 64)
+        if self.ways is not None:
+            whole(self, "ways", 1, 64)
         whole(self, "votes", 1, "labels", odd=True)
         optional(self, "recipe", Recipe)
 
-    @property
-    def _most(self) -> int:
+    def _ways_in(self, domain: Domain) -> int:
+        return self.ways or (WAYS if isinstance(domain, Box) else WAYS_OF_TABLE)
+
+    def _most(self, domain: Domain) -> int:
         """Labels that a candidate can take: for each way and for itself, as often as there are votes."""
-        return min(self.labels, (self.ways + 1) * self.votes)
+        return min(self.labels, (self._ways_in(domain) + 1) * self.votes)
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         """``votes`` at least; set-up: a label per shadow row, bought once a run.
@@ -109,32 +127,31 @@ class Guided:
         """
         setup = references.setup_cost(knowledge)
         need_gradients(self.name, candidates, knowledge)
-        return Cost(least=self.votes, most=max(self.votes, min(budget, self._most)), setup=setup)
+        return Cost(least=self.votes, most=max(self.votes, min(budget, self._most(candidates.domain))), setup=setup)
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Ask along each candidate's ways, one way after the other, and once for it itself."""
         known = references.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
-        scale = _scale(known, knowledge.setup)
-        most = min([self._most, *oracle.remaining().tolist()])
+        measure = _measure(known, knowledge.setup)
+        spread = spread_of(known.rows.x, candidates.domain).to(candidates.device)
+        most = min([self._most(candidates.domain), *oracle.remaining().tolist()])
         said = all_log_odds(known.models, candidates.x, candidates.y)
-        mean = mean_of(said)
-        spread = mean_of((said - mean).square()).sqrt()
-        sure = mean + SPREAD * spread
+        mean, deviation, sure = _summary(said)
         readings = []
         for rows in _groups(candidates):
             x, y = candidates.x[rows], candidates.y[rows]
-            ground = Ground(known.models, x, y, candidates.domain, said[:, rows])
-            reading = Reading(oracle, rows, ground, sure[rows], most, scale, self.votes)
+            ground = Ground(known.models, x, y, candidates.domain, said[:, rows], spread)
+            reading = Reading(oracle, rows, ground, sure[rows], most, measure, self.votes)
             self._read(reading, candidates.streams, seed)
             readings.append(reading)
-        return _scores(readings, most, {"reference_log_odds": mean, "reference_spread": spread})
+        return _scores(readings, most, {"reference_log_odds": mean, "reference_spread": deviation})
 
     def _read(self, reading: Reading, streams: Callable[[int, str], Tensor], seed: int) -> None:
         """One label along each way; for the candidate second, if its label gave way on the first one, or last."""
         away, towards = -1, +1
         self._ask_along(reading, 0, away, streams, seed)
         reading.ask_for_candidates(~reading.known)
-        for number in range(1, self.ways):
+        for number in range(1, self._ways_in(reading.ground.domain)):
             for sign in (away, towards):  # away from a label that holds, towards one that does not
                 self._ask_along(reading, number, sign, streams, seed)
         reading.ask_for_candidates(~reading.asked)
@@ -163,10 +180,31 @@ def _allowed(ground: Ground, rows: Tensor, streams: Tensor) -> Tensor:
     return (rng.uniform(streams, width) < max(SHARE_OF_TABLE, FEWEST / width)).reshape(x.shape)
 
 
-def _scale(known: references.References, setup: LabelOracle) -> float:
-    """Return the references' median log-odds on rows that they were trained on, in nats: how sure such models get."""
-    x, y = known.rows.x[:_SCALE_ROWS], known.rows.labels(setup)[:_SCALE_ROWS]
-    return max(_LEAST_SCALE, float(all_log_odds(known.models, x, y.to(x.device)).median()))
+def _measure(known: references.References, setup: LabelOracle) -> Measure:
+    """Learn s, a and how sure is usual from shadow rows: those that the references know, and those that they do not."""
+    saturation = SATURATION * max(_LEAST_SCALE, float(_said_of(known.rows, known, setup).median()))
+    plain = Measure(saturation, WEIGHT, USUAL * saturation)
+    if len(known.held) == 0:
+        return plain
+    said = _said_of(known.held, known, setup)
+    usual = row_sums(plain.dulled(_summary(said)[2])[None])[0]
+    held, prior = said.shape[1], PRIOR_ROWS
+    foretold = (int((said > 0).sum()) / len(said) + prior * FORETOLD) / (held + prior)
+    weight = min(MOST, max(LEAST, WEIGHT + SLOPE * (foretold - FORETOLD)))
+    return Measure(saturation, weight, (float(usual) + prior * plain.usual) / (held + prior))
+
+
+def _summary(said: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """μ, σ and what counts of them, of the models' log-odds (R, n): float64 (n,) each."""
+    mean = mean_of(said)
+    deviation = mean_of((said - mean).square()).sqrt()
+    return mean, deviation, mean + DEVIATIONS * deviation
+
+
+def _said_of(rows: ShadowRows, known: references.References, setup: LabelOracle) -> Tensor:
+    """The references' log-odds of the target's labels for the first of these rows: float64 (R, n)."""
+    x, y = rows.x[:_SHADOW_ROWS], rows.labels(setup)[:_SHADOW_ROWS]
+    return all_log_odds(known.models, x, y.to(x.device))
 
 
 def _groups(candidates: Candidates) -> tuple[Tensor, ...]:
