@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from labelleaks import guidance
 from labelleaks.domain import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
-from labelleaks.guidance import Council, Ground, all_log_odds, councils, lead, log_odds
+from labelleaks.guidance import Council, Ground, all_log_odds, councils, lead, log_odds, spread_of
 from labelleaks.modelfile import Training
 from labelleaks.search.exact import mean_of
 from labelleaks.shadowmodel import Network, ShadowModel
@@ -75,6 +75,7 @@ def test_log_odds_are_those_of_the_posterior() -> None:
     torch.testing.assert_close(log_odds(z, y), (p / (1 - p)).log())
 
 
+MIXED = Mixed(Continuous(-2, 2), Integer(0, 9), OneHot(3), Integer(0, 1))
 ONES = torch.ones(2, dtype=torch.int64)
 W = torch.tensor([3.0, 4.0])
 
@@ -114,6 +115,41 @@ def test_where_judges_disagree_with_the_guide_the_candidate_itself_is_asked() ->
     assert torch.equal(points, x) and float(level) == 0
 
 
+def test_ways_are_measured_in_what_the_features_vary_by() -> None:
+    """A rare feature is not moved far, however steep a model that saw next to nothing of it is there."""
+    x = torch.full((1, 3), 0.5)
+    w, spread = torch.tensor([1.0, 100.0, 1.0]), torch.tensor([0.3, 0.001, 0.0])
+    points, level = go(Box(0, 1), x, ONES[:1], [w, w], 0.2, spread=spread)
+    moved = (x - points)[0]
+    assert float(level) == pytest.approx(0.2, abs=1e-5)
+    assert float(moved[1] / moved[0]) == pytest.approx(100 * 0.001**2 / 0.3**2, rel=1e-3) and moved[2] == 0
+
+
+def test_spreads_come_from_the_rows_but_a_picture_has_one() -> None:
+    rows = torch.rand(50, 6)
+    rows[:, 2] = 0.25
+    torch.testing.assert_close(spread_of(rows, Box(0, 2)), rows.std(0, correction=0))
+    assert spread_of(rows, MIXED)[2] == 0
+    pictures = torch.rand(5, 1, 8, 8)
+    assert torch.equal(spread_of(pictures, Box(0, 2)), Box(0, 2).span((1, 8, 8)))
+    assert torch.equal(spread_of(pictures, Binary()), pictures.std(0, correction=0))
+
+
+@pytest.mark.parametrize("domain", [Box(0, 1), Binary(), Mixed(Integer(0, 1, width=4))], ids=["box", "binary", "mixed"])
+def test_what_never_varies_stays(domain: Domain) -> None:
+    w = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    spread = torch.tensor([0.5, 0.0, 0.5, 0.0])
+    points, _ = go(domain, torch.ones(1, 4), ONES[:1], [w, w], 100.0, spread=spread)
+    assert points.tolist() == [[0.0, 1.0, 0.0, 1.0]]
+
+
+def test_numbers_of_a_table_go_two_spreads() -> None:
+    domain = Mixed(Continuous(-10, 10), Integer(0, 100), Integer(0, 9))
+    x, w = torch.tensor([[1.0, 50.0, 5.0]]), torch.tensor([3.0, 1.0, 0.5])
+    points, _ = go(domain, x, ONES[:1], [w, w], 1000.0, spread=torch.tensor([1.5, 4.2, 0.1]))
+    assert points.tolist() == [[-2.0, 42.0, 4.0]]
+
+
 def test_pictures_change_smoothly() -> None:
     w = torch.zeros(1, 16, 16)
     w[0, 8, 8] = 1.0
@@ -122,9 +158,6 @@ def test_pictures_change_smoothly() -> None:
     assert int((sharp != 0).sum()) == 1
     assert int((smooth != 0).sum()) == 49 and float(smooth[0, 0, 8, 8]) == float(smooth.min())
     assert float(smooth[0, 0, 8, 8]) == pytest.approx(float(sharp[0, 0, 8, 8]), rel=guidance.CLOSE)
-
-
-MIXED = Mixed(Continuous(-2, 2), Integer(0, 9), OneHot(3), Integer(0, 1))
 
 
 @pytest.mark.parametrize("domain", [Binary(), MIXED], ids=["binary", "mixed"])

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from scipy.stats import spearmanr
+from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
 
-from labelleaks import metrics, references
+from labelleaks import metrics, models, references
+from labelleaks.attacks import guided
 from labelleaks.attacks.guided import Guided
+from labelleaks.domain import Box
 from labelleaks.errors import InputError, NeedsError
-from labelleaks.guidance import all_log_odds
+from labelleaks.guidance import all_log_odds, log_odds
+from labelleaks.modelfile import Training
 from labelleaks.oracle import Gate
 from labelleaks.planted import remembered
-from labelleaks.training import Recipe
-from labelleaks.types import Knowledge, Scores, ShadowRows, Status
+from labelleaks.reading import Measure
+from labelleaks.shadowmodel import Network
+from labelleaks.training import Recipe, train
+from labelleaks.types import Candidates, Knowledge, Scores, ShadowRows, Status
 
 SHORT = Recipe(epochs=8)
 
@@ -79,6 +89,57 @@ def test_few_labels_find_what_was_remembered(name: str) -> None:
     assert min(at_one, at_five, at_all) > gap
 
 
+def test_log_odds_are_read_from_rows_with_features_that_hardly_vary() -> None:
+    """The corners of digits are nearly always 0: what models make of other values there is no way to the target's."""
+    data = load_digits()
+    order = torch.randperm(len(data.target), generator=torch.Generator().manual_seed(0))
+    x, y = torch.tensor(data.data / 16, dtype=torch.float32)[order], torch.tensor(data.target)[order]
+    target = train(models.build("mlp", (64,), 10, seed=5), x[:300], y[:300], Recipe(epochs=30), seed=5)
+    candidates = Candidates(torch.cat([x[:100], x[300:400]]), torch.cat([y[:100], y[300:400]]), Box(0, 1), 10)
+    gate = Gate(lambda rows: target(rows).argmax(1).detach())
+    knowledge = Knowledge(gate.setup_oracle("setup"), ShadowRows(x[400:1000]), references=4)
+    scores = Guided().score(gate.oracle("guided", 200, 13), candidates, knowledge, seed=0)
+    right = scores.status == int(Status.DONE)
+    truth = log_odds(target(candidates.x).detach().double(), candidates.y)
+    found = scores.details["target_log_odds"]
+    assert right.sum() > 150
+    assert spearmanr(truth[right], found[right]).statistic > 0.8
+
+
+def test_references_that_foretell_the_target_count_more() -> None:
+    class Sign(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([-x[:, 0], x[:, 0]], 1)
+
+    model = Network(Sign(), 2, (1,), Training(1, 1, 0.0))
+    x = torch.linspace(-1, 1, 400)[:, None]
+    gate = Gate(lambda rows: (rows[:, 0] > 0).to(torch.int64))
+
+    def weight(wrong: float, held: int) -> float:
+        labels = (x[:, 0] > 0).to(torch.int64)
+        labels[: round(400 * wrong)] ^= 1
+        order = torch.randperm(400, generator=torch.Generator().manual_seed(1))[:held]
+        rows = ShadowRows(x[order], labels[order], labels[order])
+        known = references.References((model, model), ShadowRows(x, labels, labels), rows)
+        return guided._measure(known, gate.setup_oracle("none")).weight
+
+    assert gate.ledger.rows == 0
+    assert weight(0.0, 0) == weight(0.35, 0) == guided.WEIGHT
+    assert guided.WEIGHT < weight(0.0, 5) < weight(0.0, 50) < weight(0.0, 400)
+    assert weight(0.35, 400) == pytest.approx(guided.WEIGHT, abs=0.01)
+    assert weight(0.0, 400) == pytest.approx(0.3 + 0.75 * 0.35, abs=0.01) and weight(0.9, 400) == guided.LEAST
+
+
+def test_the_first_question_is_harder_where_the_references_are_surer() -> None:
+    measure = Measure(saturation=4.0, weight=0.4, usual=1.0)
+    sure = torch.linspace(-20, 20, 41, dtype=torch.float64)
+    u = measure.opening(sure)
+    assert (u.diff() >= 0).all() and (u[18:25].diff() > 0).all()
+    assert 0 < float(u[0]) < 0.5 < 0.9 < float(u[-1]) < 1
+    at_usual = 8 * math.atanh(1 / 8)
+    assert float(measure.opening(torch.tensor([at_usual], dtype=torch.float64))) == pytest.approx(0.72)
+
+
 def test_one_way_orders_the_right_above_the_wrong_and_members_above_others() -> None:
     made, _, _, scores = run(Guided(labels=5, ways=1, recipe=SHORT))
     h = scores.details["target_log_odds"]
@@ -96,6 +157,8 @@ def test_costs_are_known_and_bad_settings_refused() -> None:
     cost = Guided().cost(made.candidates, Knowledge(setup, shadow), 7)
     assert (cost.least, cost.most, cost.setup) == (1, 7, len(made.shadow))
     assert Guided().cost(made.candidates, Knowledge(setup, shadow), 500).most == 13
+    table = remembered("binary")
+    assert Guided().cost(table.candidates, Knowledge(setup, ShadowRows(table.shadow)), 500).most == 20
     assert Guided(votes=3).cost(made.candidates, Knowledge(setup, shadow), 500).most == 39
     with pytest.raises(NeedsError, match="shadow"):
         Guided().cost(made.candidates, Knowledge(setup), 7)
