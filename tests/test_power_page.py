@@ -76,7 +76,19 @@ def test_bars_hold_where_all_is_better() -> None:
     others = [row(name, 10, 0.7) for name in ("dhattack", "oslo", "yoqo")]
     pairs = [pair(guided, ceiling), pair(guided, boundary), *(pair(few, other) for other in others)]
     found = verdicts([guided, few, ceiling, boundary, *others], pairs)
-    assert [*found[:4], *found[5:]] == [True] * 9 and found[4] is None, "no other references were tried"
+    assert [*found[:4], *found[5:10]] == [True] * 9 and found[4] is None, "no other references were tried"
+    assert found[10:] == [None, None], "nor easy targets"
+
+
+def test_easy_targets_have_verdicts_of_their_own() -> None:
+    guided, few = (row("guided", labels, 0.7, dataset="mnist") for labels in (20, 5))
+    ceilings = [row("lira_offline", 1, 0.6, variant="per_candidate", implementation="posteriors", dataset="mnist")]
+    ceilings.append(ceilings[0] | {"variant": "fixed", "auc": {"value": 0.72, "low": 0.71, "high": 0.73}})
+    noise = row("noise", 50, 0.65, dataset="mnist")
+    pairs = [*(pair(guided, other) for other in ceilings), pair(few, noise)]
+    assert verdicts([guided, few, noise, *ceilings], pairs) == [None] * 10 + [False, True]
+    level = [*(pair(guided, other, half=0.03) for other in ceilings), pair(few, noise | {"auc": guided["auc"]})]
+    assert verdicts([guided, few, noise, *ceilings], level)[10:] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.power.attacks import ROBUST_AGAINST, ROBUST_TARGETS
-from benchmarks.power.bars import bars
+from benchmarks.power.bars import EASY, bars
 from benchmarks.power.curves import curve
 from benchmarks.power.rows import RESULTS, read_rows
 from benchmarks.power.summary import Key, Mean, Row, Summary, best_ceiling, difference, summaries
@@ -22,6 +22,8 @@ NAMES = {
     "faces": "Face (LFW, 19 people, 32 pixels)",
     "gtsrb": "GTSRB",
     "location30": "Location-30",
+    "mnist": "MNIST",
+    "digits": "Digits (scikit-learn, 64 numbers a row)",
 }
 BRACKETS = ((1, 1), (2, 5), (6, 10), (11, 20), (21, 50), (51, 200), (201, 1000), (1001, 2500))
 """Labels that compete with each other, (fewest, most)."""
@@ -77,7 +79,8 @@ def _bars(rows: Sequence[Row], pairs: Sequence[Row], apart: Sequence[Row]) -> st
 def _coverage(rows: Sequence[Row]) -> str:
     """Which worlds stand behind the verdicts."""
     measured = {(row["dataset"], row["seed"]) for row in rows if row["attack"] == "guided"}
-    told = [f"{NAMES[d]} {sum((d, s) in measured for s in SEEDS)} of {len(SEEDS)} seeds" for d in NAMES]
+    promised = [name for name in NAMES if name not in EASY]
+    told = [f"{NAMES[d]} {sum((d, s) in measured for s in SEEDS)} of {len(SEEDS)} seeds" for d in promised]
     return f"Measured so far, for guided: {', '.join(told)}. A verdict is about what is measured."
 
 
@@ -180,7 +183,7 @@ _HEAD = """
 Written by `python -m benchmarks.power page` from `results/*.json` and `pairs/*.json` alone; `make power` runs what is
 missing.
 
-Targets: the 32-64-128 CNN for images and the 256-256 network for Location-30, trained for 30 epochs, some ten more
+Targets: the 32-64-128 CNN for images and the 256-256 network for tables (Location-30, digits), trained for 30 epochs, some ten more
 than they take to fit all of their rows. Adversary: rows of its own from the same distribution, relabelled by the
 target (*set-up labels*, bought once for all candidates); 8 reference models of the target's family, the same ones for
 every attack that uses any, and for the attacks that see posteriors. Every figure is the mean over seeds (of split,
@@ -191,6 +194,9 @@ references (OSLO, YOQO, DHAttack, chameleon, calibrated); up to 200 at most 1,00
 of each side. Rivals of other authors run at their defaults, cut at the budget. With one label gap, OSLO and YOQO say
 yes or no: their curve is one point, their AUC that of two straight lines. What sees posteriors is not a rival but a
 mark; that LiRA is the one that guided is held against does not make it the highest everywhere.
+
+Promises are about CIFAR-10, Face, GTSRB and Location-30. On MNIST and digits the target does nearly as well on rows
+that it never saw; they are here because guided was weak there until it was made to look at that.
 """
 
 _ROBUST = """

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -49,7 +50,8 @@ ends with the first epoch in which every row was right."""
 class Dataset:
     """Where the rows are and how many go where. What is left over measures the target's accuracy."""
 
-    file: str
+    file: str | None
+    """None: scikit-learn's digits, as vectors."""
     family: str
     domain: Domain
     members: int
@@ -69,6 +71,8 @@ DATASETS = {
         "faces_lfw19.npz", "cnn", Box(0, 1), members=380, audited=380, nonmembers=480, shadow=960, side=32
     ),
     "gtsrb": Dataset("gtsrb.npz", "cnn", Box(0, 1), members=3000, audited=1000, nonmembers=4000, shadow=3000),
+    "mnist": Dataset("mnist.npz", "cnn", Box(0, 1), members=1000, audited=1000, nonmembers=2000, shadow=2000),
+    "digits": Dataset(None, "mlp", Box(0, 1), members=300, audited=300, nonmembers=500, shadow=600),
 }
 
 
@@ -216,6 +220,10 @@ def _by_group(groups: np.ndarray, generator: np.random.Generator) -> np.ndarray:
 
 
 def _load(spec: Dataset) -> tuple[Rows, np.ndarray]:
+    if spec.file is None:
+        digits = load_digits()
+        x, y = torch.from_numpy(digits.data.astype(np.float32) / 16), torch.from_numpy(digits.target.astype(np.int64))
+        return Rows(x, y), np.arange(len(y))
     file = Path(os.environ.get("LABELLEAKS_DATA", "../shared/data")) / spec.file
     if not file.is_file():
         sys.exit(f"{file} is missing: set LABELLEAKS_DATA to the folder that holds {spec.file}")
