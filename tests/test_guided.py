@@ -127,7 +127,7 @@ def test_references_that_foretell_the_target_count_more() -> None:
     assert weight(0.0, 0) == weight(0.35, 0) == guided.WEIGHT
     assert guided.WEIGHT < weight(0.0, 5) < weight(0.0, 50) < weight(0.0, 400)
     assert weight(0.35, 400) == pytest.approx(guided.WEIGHT, abs=0.01)
-    assert weight(0.0, 400) == pytest.approx(0.3 + 0.75 * 0.35, abs=0.01) and weight(0.9, 400) == guided.LEAST
+    assert weight(0.0, 400) == pytest.approx(0.3 + 0.75 * 0.35, abs=0.01) and weight(0.9, 400) == guided.WEIGHT
 
 
 def test_the_first_question_is_harder_where_the_references_are_surer() -> None:

@@ -36,8 +36,8 @@ SATURATION = 1.25
 FORETOLD, WEIGHT, USUAL = 0.65, 0.3, 0.4
 """The share of labels that references foretell of rows that no model saw, as on development data; a where they do;
 and how sure they are of such rows there, in s."""
-SLOPE, LEAST, MOST = 0.75, 0.2, 0.6
-"""What a gains with that share, and its bounds."""
+SLOPE, MOST = 0.75, 0.6
+"""What a gains with that share where it is larger, and the most."""
 PRIOR_ROWS = 10
 """Held-out rows that these values are worth."""
 WAYS, WAYS_OF_TABLE = 12, 19
@@ -62,11 +62,11 @@ class Guided:
        even the surest of them, are not.
 
     s = 1.25 times the references' median log-odds on their own training rows: beyond what a model gives to rows that it
-    knows, more confidence says "easy", not "member". a = 0.3 where the references foretell 65 % of the target's labels
-    for rows that no model saw (the held-out shadow rows), and 0.0075 more for each per cent, 0.2 to 0.6: the better
-    such models know what the target will say, the more of its confidence they explain. A misclassified candidate takes
-    the opposite ways: h is minus what has to be won before its label becomes right, and the score lies s lower: such
-    candidates are ordered among themselves, mostly below the others.
+    knows, more confidence says "easy", not "member". a = 0.3 where the references foretell up to 65 % of the target's
+    labels for rows that no model saw (the held-out shadow rows), 0.0075 more for each per cent beyond, at most 0.6: the
+    better such models know what the target will say, the more of its confidence they explain. A misclassified candidate
+    takes the opposite ways: h is minus what has to be won before its label becomes right, and the score lies s lower:
+    such candidates are ordered among themselves, mostly below the others.
 
     One label is enough for a score, so ``trajectory`` starts at 1: a candidate whose label gave way before x was asked
     for (``Status.UNASKED``) lies between its scores as a right and as a wrong one.
@@ -190,7 +190,7 @@ def _measure(known: references.References, setup: LabelOracle) -> Measure:
     usual = row_sums(plain.dulled(_summary(said)[2])[None])[0]
     held, prior = said.shape[1], PRIOR_ROWS
     foretold = (int((said > 0).sum()) / len(said) + prior * FORETOLD) / (held + prior)
-    weight = min(MOST, max(LEAST, WEIGHT + SLOPE * (foretold - FORETOLD)))
+    weight = min(MOST, WEIGHT + SLOPE * max(0.0, foretold - FORETOLD))
     return Measure(saturation, weight, (float(usual) + prior * plain.usual) / (held + prior))
 
 
