@@ -36,6 +36,7 @@ FLIPS = 48
 PER_STEP = 2
 STRIDE = 2.0
 """Spreads that a number of a table goes at a time."""
+_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,12 @@ def spread_of(rows: Tensor, domain: Domain) -> Tensor:
     shape = tuple(rows.shape[1:])
     if isinstance(domain, Box) and image_layout(shape) is not None:
         return domain.span(shape).to(rows.device)
-    return rows.std(0, correction=0)
+    total, square = (torch.zeros(shape, dtype=torch.float64, device=rows.device) for _ in range(2))
+    for part in rows.split(_ROWS):
+        apart = (part - rows[0]).to(torch.float64)  # 0 where nothing varies
+        total += apart.sum(0)
+        square += apart.square().sum(0)
+    return (square / len(rows) - (total / len(rows)).square()).clamp_min(0).sqrt().to(rows.dtype)
 
 
 def all_log_odds(models: Sequence[ShadowModel], x: Tensor, y: Tensor) -> Tensor:

@@ -25,9 +25,9 @@ DOUBT = 0.06
 """How far a way may mislead about u: scale of a logistic distribution."""
 MISSED = 0.3
 """Chance that a label holds however far its way goes: the way leads past what would change it."""
-_OPENINGS = (0.3, 0.95)
 LAPSE = 0.01
 """Chance that it gives way for no reason."""
+_OPENINGS = (0.3, 0.95)
 
 
 @dataclass(frozen=True)
