@@ -218,7 +218,7 @@ _FOOT = """
 `labels_mean` (spent), `setup_labels, references, n_members, n_nonmembers, auc {value, low, high}, tpr_at_fpr {"0.01",
 "0.001"}` (null where there are too few non-members), `seconds` (of processor time, without training; null where none
 was kept), `train_accuracy, test_accuracy`. `pairs/*.json`: AUC of `a` minus AUC of `b` on the candidates of both.
-GTSRB was kept for the final table: nothing was chosen by it (guided was run on it before and after one late mend); its
+GTSRB was kept for the final table: nothing was chosen by it (guided was run on it before and after two late changes); its
 parts never share the frames of one sign. Its non-members hold several frames of each sign, which are not independent
 draws: intervals there are too narrow.
 """
