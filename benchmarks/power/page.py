@@ -183,8 +183,8 @@ _HEAD = """
 Written by `python -m benchmarks.power page` from `results/*.json` and `pairs/*.json` alone; `make power` runs what is
 missing.
 
-Targets: the 32-64-128 CNN for images and the 256-256 network for tables (Location-30, digits), trained for 30 epochs, some ten more
-than they take to fit all of their rows. Adversary: rows of its own from the same distribution, relabelled by the
+Targets: the 32-64-128 CNN for images and the 256-256 network for tables (Location-30, digits), trained for 30 epochs,
+some ten more than they take to fit all of their rows. Adversary: rows of its own from the same distribution, relabelled by the
 target (*set-up labels*, bought once for all candidates); 8 reference models of the target's family, the same ones for
 every attack that uses any, and for the attacks that see posteriors. Every figure is the mean over seeds (of split,
 target and references) with a 95 % interval for the candidates that were drawn; **bold** differences exclude 0 (paired
@@ -218,7 +218,7 @@ _FOOT = """
 `labels_mean` (spent), `setup_labels, references, n_members, n_nonmembers, auc {value, low, high}, tpr_at_fpr {"0.01",
 "0.001"}` (null where there are too few non-members), `seconds` (of processor time, without training; null where none
 was kept), `train_accuracy, test_accuracy`. `pairs/*.json`: AUC of `a` minus AUC of `b` on the candidates of both.
-GTSRB was kept for the final table: nothing was chosen by it (guided was run on it before and after two late changes); its
-parts never share the frames of one sign. Its non-members hold several frames of each sign, which are not independent
-draws: intervals there are too narrow.
+GTSRB was kept for the final table: nothing was chosen by it (guided was run on it before and after two late changes);
+its parts never share the frames of one sign. Its non-members hold several frames of each sign, which are not
+independent draws: intervals there are too narrow.
 """
