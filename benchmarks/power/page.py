@@ -184,16 +184,16 @@ Written by `python -m benchmarks.power page` from `results/*.json` and `pairs/*.
 missing.
 
 Targets: the 32-64-128 CNN for images and the 256-256 network for tables (Location-30, digits), trained for 30 epochs,
-some ten more than they take to fit all of their rows. Adversary: rows of its own from the same distribution, relabelled by the
-target (*set-up labels*, bought once for all candidates); 8 reference models of the target's family, the same ones for
-every attack that uses any, and for the attacks that see posteriors. Every figure is the mean over seeds (of split,
-target and references) with a 95 % interval for the candidates that were drawn; **bold** differences exclude 0 (paired
-DeLong test on the same candidates). A TPR is judged from 100 non-members at 1 % and from 2,000 at 0.1 %. Up to 50
-labels all candidates are attacked, but of pictures the first 500 of each side by what works long on each with its
-references (OSLO, YOQO, DHAttack, chameleon, calibrated); up to 200 at most 1,000 of each side, above that the first 200
-of each side. Rivals of other authors run at their defaults, cut at the budget. With one label gap, OSLO and YOQO say
-yes or no: their curve is one point, their AUC that of two straight lines. What sees posteriors is not a rival but a
-mark; that LiRA is the one that guided is held against does not make it the highest everywhere.
+some ten more than they take to fit all of their rows. Adversary: rows of its own from the same distribution,
+relabelled by the target (*set-up labels*, bought once for all candidates); 8 reference models of the target's family,
+the same ones for every attack that uses any, and for the attacks that see posteriors. Every figure is the mean over
+seeds (of split, target and references) with a 95 % interval for the candidates that were drawn; **bold** differences
+exclude 0 (paired DeLong test on the same candidates). A TPR is judged from 100 non-members at 1 % and from 2,000 at
+0.1 %. Up to 50 labels all candidates are attacked, but of pictures the first 500 of each side by what works long on
+each with its references (OSLO, YOQO, DHAttack, chameleon, calibrated); up to 200 at most 1,000 of each side, above
+that the first 200 of each side. Rivals of other authors run at their defaults, cut at the budget. With one label gap,
+OSLO and YOQO say yes or no: their curve is one point, their AUC that of two straight lines. What sees posteriors is
+not a rival but a mark; that LiRA is the one that guided is held against does not make it the highest everywhere.
 
 Promises are about CIFAR-10, Face, GTSRB and Location-30. On MNIST and digits the target does nearly as well on rows
 that it never saw; they are here because guided was weak there until it was made to look at that.
