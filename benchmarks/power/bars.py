@@ -50,6 +50,7 @@ def bars(rows: Sequence[Row], pairs: Sequence[Row], apart: Sequence[Row] = ()) -
         *(_beaten(name, pairs) for name in NAMED),
         _level_where_easy(easy),
         _few_labels(easy, WHERE_EASY),
+        *(_beaten(name, easy, WHERE_EASY) for name in NAMED),
     ]
 
 
@@ -238,8 +239,8 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(set(names)))
 
 
-def _beaten(name: str, pairs: Sequence[Row]) -> Bar:
-    statement = f"{name} beaten by guided at its own budget (paired, beyond the interval), wherever it was measured"
+def _beaten(name: str, pairs: Sequence[Row], where: str = "wherever it was measured") -> Bar:
+    statement = f"{name} beaten by guided at its own budget (paired, beyond the interval), {where}"
     lost, on = [], []
     groups = {
         (pair["dataset"], pair["a_labels"], pair["b_variant"], pair["b_labels"])
