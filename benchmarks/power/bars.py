@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.power.summary import Row, difference, mean_of
+from benchmarks.power.summary import Key, Mean, Row, difference, mean_of
 
 __all__ = ["Bar", "bars"]
 
@@ -14,6 +14,8 @@ GUIDED = ("guided", "", "labelleaks")
 LABELS = 20
 """The budget of the main claim."""
 BOUNDARY = ("boundary", "", "labelleaks", 2500)
+LIRA = ("fixed", "per_candidate")
+"""Its variances."""
 NAMED = ("dhattack", "oslo", "yoqo")
 EASY = ("mnist", "digits")
 """Data sets of which nothing was promised."""
@@ -71,9 +73,7 @@ def _lira(rows: Sequence[Row], world: Row) -> list[Row]:
     return [
         row
         for row in rows
-        if row["attack"] == "lira_offline"
-        and row["variant"] in ("fixed", "per_candidate")
-        and _candidates(row) == _candidates(world)
+        if row["attack"] == "lira_offline" and row["variant"] in LIRA and _candidates(row) == _candidates(world)
     ]
 
 
@@ -150,7 +150,7 @@ def _nowhere_below(ours: Sequence[Row], rows: Sequence[Row], pairs: Sequence[Row
     for row in ours:
         world = f"{row['dataset']}/{row['seed']}"
         here = [p for p in pairs if (p["dataset"], p["seed"]) == (row["dataset"], row["seed"])]
-        for variant in ("fixed", "per_candidate"):
+        for variant in LIRA:
             gap = difference(here, (*GUIDED, LABELS), ("lira_offline", variant, "posteriors", 1))
             judged["AUC"] += gap is not None
             if gap is not None and gap.high < 0:
@@ -170,15 +170,8 @@ def _level_where_easy(pairs: Sequence[Row]) -> Bar:
         f"guided, {LABELS} labels, {WHERE_EASY}: AUC not below LiRA-offline's beyond the interval (paired; the better "
         "variant)"
     )
-    lira = [("lira_offline", variant, "posteriors", 1) for variant in ("fixed", "per_candidate")]
-    found = {}
-    for name in dict.fromkeys(pair["dataset"] for pair in pairs):
-        here = [pair for pair in pairs if pair["dataset"] == name]
-        gaps = [gap for other in lira if (gap := difference(here, (*GUIDED, LABELS), other)) is not None]
-        if gaps:
-            found[name] = min(gaps, key=lambda gap: gap.value)
-    figures = ", ".join(f"{name} {gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})" for name, gap in found.items())
-    return Bar(statement, all(gap.high >= 0 for gap in found.values()) if found else None, figures)
+    found = _gaps(pairs, *(("lira_offline", variant, "posteriors", 1) for variant in LIRA))
+    return Bar(statement, all(gap.high >= 0 for gap in found.values()) if found else None, _told(found))
 
 
 def _against_best_lira(ours: Sequence[Row], rows: Sequence[Row], apart: Sequence[Row]) -> Bar:
@@ -205,15 +198,23 @@ def _above_boundary(pairs: Sequence[Row]) -> Bar:
         f"guided, {LABELS} labels: AUC at least 0.08 above our own boundary search at 2,500 labels (HopSkipJump; in "
         "tables pointwise), on every data set measured"
     )
-    gaps = {
-        name: difference(pairs, (*GUIDED, LABELS), BOUNDARY, lambda pair, name=name: pair["dataset"] == name)
-        for name in dict.fromkeys(pair["dataset"] for pair in pairs)
-    }
-    found = {name: gap for name, gap in gaps.items() if gap is not None}
-    if not found:
-        return Bar(statement, None, "")
-    figures = ", ".join(f"{name} {gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})" for name, gap in found.items())
-    return Bar(statement, all(gap.value >= 0.08 for gap in found.values()), figures)
+    found = _gaps(pairs, BOUNDARY)
+    return Bar(statement, all(gap.value >= 0.08 for gap in found.values()) if found else None, _told(found))
+
+
+def _gaps(pairs: Sequence[Row], *others: Key) -> dict[str, Mean]:
+    """What guided gains over the best of the others on each data set where they were measured."""
+    found = {}
+    for name in dict.fromkeys(pair["dataset"] for pair in pairs):
+        here = [pair for pair in pairs if pair["dataset"] == name]
+        gaps = [gap for other in others if (gap := difference(here, (*GUIDED, LABELS), other)) is not None]
+        if gaps:
+            found[name] = min(gaps, key=lambda gap: gap.value)
+    return found
+
+
+def _told(found: Mapping[str, Mean]) -> str:
+    return ", ".join(f"{name} {gap.signed}" for name, gap in found.items())
 
 
 def _few_labels(pairs: Sequence[Row], where: str = "on every data set measured") -> Bar:
@@ -255,6 +256,6 @@ def _beaten(name: str, pairs: Sequence[Row], where: str = "wherever it was measu
             continue
         on.append(dataset)
         if gap.low <= 0:
-            lost.append(f"{dataset}, {labels} labels: {gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})")
+            lost.append(f"{dataset}, {labels} labels: {gap.signed}")
     figures = "; ".join(lost) or f"{len(on)} comparisons on {_listed(on)}"
     return Bar(statement, (not lost) if on else None, figures)

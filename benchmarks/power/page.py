@@ -136,8 +136,7 @@ def _line(s: Summary, gap: Mean | None) -> list[str]:
 def _signed(gap: Mean | None) -> str:
     if gap is None:
         return "-"
-    words = f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
-    return f"**{words}**" if gap.low > 0 or gap.high < 0 else words
+    return f"**{gap.signed}**" if gap.low > 0 or gap.high < 0 else gap.signed
 
 
 def _robustness(others: Sequence[Row], main: Sequence[Row]) -> str:

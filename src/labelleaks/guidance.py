@@ -20,7 +20,7 @@ from torch import Tensor
 from labelleaks import references
 from labelleaks.crafting import smoothed
 from labelleaks.domain import Binary, Box, Domain, Integer, Mixed, OneHot
-from labelleaks.models import image_layout
+from labelleaks.models import image_layout, moments
 from labelleaks.search.exact import mean_of, row_max, row_sums
 from labelleaks.shadowmodel import ShadowModel
 
@@ -36,7 +36,6 @@ FLIPS = 48
 PER_STEP = 2
 STRIDE = 2.0
 """Spreads that a number of a table goes at a time."""
-_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -86,12 +85,8 @@ def spread_of(rows: Tensor, domain: Domain) -> Tensor:
     shape = tuple(rows.shape[1:])
     if isinstance(domain, Box) and image_layout(shape) is not None:
         return domain.span(shape).to(rows.device)
-    total, square = (torch.zeros(shape, dtype=torch.float64, device=rows.device) for _ in range(2))
-    for part in rows.split(_ROWS):
-        apart = (part - rows[0]).to(torch.float64)  # 0 where nothing varies
-        total += apart.sum(0)
-        square += apart.square().sum(0)
-    return (square / len(rows) - (total / len(rows)).square()).clamp_min(0).sqrt().to(rows.dtype)
+    _, deviation, _, _ = moments(rows)
+    return deviation[0].to(rows.dtype)
 
 
 def all_log_odds(models: Sequence[ShadowModel], x: Tensor, y: Tensor) -> Tensor:

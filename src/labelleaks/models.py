@@ -25,7 +25,17 @@ from torch import Tensor, nn
 
 from labelleaks.errors import InputError, nearest
 
-__all__ = ["FAMILIES", "Inputs", "build", "default_family", "folded", "image_layout", "is_estimator", "seeded"]
+__all__ = [
+    "FAMILIES",
+    "Inputs",
+    "build",
+    "default_family",
+    "folded",
+    "image_layout",
+    "is_estimator",
+    "moments",
+    "seeded",
+]
 
 Layout = Literal["chw", "hw", "hwc"]
 Factory = Callable[[tuple[int, ...], int], nn.Module]
@@ -106,29 +116,42 @@ class Inputs(nn.Module):
         if not self.scaled:
             return
         axes = (0,) if self.layout is None else (0, 2, 3)
-        first = self._arrange(x[:1]).to(torch.float64)
-        low = high = first.amin(axes, keepdim=True)
-        total = torch.zeros_like(low)
-        square = torch.zeros_like(low)
-        centre = first.mean(axes, keepdim=True)  # sums of squares around a value near the mean lose no digits
-        for chunk in x.split(_STATISTICS_ROWS):
-            rows = self._arrange(chunk).to(torch.float64) - centre
-            total += rows.sum(axes, keepdim=True)
-            square += rows.square().sum(axes, keepdim=True)
-            low = torch.minimum(low, rows.amin(axes, keepdim=True) + centre)
-            high = torch.maximum(high, rows.amax(axes, keepdim=True) + centre)
-        count = len(x) * (1 if self.layout is None else self.out[1] * self.out[2])
-        mean = total / count
-        deviation = (square / count - mean.square()).clamp_min(0).sqrt()
+        mean, deviation, low, high = moments(x, axes, self._arrange)
         scale = torch.maximum(deviation, (high - low) / 10)
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-        self.mean.copy_((mean + centre).reshape(self.mean.shape))
+        self.mean.copy_(mean.reshape(self.mean.shape))
         self.scale.copy_(scale.reshape(self.scale.shape))
 
     def _arrange(self, x: Tensor) -> Tensor:
         if self.layout == "hwc":
             return x.permute(0, 3, 1, 2)
         return x.reshape(-1, *self.out)
+
+
+def moments(
+    x: Tensor, axes: tuple[int, ...] = (0,), arrange: Callable[[Tensor], Tensor] = lambda rows: rows
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return mean, standard deviation, least and largest value over ``axes`` of the arranged rows (n, *shape), n >= 1.
+
+    float64, of the arranged shape with 1 for each of the axes; a deviation is exactly 0 where nothing varies. Memory
+    does not grow with n.
+    """
+    first = arrange(x[:1]).to(torch.float64)
+    low = high = first.amin(axes, keepdim=True)
+    total = torch.zeros_like(low)
+    square = torch.zeros_like(low)
+    centre = first.mean(axes, keepdim=True)  # sums of squares around a value near the mean lose no digits
+    count = 0
+    for chunk in x.split(_STATISTICS_ROWS):
+        rows = arrange(chunk).to(torch.float64) - centre
+        total += rows.sum(axes, keepdim=True)
+        square += rows.square().sum(axes, keepdim=True)
+        low = torch.minimum(low, rows.amin(axes, keepdim=True) + centre)
+        high = torch.maximum(high, rows.amax(axes, keepdim=True) + centre)
+        count += rows.numel() // low.numel()
+    mean = total / count
+    deviation = (square / count - mean.square()).clamp_min(0).sqrt()
+    return mean + centre, deviation, low, high
 
 
 def build(family: Any, shape: Sequence[int], classes: int, *, seed: int) -> Any:

@@ -12,7 +12,7 @@ from labelleaks.oracle import LabelOracle
 from labelleaks.search.exact import mean_of, row_sums
 from labelleaks.types import Status
 
-__all__ = ["Measure", "Reading"]
+__all__ = ["Measure", "Reading", "dulled"]
 
 EASY = 2.0
 """How sure the references can seem before more says nothing, in s."""
@@ -30,6 +30,12 @@ LAPSE = 0.01
 _OPENINGS = (0.3, 0.95)
 
 
+def dulled(sure: Tensor, saturation: float) -> Tensor:
+    """How sure the references are as far as it counts, nats: 2 s tanh(x / 2 s)."""
+    easy = EASY * saturation
+    return easy * torch.tanh(sure / easy)
+
+
 @dataclass(frozen=True)
 class Measure:
     """What answers are held against in this run."""
@@ -41,14 +47,9 @@ class Measure:
     usual: float
     """how sure they are, dulled, of rows that no model saw, on average; nats"""
 
-    def dulled(self, sure: Tensor) -> Tensor:
-        """How sure the references are as far as it counts, nats: 2 s tanh(x / 2 s)."""
-        easy = EASY * self.saturation
-        return easy * torch.tanh(sure / easy)
-
     def opening(self, sure: Tensor) -> Tensor:
         """|u| at the first probe: it rises with how sure the references are, half as steeply as the score does."""
-        farther = (self.dulled(sure) - self.usual) / (2 * self.saturation)
+        farther = (dulled(sure, self.saturation) - self.usual) / (2 * self.saturation)
         return (OPENING + self.weight * farther).clamp(*_OPENINGS)
 
 
@@ -113,7 +114,8 @@ class Reading:
         """The score, float64 (m,)."""
         as_wrong = torch.where(self.known, self.u(), -0.5) - 1  # in between: u and -1/2, weighed by the chances
         u = self.chance * self.u() + (1 - self.chance) * as_wrong
-        return self.measure.saturation * u - self.measure.weight * self.measure.dulled(self.expected)
+        s = self.measure.saturation
+        return s * u - self.measure.weight * dulled(self.expected, s)
 
     def status(self) -> Tensor:
         ended = torch.where(self.right, int(Status.DONE), int(Status.MISCLASSIFIED))

@@ -14,8 +14,8 @@ from labelleaks.crafting import need_gradients
 from labelleaks.domain import Box, Domain
 from labelleaks.guidance import Ground, all_log_odds, councils, lead, spread_of
 from labelleaks.oracle import LabelOracle
-from labelleaks.reading import Measure, Reading
-from labelleaks.search.exact import mean_of, row_sums
+from labelleaks.reading import Measure, Reading, dulled
+from labelleaks.search.exact import mean_of
 from labelleaks.settings import optional, whole
 from labelleaks.training import Recipe
 from labelleaks.types import Candidates, Cost, Knowledge, Scores, ShadowRows, Trajectory, checkpoints_up_to
@@ -182,16 +182,17 @@ def _allowed(ground: Ground, rows: Tensor, streams: Tensor) -> Tensor:
 
 def _measure(known: references.References, setup: LabelOracle) -> Measure:
     """Learn s, a and how sure is usual from shadow rows: those that the references know, and those that they do not."""
-    saturation = SATURATION * max(_LEAST_SCALE, float(_said_of(known.rows, known, setup).median()))
-    plain = Measure(saturation, WEIGHT, USUAL * saturation)
-    if len(known.held) == 0:
-        return plain
-    said = _said_of(known.held, known, setup)
-    usual = row_sums(plain.dulled(_summary(said)[2])[None])[0]
-    held, prior = said.shape[1], PRIOR_ROWS
-    foretold = (int((said > 0).sum()) / len(said) + prior * FORETOLD) / (held + prior)
+    own, fresh = (_said_of(rows, known, setup) for rows in (known.rows, known.held))
+    saturation = SATURATION * max(_LEAST_SCALE, float(own.median()))
+    foretold = _tempered(int((fresh > 0).sum()) / len(fresh), fresh.shape[1], FORETOLD)
+    sure = float(dulled(_summary(fresh)[2], saturation).sum())
     weight = min(MOST, WEIGHT + SLOPE * max(0.0, foretold - FORETOLD))
-    return Measure(saturation, weight, (float(usual) + prior * plain.usual) / (held + prior))
+    return Measure(saturation, weight, _tempered(sure, fresh.shape[1], USUAL * saturation))
+
+
+def _tempered(total: float, count: int, usual: float) -> float:
+    """The mean of ``count`` values and of ``PRIOR_ROWS`` more that are as usual."""
+    return (total + PRIOR_ROWS * usual) / (count + PRIOR_ROWS)
 
 
 def _summary(said: Tensor) -> tuple[Tensor, Tensor, Tensor]:
