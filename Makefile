@@ -27,9 +27,9 @@ check: $(STAMP)           ## what CI runs before the tests: lint, format, strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_layering.py
+	$(BIN)/python -m pytest tests/repository/test_layering.py
 
-servers: $(SERVERS)/mlserver/.installed $(SERVERS)/mlflow/.installed  ## MLServer and MLflow, for tests/test_http_servers.py
+servers: $(SERVERS)/mlserver/.installed $(SERVERS)/mlflow/.installed  ## MLServer and MLflow, for tests/targets/http/test_servers.py
 
 $(SERVERS)/%/.installed: tests/servers/%.txt
 	$(PYTHON) -m venv $(@D)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 import labelleaks as ll
 from benchmarks.tables import environment, markdown, write
-from labelleaks import models, training
+from labelleaks.models import architectures, training
 
 TRAINED, CANDIDATES, SHADOW = 2_000, 500, 3_000
 RECIPE = ll.Recipe(epochs=40)
@@ -112,7 +112,7 @@ def main() -> None:
     trained, rest = rows.part(slice(TRAINED)), rows.part(slice(TRAINED, None))
     outside, shadow = rest.part(slice(CANDIDATES)), rest.part(slice(CANDIDATES, CANDIDATES + SHADOW))
     began = time.perf_counter()
-    model = models.build("cnn", tuple(rows.x.shape[1:]), 10, seed=arguments.seed)
+    model = architectures.build("cnn", tuple(rows.x.shape[1:]), 10, seed=arguments.seed)
     training.train(model, trained.x, trained.y, RECIPE, seed=arguments.seed)
     trained_in = time.perf_counter() - began
 

@@ -20,7 +20,7 @@ import torch
 import labelleaks as ll
 from benchmarks.power.worlds import World, open_world
 from benchmarks.tables import environment, markdown, write
-from labelleaks.runlog import RunLog
+from labelleaks.auditing.run_log import RunLog
 
 EACH, BUDGET, BAR = 1_000, 20, 600.0
 """Candidates of each side; labels; seconds that the whole may take on two cores."""

@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.tables import environment, markdown, write
-from labelleaks.content import digests
-from labelleaks.journal import Journal
-from labelleaks.oracle import Gate
-from labelleaks.querykeys import keys_of
-from labelleaks.turns import Turns
+from labelleaks.core.oracle.journal import Journal
+from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.query_keys import keys_of
+from labelleaks.core.oracle.repeat_counter import Turns
+from labelleaks.core.row_hash import digests
 
 WIDTH = 64
 BAR = 10.0

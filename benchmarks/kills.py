@@ -31,9 +31,9 @@ from torch import Tensor
 import labelleaks as ll
 from benchmarks.tables import RESULTS, environment, markdown, write
 from labelleaks.attacks import Boundary, Guided
-from labelleaks.journalfile import read
-from labelleaks.planted import remembered
-from labelleaks.training import Recipe
+from labelleaks.core.oracle.journal_file import read
+from labelleaks.models.training import Recipe
+from labelleaks.testing.planted import remembered
 
 CASES = ("boundary/local", "guided/local", "boundary/service", "guided/service")
 KILLS = 50

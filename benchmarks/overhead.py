@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from benchmarks.rivals import art_attack, foolbox_attack
 from benchmarks.tables import environment, markdown, write
 from labelleaks.attacks import Boundary
-from labelleaks.domain import Box
-from labelleaks.oracle import Gate
+from labelleaks.core.domains import Box
+from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.types import Candidates, Knowledge
 from labelleaks.targets.base import default_batch_rows
-from labelleaks.types import Candidates, Knowledge
 
 BUDGET = 1_000
 BATCHES = (64, 128, 256, 512, 1024, 2048, 4096)

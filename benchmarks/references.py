@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.tables import environment, markdown, write
-from labelleaks import crew, models
-from labelleaks.crew import Job, train_all
-from labelleaks.training import Recipe
+from labelleaks.models import architectures, parallel_training
+from labelleaks.models.parallel_training import Job, train_all
+from labelleaks.models.training import Recipe
 
 MODELS, BATCH = 8, 128
 SHAPES = {"cnn": ((3, 32, 32), 10), "mlp": ((446,), 30)}
@@ -42,7 +42,7 @@ def batches(family: str) -> tuple[Tensor, Tensor]:
 
 def build(family: str) -> list[nn.Module]:
     shape, classes = SHAPES[family]
-    return [models.build(family, shape, classes, seed=seed).train() for seed in range(MODELS)]
+    return [architectures.build(family, shape, classes, seed=seed).train() for seed in range(MODELS)]
 
 
 def one_by_one(family: str, *, bfloat16: bool = False) -> Step:
@@ -192,7 +192,7 @@ def processes(repetitions: int, rows: int, epochs: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(rows, *shape, generator=generator), torch.randint(classes, (rows,), generator=generator)
     recipe = Recipe(epochs=epochs)
-    crew.WORTH_HELP = 0.0
+    parallel_training.WORTH_HELP = 0.0
     ways = {
         "1 process, 1 thread": (1, "cnn"),
         "1 process, 2 threads": (2, None),
@@ -202,7 +202,7 @@ def processes(repetitions: int, rows: int, epochs: int) -> dict[str, Any]:
     weights: dict[str, list[Tensor]] = {}
     for _ in range(repetitions):
         for name, (threads, family) in ways.items():
-            jobs = [Job(models.build("cnn", shape, classes, seed=seed), seed) for seed in range(4)]
+            jobs = [Job(architectures.build("cnn", shape, classes, seed=seed), seed) for seed in range(4)]
             torch.set_num_threads(threads)
             began = time.perf_counter()
             train_all(jobs, x, y, recipe, family=family, classes=classes)

@@ -23,16 +23,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from labelleaks.cli.spec import AuditSpec, InferSpec, load_spec
+from labelleaks.core.oracle.journal import Journal
+from labelleaks.core.oracle.journal_file import read, verify
+from labelleaks.core.oracle.query_keys import keys_of
 from labelleaks.data import archive, idx, pickles, tabular
 from labelleaks.errors import LabelLeaksError
-from labelleaks.files import read_answers, read_rows
-from labelleaks.journal import Journal
-from labelleaks.journalfile import read, verify
-from labelleaks.querykeys import keys_of
-from labelleaks.spec import AuditSpec, InferSpec, load_spec
+from labelleaks.inputs.files import read_rows
 from labelleaks.targets import Http, wrap
+from labelleaks.targets.files import read_answers
 from labelleaks.targets.http.attempt import Fault, read_json
-from labelleaks.targets.http.formats import Breach, format_of
+from labelleaks.targets.http.body import Breach
+from labelleaks.targets.http.formats import format_of
 
 __all__ = ["HARNESSES", "SEEDS", "damaged"]
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import load_digits
 
-from labelleaks.calibration import Threshold
-from labelleaks.evaluate import compare, evaluate
-from labelleaks.flags import Flag
-from labelleaks.record import AttackResult, AuditRecord
-from labelleaks.runlog import LedgerSummary
-from labelleaks.types import Status, checkpoints_up_to
+from labelleaks.auditing.evaluation import compare, evaluate
+from labelleaks.auditing.flags import Flag
+from labelleaks.auditing.record import AttackResult, AuditRecord
+from labelleaks.auditing.run_log import LedgerSummary
+from labelleaks.auditing.thresholds import Threshold
+from labelleaks.core.types import Status, checkpoints_up_to
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

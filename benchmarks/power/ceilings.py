@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.power.worlds import World
-from labelleaks import references
-from labelleaks.shadowmodel import log_posteriors
-from labelleaks.training import Recipe
-from labelleaks.types import Candidates, Knowledge
+from labelleaks.core.types import Candidates, Knowledge
+from labelleaks.models import reference_models
+from labelleaks.models.shadow_model import log_posteriors
+from labelleaks.models.training import Recipe
 
 __all__ = ["RMIA_A", "ceiling", "lira", "logit_of", "rmia"]
 
@@ -33,8 +33,8 @@ def ceiling(
     confidence = logit_of(target, candidates.y)
     if name == "logit":
         return {"": confidence}
-    found = references.references(knowledge, candidates.classes, seed=world.seed, recipe=recipe)
-    outside = torch.stack([references.logits(model, candidates.x) for model in found.models])
+    found = reference_models.references(knowledge, candidates.classes, seed=world.seed, recipe=recipe)
+    outside = torch.stack([reference_models.logits(model, candidates.x) for model in found.models])
     if name == "lira_offline":
         return lira(confidence, torch.stack([logit_of(of_one, candidates.y) for of_one in outside]))
     p_out = torch.stack([log_posteriors(of_one).gather(1, candidates.y[:, None])[:, 0].exp() for of_one in outside])

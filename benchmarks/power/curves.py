@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from benchmarks.power.summary import Mean, Summary
-from labelleaks.report.svg import Axis, Chart
+from labelleaks.auditing.report.svg import Axis, Chart
 
 __all__ = ["curve"]
 

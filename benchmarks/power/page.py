@@ -12,7 +12,7 @@ from benchmarks.power.rows import RESULTS, read_rows
 from benchmarks.power.summary import Key, Mean, Row, Summary, best_ceiling, difference, summaries
 from benchmarks.power.worlds import SEEDS
 from benchmarks.tables import markdown
-from labelleaks import storage
+from labelleaks.core import serialization
 
 __all__ = ["page", "write"]
 
@@ -36,8 +36,8 @@ def write(results: Path = RESULTS, pairs: Path = FOLDER / "pairs", folder: Path 
     for dataset in _datasets(found):
         for measure in ("auc", "0.01"):
             drawn = curve([s for s in found if s.dataset == dataset], measure, NAMES.get(dataset, dataset))
-            storage.write_atomic(folder / f"curve-{dataset}-{_file(measure)}.svg", str(drawn), private=False)
-    storage.write_atomic(folder / "README.md", page(rows, compared), private=False)
+            serialization.write_atomic(folder / f"curve-{dataset}-{_file(measure)}.svg", str(drawn), private=False)
+    serialization.write_atomic(folder / "README.md", page(rows, compared), private=False)
 
 
 def page(rows: Sequence[Row], pairs: Sequence[Row]) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks import rivals
 from benchmarks.power.worlds import World
-from labelleaks.types import Candidates
+from labelleaks.core.types import Candidates
 
 __all__ = ["measure"]
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.power.store import cache_folder
-from labelleaks import metrics, storage
+from labelleaks import metrics
+from labelleaks.core import serialization
 from labelleaks.metrics import Estimate
 
 __all__ = ["RESULTS", "Reading", "comparison", "kept_scores", "read_rows", "row", "save_rows", "save_scores"]
@@ -95,7 +96,7 @@ def save_rows(name: str, rows: Sequence[dict[str, Any]], folder: Path = RESULTS)
     """Write a list of rows, one a line, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(one, allow_nan=False) for one in rows)
-    storage.write_atomic(folder / f"{name}.json", f"[\n{lines}\n]\n", private=False)
+    serialization.write_atomic(folder / f"{name}.json", f"[\n{lines}\n]\n", private=False)
 
 
 def read_rows(folder: Path = RESULTS) -> list[dict[str, Any]]:
@@ -111,12 +112,12 @@ def save_scores(name: str, readings: Sequence[Reading]) -> None:
     arrays = {f"scores.{i}": reading.scores for i, reading in enumerate(readings)}
     arrays["member"] = readings[0].member
     document = json.dumps([{key: getattr(reading, key) for key in keys} for reading in readings])
-    storage.write_atomic(file, storage.npz_bytes(arrays, document), private=False)
+    serialization.write_atomic(file, serialization.npz_bytes(arrays, document), private=False)
 
 
 def kept_scores(world: str) -> Iterator[Reading]:
     """Yield the scores of a world that are kept."""
     for file in sorted((cache_folder() / "scores").glob(f"{world.replace('/', '-')}_*.npz")):
-        arrays, document = storage.read_npz(file)
+        arrays, document = serialization.read_npz(file)
         for i, named in enumerate(json.loads(document)):
             yield Reading(**named, scores=arrays[f"scores.{i}"], member=arrays["member"])

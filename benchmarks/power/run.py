@@ -16,11 +16,11 @@ from benchmarks.power.attacks import Plan
 from benchmarks.power.rows import RESULTS, Reading, comparison, kept_scores, row, save_rows, save_scores
 from benchmarks.power.summary import Key, Row, key_of
 from benchmarks.power.worlds import World, open_world
-from labelleaks import references
+from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.types import Scores
 from labelleaks.errors import NeedsError
-from labelleaks.oracle import Gate
+from labelleaks.models import reference_models
 from labelleaks.targets import wrap
-from labelleaks.types import Scores
 
 __all__ = ["PAIRS", "file_name", "labels_of", "measure", "pairs", "prepare", "run"]
 
@@ -45,7 +45,7 @@ def prepare(world_name: str, *, say: Say = print) -> None:
     with _target(world) as target:
         gate = Gate(target, batch_rows=target.batch_rows)
         knowledge = world.knowledge(gate.setup_oracle("prepare"))
-        found = references.references(knowledge, world.classes, seed=world.seed)
+        found = reference_models.references(knowledge, world.classes, seed=world.seed)
     accuracies = f"accuracy {world.train_accuracy:.3f} / {world.test_accuracy:.3f}"
     say(f"{world_name}: {accuracies}, {len(found.models)} references, {time.monotonic() - began:.0f} s")
 
@@ -89,7 +89,9 @@ def measure(world: World, plan: Plan) -> tuple[list[Reading], dict[str, Any]]:
         knowledge = world.knowledge(gate.setup_oracle(plan.attack), plan.adversary)
         before = 0
         if plan.references:  # trained before the clock starts: what it costs is measured elsewhere
-            references.references(knowledge, world.classes, seed=world.seed, count=plan.references, recipe=plan.recipe)
+            reference_models.references(
+                knowledge, world.classes, seed=world.seed, count=plan.references, recipe=plan.recipe
+            )
             before = gate.ledger.setup_rows
             knowledge = world.knowledge(gate.setup_oracle(plan.attack), plan.adversary)
         began = time.process_time()  # the processor's: other processes share the machine

@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.power.store import cache_folder, digest_of
-from labelleaks import modelfile, models, shadows, storage, training
-from labelleaks.domain import Binary, Box, Domain
-from labelleaks.oracle import LabelOracle
-from labelleaks.randaugment import RandAugment
-from labelleaks.training import Recipe
-from labelleaks.types import Candidates, Knowledge, ShadowRows
+from labelleaks.core import serialization
+from labelleaks.core.domains import Binary, Box, Domain
+from labelleaks.core.oracle.label_oracle import LabelOracle
+from labelleaks.core.types import Candidates, Knowledge, ShadowRows
+from labelleaks.models import architectures, checkpoints, shadow_training, training
+from labelleaks.models.randaugment import RandAugment
+from labelleaks.models.training import Recipe
 
 __all__ = ["DATASETS", "FINAL", "SEEDS", "Split", "World", "open_world", "split", "worlds"]
 
@@ -128,7 +129,7 @@ class World:
     def knowledge(self, setup: Any, adversary: str = "") -> Knowledge:
         """Return what the adversary of this name has (see ADVERSARIES); what it buys is billed to ``setup``."""
         shadow, family, references = ADVERSARIES[adversary](self, setup)
-        folder = modelfile.check_folder(cache_folder() / "references")
+        folder = checkpoints.check_folder(cache_folder() / "references")
         return Knowledge(setup=setup, shadow=shadow, family=family, references=references, references_dir=folder)
 
 
@@ -208,7 +209,7 @@ def split(dataset: str, *, seed: int) -> tuple[Split, int]:
     audited = torch.cat([members.x[: spec.audited], nonmembers.x])
     of_no_class = torch.zeros(len(audited), dtype=torch.int64)
     shadow_rows = ShadowRows(shadow.x, shadow.y)
-    kept, _ = shadows.drop_near_duplicates(shadow_rows, Candidates(audited, of_no_class, spec.domain, 1))
+    kept, _ = shadow_training.drop_near_duplicates(shadow_rows, Candidates(audited, of_no_class, spec.domain, 1))
     assert kept.y is not None
     return Split(members, nonmembers, Rows(kept.x, kept.y), rest), int(rows.y.max()) + 1
 
@@ -244,7 +245,7 @@ def _load(spec: Dataset) -> tuple[Rows, np.ndarray]:
 def _target(dataset: str, seed: int, variant: str, rows: Rows, classes: int, say: Callable[[str], None]) -> nn.Module:
     spec, recipe = DATASETS[dataset], TARGETS[variant]
     shape = tuple(rows.x.shape[1:])
-    module = models.build(spec.family, shape, classes, seed=seed)
+    module = architectures.build(spec.family, shape, classes, seed=seed)
     key = digest_of(rows.x, rows.y, [spec.family, seed, variant, asdict(recipe)])
     file = cache_folder() / "targets" / f"{dataset}-{seed}-{key}.safetensors"
     if file.is_file():
@@ -256,7 +257,7 @@ def _target(dataset: str, seed: int, variant: str, rows: Rows, classes: int, say
         progress=lambda e: say(f"{dataset}/{seed} target, epoch {e.number}: loss {e.loss:.3f}, right {e.accuracy:.4f}"),
     )  # fmt: skip
     file.parent.mkdir(parents=True, exist_ok=True)
-    storage.write_atomic(file, save({k: v.contiguous() for k, v in module.state_dict().items()}), private=False)
+    serialization.write_atomic(file, save({k: v.contiguous() for k, v in module.state_dict().items()}), private=False)
     return module
 
 

@@ -27,9 +27,9 @@ from torch import Tensor
 import labelleaks as ll
 from benchmarks.scale.page import page
 from benchmarks.tables import environment
-from labelleaks import models, shadows
 from labelleaks.engine import Local, Ray
-from labelleaks.training import Recipe, train
+from labelleaks.models import architectures, shadow_training
+from labelleaks.models.training import Recipe, train
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -49,7 +49,7 @@ def rows(n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 def target() -> torch.nn.Module:
     """Return an MLP that has fitted 1,000 rows."""
-    module = models.build("mlp", (WIDTH,), CLASSES, seed=0)
+    module = architectures.build("mlp", (WIDTH,), CLASSES, seed=0)
     assert isinstance(module, torch.nn.Module)
     return train(module, *rows(1_000, 1), Recipe(epochs=60), seed=0)
 
@@ -78,7 +78,7 @@ def efficiency() -> list[dict[str, Any]]:
 
     def references(engine: Any, count: int) -> None:
         seeds = list(range(count))
-        shadows.train_shadows(*shadow, CLASSES, "mlp", Recipe(epochs=30), seeds=seeds, engine=engine)
+        shadow_training.train_shadows(*shadow, CLASSES, "mlp", Recipe(epochs=30), seeds=seeds, engine=engine)
 
     works: dict[str, tuple[Callable[[Any], None], Callable[[Any], None]]] = {
         "boundary, 200 labels, 1,024 candidates in 8 shards": (
@@ -123,12 +123,12 @@ def candidates_of(n: int) -> dict[str, Any]:
 def references_of() -> list[dict[str, Any]]:
     """Seconds for R reference models, and the memory that they take."""
     x, y = rows(1_000, 6)
-    shadows.train_shadows(x, y, CLASSES, "mlp", Recipe(epochs=1), seeds=[99], engine=Local(1))
+    shadow_training.train_shadows(x, y, CLASSES, "mlp", Recipe(epochs=1), seeds=[99], engine=Local(1))
     found = []
     for count in REFERENCES:
         store: dict[str, Any] = {}
         seconds = timed(
-            lambda: shadows.train_shadows(
+            lambda: shadow_training.train_shadows(
                 x, y, CLASSES, "mlp", RECIPE, seeds=range(count), store=store, engine=Local(1)  # noqa: B023
             )
         )  # fmt: skip

@@ -10,15 +10,20 @@ Names are loaded on first use, so that ``import labelleaks`` and the command lin
 from __future__ import annotations
 
 import importlib
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from labelleaks import attacks, errors, metrics, targets
-    from labelleaks.calibration import FixedFPR, HoldOut, RandomInputs, ShadowCalibrated, Threshold
-    from labelleaks.costs import Forecast
-    from labelleaks.decisions import Decisions
-    from labelleaks.domain import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
-    from labelleaks.entry import audit, forecast, infer
+    from labelleaks.auditing.api import audit, forecast, infer
+    from labelleaks.auditing.decisions import Decisions
+    from labelleaks.auditing.forecast import Forecast
+    from labelleaks.auditing.record import AttackResult, AuditRecord, load
+    from labelleaks.auditing.report import write_report
+    from labelleaks.auditing.thresholds import FixedFPR, HoldOut, RandomInputs, ShadowCalibrated, Threshold
+    from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
+    from labelleaks.core.oracle.label_oracle import LabelOracle, Ledger
+    from labelleaks.core.types import Attack, Candidates, Cost, Knowledge, Scores, ShadowRows, Status, Trajectory
     from labelleaks.errors import (
         BudgetExceeded,
         InputError,
@@ -28,21 +33,15 @@ if TYPE_CHECKING:
         SpecError,
         TargetError,
     )
-    from labelleaks.oracle import LabelOracle, Ledger
-    from labelleaks.record import AttackResult, AuditRecord, load
-    from labelleaks.report import write_report
+    from labelleaks.models.training import Recipe
     from labelleaks.targets import Recorded
-    from labelleaks.training import Recipe
-    from labelleaks.types import Attack, Candidates, Cost, Knowledge, Scores, ShadowRows, Status, Trajectory
-
-__version__ = "0.1.0"
 
 _HOMES = {
-    "calibration": ("FixedFPR", "HoldOut", "RandomInputs", "ShadowCalibrated", "Threshold"),
-    "costs": ("Forecast",),
-    "decisions": ("Decisions",),
-    "entry": ("audit", "forecast", "infer"),
-    "domain": ("Binary", "Box", "Continuous", "Domain", "Integer", "Mixed", "OneHot"),
+    "auditing.thresholds": ("FixedFPR", "HoldOut", "RandomInputs", "ShadowCalibrated", "Threshold"),
+    "auditing.forecast": ("Forecast",),
+    "auditing.decisions": ("Decisions",),
+    "auditing.api": ("audit", "forecast", "infer"),
+    "core.domains": ("Binary", "Box", "Continuous", "Domain", "Integer", "Mixed", "OneHot"),
     "errors": (
         "BudgetExceeded",
         "InputError",
@@ -52,12 +51,12 @@ _HOMES = {
         "SpecError",
         "TargetError",
     ),
-    "oracle": ("LabelOracle", "Ledger"),
-    "record": ("AttackResult", "AuditRecord", "load"),
-    "report": ("write_report",),
+    "core.oracle.label_oracle": ("LabelOracle", "Ledger"),
+    "auditing.record": ("AttackResult", "AuditRecord", "load"),
+    "auditing.report": ("write_report",),
     "targets": ("Recorded",),
-    "training": ("Recipe",),
-    "types": ("Attack", "Candidates", "Cost", "Knowledge", "Scores", "ShadowRows", "Status", "Trajectory"),
+    "models.training": ("Recipe",),
+    "core.types": ("Attack", "Candidates", "Cost", "Knowledge", "Scores", "ShadowRows", "Status", "Trajectory"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = ("attacks", "errors", "metrics", "targets")
@@ -111,6 +110,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("labelleaks")
     if name in _MODULES:
         return importlib.import_module(f"labelleaks.{name}")
     if name in _HOME:

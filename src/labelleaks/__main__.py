@@ -1,5 +1,5 @@
 """``python -m labelleaks``."""
 
-from labelleaks.cli import main
+from labelleaks.cli.main import main
 
 main()

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from labelleaks.core.oracle.label_oracle import LabelOracle
+from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
+from labelleaks.core.validation import numbers
 from labelleaks.errors import InputError, NeedsError
-from labelleaks.oracle import LabelOracle
-from labelleaks.settings import numbers
-from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
 
 __all__ = ["Augmentation", "rotate", "translate"]
 

@@ -8,15 +8,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from labelleaks.domain import Norm
-from labelleaks.oracle import SETUP, LabelOracle
-from labelleaks.search.choice import SEARCHES, SearchName, make
-from labelleaks.search.drive import Search, Track, run
-from labelleaks.search.exact import distances
-from labelleaks.search.rays import Rays
-from labelleaks.search.start import TRIES, from_pool, from_trials
-from labelleaks.settings import choice, whole
-from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
+from labelleaks.attacks.search.driver import Search, Track, run
+from labelleaks.attacks.search.rays import Rays
+from labelleaks.attacks.search.registry import SEARCHES, SearchName, make
+from labelleaks.attacks.search.start import TRIES, from_pool, from_trials
+from labelleaks.core.batch_invariant import distances
+from labelleaks.core.domains import Norm
+from labelleaks.core.oracle.label_oracle import SETUP, LabelOracle
+from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
+from labelleaks.core.validation import choice, whole
 
 __all__ = ["Boundary"]
 
@@ -59,9 +59,7 @@ class Boundary:
     at the nearest with another label; otherwise at random, constant, inverted or blurred inputs, at one label each.
 
     Source: Li & Zhang, "Membership Leakage in Label-Only Exposures", CCS 2021, boundary attack (arXiv 2007.15528v1:
-    perturbation-based attack); searches: :mod:`labelleaks.search.hopskipjump`, :mod:`labelleaks.search.surfree`,
-    :mod:`labelleaks.search.rays`, :mod:`labelleaks.search.signopt`, :mod:`labelleaks.search.tangent`,
-    :mod:`labelleaks.search.pointwise`.
+    perturbation-based attack); each search names its own paper (:mod:`labelleaks.attacks.search`).
 
     Raises:
         InputError: an unknown norm, subspace or search, numbers below 1, or an even number of votes.

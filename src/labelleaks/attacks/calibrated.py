@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks.boundary import Boundary
-from labelleaks.domain import Box, Norm
-from labelleaks.oracle import LabelOracle
-from labelleaks.references import margins, references, setup_cost
-from labelleaks.search.exact import row_sums
-from labelleaks.settings import optional
-from labelleaks.shadowmodel import ShadowModel
-from labelleaks.training import Recipe
-from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status
+from labelleaks.core.batch_invariant import row_sums
+from labelleaks.core.domains import Box, Norm
+from labelleaks.core.oracle.label_oracle import LabelOracle
+from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status
+from labelleaks.core.validation import optional
+from labelleaks.models.reference_models import margins, references, setup_cost
+from labelleaks.models.shadow_model import ShadowModel
+from labelleaks.models.training import Recipe
 
 __all__ = ["Calibrated"]
 

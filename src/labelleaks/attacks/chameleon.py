@@ -10,17 +10,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from labelleaks import references, rng
 from labelleaks.attacks.noise import FLIPS, RELATIVE, NoisyCopies
-from labelleaks.crafting import softmax
-from labelleaks.domain import Binary, Box
+from labelleaks.attacks.surrogate_gradients import softmax
+from labelleaks.core import rng
+from labelleaks.core.domains import Binary, Box
+from labelleaks.core.oracle.label_oracle import LabelOracle
+from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
+from labelleaks.core.validation import number, optional, whole
 from labelleaks.errors import InputError
-from labelleaks.models import image_layout
-from labelleaks.oracle import LabelOracle
-from labelleaks.settings import number, optional, whole
-from labelleaks.shadowmodel import ShadowModel
-from labelleaks.training import Recipe
-from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
+from labelleaks.models import reference_models
+from labelleaks.models.architectures import image_layout
+from labelleaks.models.shadow_model import ShadowModel
+from labelleaks.models.training import Recipe
 
 __all__ = ["Chameleon"]
 
@@ -93,12 +94,12 @@ class Chameleon:
                 f"chameleon fits a distribution to its reference models and needs two at least: references="
                 f"{knowledge.references}"
             )
-        return Cost(least=1, most=max(1, min(budget, 1 + self.copies)), setup=references.setup_cost(knowledge))
+        return Cost(least=1, most=max(1, min(budget, 1 + self.copies)), setup=reference_models.setup_cost(knowledge))
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Choose each candidate's neighbours by the references, then ask for them."""
         self.cost(candidates, knowledge, 1)
-        models = references.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe).models
+        models = reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe).models
         n, device = len(candidates), candidates.device
         labels = min([1 + self.copies, *oracle.remaining().tolist()])
         copies = _copies(candidates, self.copies, seed)
@@ -142,7 +143,7 @@ def _divergence(models: Sequence[ShadowModel], points: Tensor, y: Tensor) -> Ten
     k, m = points.shape[:2]
     phi = []
     for model in models:
-        posteriors = softmax(references.logits(model, points.flatten(0, 1)))
+        posteriors = softmax(reference_models.logits(model, points.flatten(0, 1)))
         p = posteriors.gather(1, y.repeat_interleave(m)[:, None])[:, 0]
         phi.append((p + _SURE).log() - (1 - p + _SURE).log())
     mean = sum(phi[1:], phi[0]) / len(phi)

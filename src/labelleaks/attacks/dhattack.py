@@ -10,16 +10,17 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from labelleaks import references, rng
-from labelleaks.domain import Binary, Box, Mixed, OneHot
+from labelleaks.core import rng
+from labelleaks.core.batch_invariant import mean_of
+from labelleaks.core.domains import Binary, Box, Mixed, OneHot
+from labelleaks.core.oracle.label_oracle import LabelOracle
+from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status
+from labelleaks.core.validation import choice, flag, number, optional, whole
 from labelleaks.errors import InputError
-from labelleaks.models import image_layout
-from labelleaks.oracle import LabelOracle
-from labelleaks.search.exact import mean_of
-from labelleaks.settings import choice, flag, number, optional, whole
-from labelleaks.shadowmodel import ShadowModel
-from labelleaks.training import Recipe
-from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status
+from labelleaks.models import reference_models
+from labelleaks.models.architectures import image_layout
+from labelleaks.models.shadow_model import ShadowModel
+from labelleaks.models.training import Recipe
 
 __all__ = ["DHAttack"]
 
@@ -98,13 +99,13 @@ class DHAttack:
             NeedsError: there are no shadow rows. InputError: the end of the walk is not a point of the domain.
         """
         _end(candidates, self.towards)
-        return Cost(least=2, most=max(2, min(budget, self.queries)), setup=references.setup_cost(knowledge))
+        return Cost(least=2, most=max(2, min(budget, self.queries)), setup=reference_models.setup_cost(knowledge))
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Walk with the target, walk with every reference, compare."""
         steps = min([self.queries, *oracle.remaining().tolist()])
         way = _Way(candidates, _end(candidates, self.towards), steps, seed)
-        models = references.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe).models
+        models = reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe).models
 
         def target(rows: Tensor, j: int) -> Tensor:
             return oracle.query(way.points(rows, j), rows, phase="way")
@@ -207,7 +208,7 @@ class _Way:
 
     def labels_of(self, model: ShadowModel) -> Ask:
         """Return how ``model`` labels the points."""
-        return lambda rows, j: references.logits(model, self.points(rows, j)).argmax(1)
+        return lambda rows, j: reference_models.logits(model, self.points(rows, j)).argmax(1)
 
 
 def _turns(candidates: Candidates, seed: int) -> Tensor | None:

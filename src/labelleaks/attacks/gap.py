@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import torch
 
-from labelleaks.oracle import LabelOracle
-from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory
+from labelleaks.core.oracle.label_oracle import LabelOracle
+from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory
 
 __all__ = ["Gap"]
 

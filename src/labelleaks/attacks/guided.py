@@ -9,16 +9,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from labelleaks import references, rng
-from labelleaks.crafting import need_gradients
-from labelleaks.domain import Box, Domain
-from labelleaks.guidance import Ground, all_log_odds, councils, lead, spread_of
-from labelleaks.oracle import LabelOracle
-from labelleaks.reading import Measure, Reading, dulled
-from labelleaks.search.exact import mean_of
-from labelleaks.settings import optional, whole
-from labelleaks.training import Recipe
-from labelleaks.types import Candidates, Cost, Knowledge, Scores, ShadowRows, Trajectory, checkpoints_up_to
+from labelleaks.attacks._guided.directions import Ground, all_log_odds, councils, lead, spread_of
+from labelleaks.attacks._guided.posterior import Measure, Reading, dulled
+from labelleaks.attacks.surrogate_gradients import need_gradients
+from labelleaks.core import rng
+from labelleaks.core.batch_invariant import mean_of
+from labelleaks.core.domains import Box, Domain
+from labelleaks.core.oracle.label_oracle import LabelOracle
+from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, ShadowRows, Trajectory, checkpoints_up_to
+from labelleaks.core.validation import optional, whole
+from labelleaks.models import reference_models
+from labelleaks.models.training import Recipe
 
 __all__ = ["Guided"]
 
@@ -30,7 +31,7 @@ _LEAST_SCALE = 1.0  # nats: models that learned nothing
 DEVIATIONS = 1.0
 """What counts of the references is their mean plus so many standard deviations: the surest that never saw it."""
 GRAINS = (3 / 32, 6 / 32)
-"""How smooth the ways of pictures are (:func:`labelleaks.guidance.lead`), two by two."""
+"""How smooth the ways of pictures are (:func:`labelleaks.attacks._guided.directions.lead`), two by two."""
 SATURATION = 1.25
 """s, in the references' median log-odds on rows that they know."""
 FORETOLD, WEIGHT, USUAL = 0.65, 0.3, 0.4
@@ -51,7 +52,7 @@ class Guided:
 
     1. Reference models r are trained on relabelled shadow rows; none has seen a candidate (x, y).
     2. Half of them are guides: their gradient leads x away from y, along a way whose *level* at each point is what the
-       other half loses there on average, in nats of log-odds of y (:mod:`labelleaks.guidance`).
+       other half loses there on average, in nats of log-odds of y (:mod:`labelleaks.attacks._guided.directions`).
     3. The target is asked once along each way: the level h at which its label gives way is the target's own log-odds
        at x, which no label tells, but for what the way misleads. Each answer moves a belief about u = tanh(h / s) by
        Bayes' rule; the next way, which other halves lead, is asked at the level of the belief's median. A
@@ -125,13 +126,13 @@ class Guided:
         Raises:
             NeedsError: there are no shadow rows, or the references' family has no gradients.
         """
-        setup = references.setup_cost(knowledge)
+        setup = reference_models.setup_cost(knowledge)
         need_gradients(self.name, candidates, knowledge)
         return Cost(least=self.votes, most=max(self.votes, min(budget, self._most(candidates.domain))), setup=setup)
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Ask along each candidate's ways, one way after the other, and once for it itself."""
-        known = references.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
+        known = reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
         measure = _measure(known, knowledge.setup)
         spread = spread_of(known.rows.x, candidates.domain).to(candidates.device)
         most = min([self._most(candidates.domain), *oracle.remaining().tolist()])
@@ -180,7 +181,7 @@ def _allowed(ground: Ground, rows: Tensor, streams: Tensor) -> Tensor:
     return (rng.uniform(streams, width) < max(SHARE_OF_TABLE, FEWEST / width)).reshape(x.shape)
 
 
-def _measure(known: references.References, setup: LabelOracle) -> Measure:
+def _measure(known: reference_models.References, setup: LabelOracle) -> Measure:
     """Learn s, a and how sure is usual from shadow rows: those that the references know, and those that they do not."""
     own, fresh = (_said_of(rows, known, setup) for rows in (known.rows, known.held))
     saturation = SATURATION * max(_LEAST_SCALE, float(own.median()))
@@ -202,7 +203,7 @@ def _summary(said: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean, deviation, mean + DEVIATIONS * deviation
 
 
-def _said_of(rows: ShadowRows, known: references.References, setup: LabelOracle) -> Tensor:
+def _said_of(rows: ShadowRows, known: reference_models.References, setup: LabelOracle) -> Tensor:
     """The references' log-odds of the target's labels for the first of these rows: float64 (R, n)."""
     x, y = rows.x[:_SHADOW_ROWS], rows.labels(setup)[:_SHADOW_ROWS]
     return all_log_odds(known.models, x, y.to(x.device))

@@ -11,12 +11,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from labelleaks.domain import Binary, Domain, Mixed, OneHot
+from labelleaks.core.domains import Binary, Domain, Mixed, OneHot
+from labelleaks.core.oracle.label_oracle import LabelOracle
+from labelleaks.core.rng import NormalTable
+from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
+from labelleaks.core.validation import number, numbers, whole
 from labelleaks.errors import InputError
-from labelleaks.oracle import LabelOracle
-from labelleaks.rng import NormalTable
-from labelleaks.settings import number, numbers, whole
-from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
 
 __all__ = ["FLIPS", "RELATIVE", "Noise", "NoisyCopies"]
 

@@ -9,15 +9,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from labelleaks import references
-from labelleaks.crafting import Moves, confidence, ensemble_gradient, need_gradients, transferable
+from labelleaks.attacks.surrogate_gradients import Moves, confidence, ensemble_gradient, need_gradients, transferable
+from labelleaks.core.batch_invariant import row_sums
+from labelleaks.core.oracle.label_oracle import LabelOracle
+from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
+from labelleaks.core.validation import flag, number, numbers, optional, whole
 from labelleaks.errors import InputError
-from labelleaks.oracle import LabelOracle
-from labelleaks.search.exact import row_sums
-from labelleaks.settings import flag, number, numbers, optional, whole
-from labelleaks.shadowmodel import ShadowModel
-from labelleaks.training import Recipe
-from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
+from labelleaks.models import reference_models
+from labelleaks.models.shadow_model import ShadowModel
+from labelleaks.models.training import Recipe
 
 __all__ = ["Oslo"]
 
@@ -112,14 +112,14 @@ class Oslo:
                 f"oslo needs two reference models at least, one to craft and one to check: references="
                 f"{knowledge.references}"
             )
-        setup = references.setup_cost(knowledge)
+        setup = reference_models.setup_cost(knowledge)
         need_gradients(self.name, candidates, knowledge)
         return Cost(least=1, most=max(1, min(budget, len(self.taus))), setup=setup)
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Craft an input for each tau, ask from the smallest move to the largest until the label flips."""
         self.cost(candidates, knowledge, 1)
-        models = references.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe).models
+        models = reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe).models
         taus = _spread(self.taus, min([len(self.taus), *oracle.remaining().tolist()]))
         craft = _Craft(self, candidates, models, seed)
         n, device = len(candidates), candidates.device

@@ -8,15 +8,15 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from labelleaks import references, shadows
+from labelleaks.core.oracle.label_oracle import LabelOracle
+from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory
+from labelleaks.core.validation import choice, flag, optional
 from labelleaks.errors import InputError
-from labelleaks.models import image_layout
-from labelleaks.oracle import LabelOracle
-from labelleaks.randaugment import RandAugment
-from labelleaks.settings import choice, flag, optional
-from labelleaks.shadowmodel import ShadowModel
-from labelleaks.training import Recipe
-from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory
+from labelleaks.models import reference_models, shadow_training
+from labelleaks.models.architectures import image_layout
+from labelleaks.models.randaugment import RandAugment
+from labelleaks.models.shadow_model import ShadowModel
+from labelleaks.models.training import Recipe
 
 __all__ = ["Transfer"]
 
@@ -86,12 +86,12 @@ class Transfer:
         Raises:
             NeedsError: there are no shadow rows. InputError: relabelling each epoch, and rows that are not images.
         """
-        shadow = shadows.usable(knowledge)
+        shadow = shadow_training.usable(knowledge)
         if self.relabel_each_epoch:
             self._augment(candidates)
-            epochs = (self.recipe or shadows.SHADOW_RECIPE).epochs
+            epochs = (self.recipe or shadow_training.SHADOW_RECIPE).epochs
             return Cost(least=1, most=1, setup=len(shadow) * epochs * self._count(knowledge))
-        return Cost(least=1, most=1, setup=references.setup_cost(knowledge))
+        return Cost(least=1, most=1, setup=reference_models.setup_cost(knowledge))
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Relabel, train (or reuse), ask once for each candidate."""
@@ -118,11 +118,11 @@ class Transfer:
 
     def _shadows(self, candidates: Candidates, knowledge: Knowledge, seed: int) -> tuple[ShadowModel, ...]:
         if not self.relabel_each_epoch:
-            found = references.references(
+            found = reference_models.references(
                 knowledge, candidates.classes, seed=seed, count=self._count(knowledge), recipe=self.recipe
             )
             return found.models
-        return references.relabelled_models(
+        return reference_models.relabelled_models(
             knowledge,
             candidates.classes,
             self.recipe,

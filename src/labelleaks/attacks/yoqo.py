@@ -10,15 +10,15 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from labelleaks import references, shadows
-from labelleaks.crafting import Moves, cross_entropy, nats, need_gradients
-from labelleaks.oracle import LabelOracle
-from labelleaks.references import References
-from labelleaks.search.exact import mean_of, row_sums
-from labelleaks.settings import choice, number, optional, whole
-from labelleaks.shadowmodel import ShadowModel
-from labelleaks.training import Recipe
-from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory
+from labelleaks.attacks.surrogate_gradients import Moves, cross_entropy, nats, need_gradients
+from labelleaks.core.batch_invariant import mean_of, row_sums
+from labelleaks.core.oracle.label_oracle import LabelOracle
+from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory
+from labelleaks.core.validation import choice, number, optional, whole
+from labelleaks.models import reference_models, shadow_training
+from labelleaks.models.reference_models import References
+from labelleaks.models.shadow_model import ShadowModel
+from labelleaks.models.training import Recipe
 
 __all__ = ["Yoqo"]
 
@@ -97,14 +97,14 @@ class Yoqo:
         Raises:
             NeedsError: there are no shadow rows, or the references' family has no gradients.
         """
-        setup = references.setup_cost(knowledge)
+        setup = reference_models.setup_cost(knowledge)
         need_gradients(self.name, candidates, knowledge)
         return Cost(least=1, most=1, setup=setup)
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Move every candidate, then ask for each once."""
         need_gradients(self.name, candidates, knowledge)
-        known = references.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
+        known = reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
         everyone = torch.arange(len(candidates), device=candidates.device)
         most = 1 if self.mode == "online" else max(1, _GROUP // max(1, candidates.width))
         kept = torch.zeros(len(candidates), dtype=torch.float64, device=candidates.device)
@@ -129,8 +129,8 @@ class Yoqo:
         x = torch.cat([rows.x, candidates.x[row]])
         y = torch.cat([rows.labels(knowledge.setup), candidates.y[row]])
         return tuple(
-            shadows.train_shadow(
-                x, y, candidates.classes, knowledge.family, self.recipe, seed=shadows.reference_seed(seed, r)
+            shadow_training.train_shadow(
+                x, y, candidates.classes, knowledge.family, self.recipe, seed=shadow_training.reference_seed(seed, r)
             )
             for r in range(len(known.models))
         )
@@ -176,7 +176,7 @@ class _Loss:
         self.unit = _SPREAD * moves.span(x.device)
         """float32 (1, *shape): how much of each feature is one unit."""
         self._scale = _MODELS * (3.0 if inside else 6.0) / (1.0 + alpha)
-        self._targets = [_best_other(references.logits(model, x), y) for model in outside]
+        self._targets = [_best_other(reference_models.logits(model, x), y) for model in outside]
 
     def value(self, points: Tensor, who: Tensor) -> Tensor:
         """Return the loss: float64 (k,)."""
@@ -190,9 +190,9 @@ class _Loss:
     def slope(self, points: Tensor, who: Tensor) -> Tensor:
         """Return the gradient by the features, in units: float32 (k, *shape)."""
         pairs = zip(self._outside, self._targets, strict=True)
-        out = mean_of([references.gradient([model], points, t[who], cross_entropy) for model, t in pairs])
+        out = mean_of([reference_models.gradient([model], points, t[who], cross_entropy) for model, t in pairs])
         if self._inside:
-            known = references.gradient(self._inside, points, self._y[who], cross_entropy)
+            known = reference_models.gradient(self._inside, points, self._y[who], cross_entropy)
             return self._scale * self.unit * (known + self._alpha * out)
         away = (points - self.x[who]) / self.unit
         pull = (2.0 * self._alpha / self.x[0].numel()) * away

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from labelleaks.core.serialization import write_atomic
 from labelleaks.data.cards import Remote
 from labelleaks.errors import InputError
-from labelleaks.storage import write_atomic
 
 __all__ = ["Sums", "cache_folder", "check_sums", "dataset_folder", "recorded", "remember", "sums_of"]
 

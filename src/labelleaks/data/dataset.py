@@ -11,8 +11,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from labelleaks.core.domains import Binary, Box, Domain
 from labelleaks.data.cards import Labels, Pixels
-from labelleaks.domain import Binary, Box, Domain
 from labelleaks.errors import InputError
 
 __all__ = ["Dataset"]

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from labelleaks import progress
+from labelleaks.core import progress
+from labelleaks.core.serialization import check_writable
 from labelleaks.data import cache, store
 from labelleaks.data.cards import Card, FileSet, Rows
 from labelleaks.data.dataset import Dataset, domain_of
 from labelleaks.data.download import Policy, fetch
 from labelleaks.data.npz import read_npz
 from labelleaks.errors import InputError
-from labelleaks.storage import check_writable
 
 __all__ = ["is_kept", "load_card"]
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from labelleaks import rng
+from labelleaks.core import rng
 from labelleaks.data.cards import Labels
 from labelleaks.data.dataset import Dataset
 from labelleaks.errors import InputError

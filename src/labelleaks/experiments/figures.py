@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from labelleaks.auditing.report.svg import Axis, Chart
 from labelleaks.experiments.findings import Mean
-from labelleaks.report.svg import Axis, Chart
 
 __all__ = ["COLOURS", "document", "lines", "ticks"]
 

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks import Augmentation, Boundary, Gap, Noise, Transfer
+from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.types import Attack, Candidates, Knowledge, Scores, Status, checkpoints_up_to
 from labelleaks.experiments import scorebased
 from labelleaks.experiments.saltpepper import SaltAndPepper
 from labelleaks.experiments.spec import MeasureSpec
 from labelleaks.experiments.store import Reading
-from labelleaks.oracle import Gate
-from labelleaks.shadowmodel import ShadowModel
-from labelleaks.training import Recipe
-from labelleaks.types import Attack, Candidates, Knowledge, Scores, Status, checkpoints_up_to
+from labelleaks.models.shadow_model import ShadowModel
+from labelleaks.models.training import Recipe
 
 __all__ = ["ONE_HOT", "Asked", "attack_of", "label_only", "lira_offline", "loss_threshold", "salem"]
 

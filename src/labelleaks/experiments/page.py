@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from labelleaks import data, storage
+from labelleaks import data
+from labelleaks.core import serialization
 from labelleaks.experiments import figures
 from labelleaks.experiments.ablations import ablations
 from labelleaks.experiments.findings import Findings, Mean, Verdict, judge, load_findings, overall
@@ -23,7 +24,7 @@ from labelleaks.experiments.tables import (
     mean_at,
     name_of_attack,
 )
-from labelleaks.modelfile import check_folder
+from labelleaks.models.checkpoints import check_folder
 
 __all__ = ["write_page"]
 
@@ -44,7 +45,7 @@ def write_page(found: Reproduction, out: str | Path | None = None) -> Path:
         parts += [_verdicts(expected, rows, studies), *_datasets(rows, folder, found.profile), protocols(rows)]
         parts += [*sections(studies, folder, found.profile), gap_identity(rows)]
     path = folder / f"{found.profile}.md"
-    storage.write_atomic(path, "\n".join(part for part in parts if part), private=False)
+    serialization.write_atomic(path, "\n".join(part for part in parts if part), private=False)
     return path
 
 
@@ -129,7 +130,7 @@ def _figure(path: Path, label: str, found: dict[str, list[tuple[int, Mean]]]) ->
     if found:
         _, dataset, protocol, _ = path.stem.split("-")
         title = f"{data.card(dataset).title}, protocol {protocol}"
-        storage.write_atomic(path, figures.lines(title, label, found), private=False)
+        serialization.write_atomic(path, figures.lines(title, label, found), private=False)
         yield f"![AUC against {label}](figures/{path.name})\n"
 
 

@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from labelleaks import rng
-from labelleaks.domain import Box
+from labelleaks.core import rng
+from labelleaks.core.batch_invariant import distances
+from labelleaks.core.domains import Box
+from labelleaks.core.oracle.label_oracle import LabelOracle
+from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
 from labelleaks.errors import InputError
-from labelleaks.oracle import LabelOracle
-from labelleaks.search.exact import distances
-from labelleaks.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
 
 __all__ = ["SaltAndPepper"]
 

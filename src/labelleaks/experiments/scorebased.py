@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from labelleaks.modelfile import Training
-from labelleaks.models import seeded
-from labelleaks.rng import seed_from
-from labelleaks.shadowmodel import LOG_FLOOR, Network
-from labelleaks.training import Recipe, train
+from labelleaks.core.rng import seed_from
+from labelleaks.models.architectures import seeded
+from labelleaks.models.checkpoints import Training
+from labelleaks.models.shadow_model import LOG_FLOOR, Network
+from labelleaks.models.training import Recipe, train
 
 __all__ = ["TOP", "lira_offline", "loss_threshold", "one_hot", "salem"]
 

@@ -11,10 +11,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labelleaks import data
+from labelleaks.core.types import CHECKPOINTS
 from labelleaks.errors import InputError, SpecError, nearest
 from labelleaks.experiments.studies.spec import StudySpec
-from labelleaks.models import FAMILIES
-from labelleaks.types import CHECKPOINTS
+from labelleaks.models.architectures import FAMILIES
 
 __all__ = ["POSTERIORS", "AttackName", "Grid", "MeasureSpec", "Reproduction", "WorldSpec", "load_reproduction"]
 

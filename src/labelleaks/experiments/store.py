@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelleaks import storage
+from labelleaks.core import serialization
 from labelleaks.data.cache import cache_folder
 from labelleaks.errors import InputError
 from labelleaks.experiments.stages import Stage
-from labelleaks.modelfile import check_folder
+from labelleaks.models.checkpoints import check_folder
 
 __all__ = ["Reading", "Results", "Row", "Scored", "Store", "default_folder", "read_rows"]
 
@@ -72,24 +72,24 @@ class Store:
 
     def finish(self, stage: Stage, content: Mapping[str, Any]) -> None:
         """Say that a target or shadow stage is finished."""
-        storage.write_atomic(
+        serialization.write_atomic(
             self.place(stage.kind) / f"{stage.key}.json", json.dumps(content, indent=1) + "\n", private=False
         )
 
     def keep(self, stage: Stage, found: Scored) -> None:
         """Keep scores."""
-        arrays: storage.Arrays = {"member": found.member}
+        arrays: serialization.Arrays = {"member": found.member}
         about = []
         for i, reading in enumerate(found.readings):
             arrays |= {f"path.{i}": reading.path, f"kept.{i}": reading.kept}
             about.append({"variant": reading.variant, "checkpoints": list(reading.checkpoints)})
         document = {"readings": about, "train_accuracy": found.train_accuracy, "test_accuracy": found.test_accuracy}
-        content = storage.npz_bytes(arrays, json.dumps(document))
-        storage.write_atomic(self.place("scores") / f"{stage.key}.npz", content, private=False)
+        content = serialization.npz_bytes(arrays, json.dumps(document))
+        serialization.write_atomic(self.place("scores") / f"{stage.key}.npz", content, private=False)
 
     def scored(self, stage: Stage) -> Scored:
         """Return scores that were kept."""
-        arrays, text = storage.read_npz(self.folder / "scores" / f"{stage.key}.npz")
+        arrays, text = serialization.read_npz(self.folder / "scores" / f"{stage.key}.npz")
         about = json.loads(text)
         readings = [
             Reading(one["variant"], tuple(one["checkpoints"]), arrays[f"path.{i}"], arrays[f"kept.{i}"])
@@ -121,7 +121,7 @@ class Results:
         path = self._file(stage)
         for half in self.folder.glob(f".{path.name}.*"):  # what a kill in the middle of this write has left
             half.unlink(missing_ok=True)
-        storage.write_atomic(path, f"[\n{lines}\n]\n", private=False)
+        serialization.write_atomic(path, f"[\n{lines}\n]\n", private=False)
         stem = path.stem.removesuffix(stage.key)
         for old in self.folder.glob(f"{stem}{'[0-9a-f]' * len(stage.key)}.json"):
             if old != path:

@@ -11,7 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelleaks import metrics, modelfile, models, references, rng, shadows
+from labelleaks import metrics
+from labelleaks.core import rng
+from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.types import Candidates, Knowledge, ShadowRows
 from labelleaks.data import Dataset, LabelLeaksSplit
 from labelleaks.defenses import MemGuard, memguard
 from labelleaks.experiments import measures
@@ -20,12 +23,11 @@ from labelleaks.experiments.stages import Stage, World
 from labelleaks.experiments.store import Reading, Row, Scored, Store
 from labelleaks.experiments.studies.spec import StudySpec
 from labelleaks.metrics import Estimate
-from labelleaks.modelfile import Training
-from labelleaks.oracle import Gate
-from labelleaks.shadowmodel import Network, ShadowModel
+from labelleaks.models import architectures, checkpoints, reference_models, shadow_training
+from labelleaks.models.checkpoints import Training
+from labelleaks.models.shadow_model import Network, ShadowModel
+from labelleaks.models.training import Epoch, Recipe, train
 from labelleaks.targets import wrap
-from labelleaks.training import Epoch, Recipe, train
-from labelleaks.types import Candidates, Knowledge, ShadowRows
 
 __all__ = ["Bench", "read_at", "rows_of"]
 
@@ -62,13 +64,13 @@ class Bench:
         x, y = self.dataset.rows(self.split.members(self.world.size))
         test = self.dataset.rows(self.split.nonmembers())
         own = rng.seed_from(self.world.seed, f"target {self.world.name}")
-        module = models.build(self.world.spec.model, x.shape[1:], self.dataset.classes, seed=own)
+        module = architectures.build(self.world.spec.model, x.shape[1:], self.dataset.classes, seed=own)
         folder = self.store.place("weights")
-        if modelfile.load(folder, stage.key, module) is None:
+        if checkpoints.load(folder, stage.key, module) is None:
             recipe, began = Recipe(epochs=self.world.spec.epochs), time.monotonic()
             self._fit(module, (x, y), test, recipe, own)
             training = Training(len(x), recipe.epochs, round(time.monotonic() - began, 3))
-            modelfile.save(folder, stage.key, module, training, {"name": stage.name, "recipe": asdict(recipe)})
+            checkpoints.save(folder, stage.key, module, training, {"name": stage.name, "recipe": asdict(recipe)})
         module.eval()
         accuracies = {"train_accuracy": _accuracy(module, x, y), "test_accuracy": _accuracy(module, *test)}
         self.store.finish(stage, accuracies)
@@ -86,10 +88,10 @@ class Bench:
         """Return the model that a target stage has trained, as it is deployed: everybody is given the same."""
         if self._loaded is None or self._loaded[0] != stage.key:
             shape = self.dataset.shape
-            module = models.build(self.world.spec.model, shape, self.dataset.classes, seed=0)
-            training = modelfile.load(self.store.place("weights"), stage.key, module)
+            module = architectures.build(self.world.spec.model, shape, self.dataset.classes, seed=0)
+            training = checkpoints.load(self.store.place("weights"), stage.key, module)
             assert training is not None
-            deployed = models.folded(module.eval())
+            deployed = architectures.folded(module.eval())
             self._loaded = stage.key, Network(deployed, self.dataset.classes, shape, training)
         return self._loaded[1]
 
@@ -111,7 +113,7 @@ class Bench:
         """The world's shadow rows; under ``clean`` without near twins of candidates."""
         rows = ShadowRows(*self.dataset.rows(self.split.shadow[: self.world.spec.shadow_rows]))
         if self.split.protocol.name == "clean":
-            rows, _ = shadows.drop_near_duplicates(rows, self.candidates(None)[0])
+            rows, _ = shadow_training.drop_near_duplicates(rows, self.candidates(None)[0])
         assert rows.y is not None
         return rows.x, rows.y
 
@@ -130,15 +132,15 @@ class Bench:
         recipe = Recipe(epochs=stage.what["epochs"], stop_at_interpolation=True)
         if stage.what["labels"] == "true":
             return (self._salem(stage, knowledge, recipe)[0],)
-        found = references.references(knowledge, self.dataset.classes, seed=self.world.seed, recipe=recipe)
+        found = reference_models.references(knowledge, self.dataset.classes, seed=self.world.seed, recipe=recipe)
         return found.models
 
     def _salem(self, stage: Stage, knowledge: Knowledge, recipe: Recipe) -> tuple[ShadowModel, Tensor, Tensor]:
         """Salem's shadow model: trained on one half of the shadow rows, with their true labels."""
         assert knowledge.shadow is not None and knowledge.shadow.y is not None
-        inside, outside = shadows.split_shadow(knowledge.shadow, 0.5, self.world.seed)
+        inside, outside = shadow_training.split_shadow(knowledge.shadow, 0.5, self.world.seed)
         assert inside.y is not None
-        model = shadows.train_shadow(
+        model = shadow_training.train_shadow(
             inside.x, inside.y, self.dataset.classes, knowledge.family, recipe,
             seed=rng.seed_from(self.world.seed, "salem shadow"), folder=knowledge.references_dir,
         )  # fmt: skip

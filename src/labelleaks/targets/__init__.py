@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from labelleaks.domain import Domain
+from labelleaks.core.classes import Classes, is_estimator, is_target, resolve_classes
+from labelleaks.core.domains import Domain
 from labelleaks.errors import InputError
-from labelleaks.labels import Classes, is_estimator, is_target, resolve_classes
 from labelleaks.targets.base import Preprocess, Target, default_batch_rows
 from labelleaks.targets.estimator import EstimatorTarget
 from labelleaks.targets.function import FunctionTarget
@@ -58,7 +58,7 @@ def wrap(
         target: ``nn.Module``; fitted classifier or pipeline; function; :class:`Http`; :class:`Onnx`;
             :class:`Recorded`; or a Target, returned as is.
         numpy: whether a function gets NumPy arrays (the candidates came as NumPy) or torch tensors.
-        classes: what :func:`labelleaks.labels.resolve_classes` found, or the user's ``classes=``; None: its own.
+        classes: what :func:`labelleaks.core.classes.resolve_classes` found, or the user's ``classes=``; None: its own.
         preprocess: applied to each batch just before the target, in the kind of array that the target gets (images of
             their own shape also where a scikit-learn target gets them flattened afterwards).
         device: where a torch target works; None: where its parameters are.

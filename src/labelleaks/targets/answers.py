@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from labelleaks.core.classes import Classes, named, to_numpy
 from labelleaks.errors import TargetError
-from labelleaks.labels import Classes, named, to_numpy
 
 __all__ = ["read_answer"]
 

@@ -10,7 +10,8 @@ from typing import Any, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from labelleaks.labels import Classes
+from labelleaks.core.classes import Classes
+from labelleaks.core.names import module_of
 
 __all__ = ["Preprocess", "Target", "default_batch_rows", "plain_copy", "qualified_name", "scope"]
 
@@ -20,7 +21,7 @@ Preprocess = Callable[[Any], Any]
 
 @runtime_checkable
 class Target(Protocol):
-    """Something that answers labels: a :data:`labelleaks.types.Predict` with a name.
+    """Something that answers labels: a :data:`labelleaks.core.types.Predict` with a name.
 
     Called with (m, *shape) float32 in the domain's units, m >= 1, it returns int64 (m,) codes 0 … K - 1 and raises
     TargetError where the answer is not one label a row. It is given to a Gate; nothing else calls it.
@@ -87,10 +88,9 @@ def qualified_name(thing: Any) -> str:
     if inner is not None and callable(inner) and not hasattr(thing, "__qualname__"):
         return f"partial({qualified_name(inner)})"
     named = thing if hasattr(thing, "__qualname__") else type(thing)
-    module = getattr(named, "__module__", None) or "builtins"
     if isinstance(thing, torch.jit.ScriptModule):
         return f"TorchScript({thing.original_name})"
-    return f"{module}.{named.__qualname__}"
+    return f"{module_of(named)}.{named.__qualname__}"
 
 
 def _told(preprocess: Preprocess) -> str:

@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
+from labelleaks.core.classes import Classes, own_classes
 from labelleaks.errors import MissingExtra
-from labelleaks.labels import Classes, own_classes
 from labelleaks.targets.answers import read_answer
 from labelleaks.targets.base import Preprocess, plain_copy, qualified_name, scope
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from labelleaks.labels import Classes
+from labelleaks.core.classes import Classes
 from labelleaks.targets.answers import read_answer
 from labelleaks.targets.base import Preprocess, plain_copy, qualified_name, scope
 

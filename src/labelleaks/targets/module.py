@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from labelleaks.core.classes import Classes
 from labelleaks.errors import InputError, TargetError
-from labelleaks.labels import Classes
 from labelleaks.targets.answers import read_answer
 from labelleaks.targets.base import Preprocess, qualified_name, scope
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from labelleaks.core.classes import Classes
 from labelleaks.errors import InputError, MissingExtra, TargetError
-from labelleaks.labels import Classes
 from labelleaks.targets.answers import read_answer
 from labelleaks.targets.base import scope
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from labelleaks.core.types import Candidates
 from labelleaks.errors import InputError, TargetError
-from labelleaks.types import Candidates
 
 if TYPE_CHECKING:
-    from labelleaks.oracle import LabelOracle
+    from labelleaks.core.oracle.label_oracle import LabelOracle
 
 __all__ = ["NOISE_ROWS", "PROBE_ROWS", "NoiseResult", "ProbeResult", "canaries", "measure_noise", "probe"]
 

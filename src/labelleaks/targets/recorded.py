@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labelleaks.content import digests
+from labelleaks.core.classes import Classes, label_array, to_numpy
+from labelleaks.core.row_hash import digests
 from labelleaks.errors import InputError, TargetError
-from labelleaks.labels import Classes, label_array, to_numpy
 from labelleaks.targets.base import scope
 
 __all__ = ["Recorded", "RecordedTarget"]

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelleaks import data
+from labelleaks.auditing.report.svg import Axis, Chart
 from labelleaks.experiments.figures import document, ticks
 from labelleaks.experiments.store import Row
 from labelleaks.experiments.studies.case import Interval
 from labelleaks.experiments.studies.percentile import Called, balanced_accuracy, f1
 from labelleaks.experiments.studies.reading import Study
-from labelleaks.report.svg import Axis, Chart
 
 __all__ = ["KINDS", "called", "distribution", "mean_radius", "percentiles", "radii", "title_of"]
 

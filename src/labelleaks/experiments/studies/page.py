@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from labelleaks import data, storage
+from labelleaks import data
+from labelleaks.core import serialization
 from labelleaks.experiments.store import Row
 from labelleaks.experiments.studies import figures, plane
 from labelleaks.experiments.studies.case import Interval
@@ -13,7 +14,7 @@ from labelleaks.experiments.studies.percentile import balanced_accuracy, f1
 from labelleaks.experiments.studies.reading import Study
 from labelleaks.experiments.studies.spec import StudyName
 from labelleaks.experiments.studies.words import WORDS
-from labelleaks.modelfile import check_folder
+from labelleaks.models.checkpoints import check_folder
 
 __all__ = ["sections"]
 
@@ -33,7 +34,7 @@ def _figure(study: Study, draw: Callable[[Study], str], folder: Path, profile: s
     dataset, protocol, size, seed = study.world
     words = "-".join(part for part in (study.name, study.head["of"]) if part)
     path = check_folder(folder / "figures") / f"{profile}-{dataset}-{size}-s{seed}-{protocol}-{words}.svg"
-    storage.write_atomic(path, draw(study), private=False)
+    serialization.write_atomic(path, draw(study), private=False)
     return f"![{words.replace('-', ' of ')}: {figures.title_of(study)}](figures/{path.name})\n"
 
 

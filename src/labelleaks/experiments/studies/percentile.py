@@ -9,15 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labelleaks import metrics, rng
+from labelleaks import metrics
+from labelleaks.core import rng
+from labelleaks.core.oracle.label_oracle import SETUP
+from labelleaks.core.types import Candidates, Knowledge, Status
 from labelleaks.experiments.measures import attack_of
 from labelleaks.experiments.store import Row
 from labelleaks.experiments.studies.case import Case, Found, Interval, plain
 from labelleaks.metrics import Estimate
-from labelleaks.models import image_layout
-from labelleaks.oracle import SETUP
-from labelleaks.randaugment import RandAugment
-from labelleaks.types import Candidates, Knowledge, Status
+from labelleaks.models.architectures import image_layout
+from labelleaks.models.randaugment import RandAugment
 
 __all__ = ["Called", "balanced_accuracy", "f1", "study"]
 

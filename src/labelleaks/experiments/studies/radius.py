@@ -9,10 +9,10 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from labelleaks.domain import Domain
+from labelleaks.core.domains import Domain
+from labelleaks.core.oracle.label_oracle import LabelOracle
+from labelleaks.core.types import Candidates
 from labelleaks.metrics import binomial
-from labelleaks.oracle import LabelOracle
-from labelleaks.types import Candidates
 
 __all__ = ["ALPHA", "CHOOSE", "SIGMA", "Certified", "certify"]
 

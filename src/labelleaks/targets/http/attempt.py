@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from labelleaks.targets.http.formats import Body, Breach, parse
+from labelleaks.targets.http.body import Body, Breach, parse
 from labelleaks.targets.http.pacing import retry_after
 
 if TYPE_CHECKING:

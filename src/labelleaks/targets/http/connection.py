@@ -19,7 +19,7 @@ import h11
 import httpcore
 import httptools
 
-from labelleaks.targets.http.formats import Body
+from labelleaks.targets.http.body import Body
 
 __all__ = ["Answer", "Direct", "TooLong", "head_of"]
 

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from labelleaks.core.oracle.remote import Answered, Sent
 from labelleaks.errors import InputError, MissingExtra, TargetError
 from labelleaks.targets.http.formats import address_of, format_of
 from labelleaks.targets.http.options import Http, protocol_of
 from labelleaks.targets.http.secrets import Credentials, credentials
 from labelleaks.targets.http.wire import Part, Wire
-from labelleaks.traffic import Answered, Sent
 
 __all__ = ["BATCHES", "Found", "Spoken", "ask", "spoken"]
 

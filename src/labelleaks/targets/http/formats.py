@@ -1,17 +1,12 @@
 """Rows as a request's body, and the labels or scores in its answer, for each protocol. Nothing here touches a network.
 
-Numbers go out as the shortest decimal form of their float32 value taken as a float64, which reads back as exactly that
-value in either width: what is hashed, billed and reported is what the server reads.
-
 Sources: Open Inference Protocol 2.0 (HTTP/REST); TensorFlow Serving, RESTful API (row format); MLflow, "Inference
 server specification" (``/invocations``).
 """
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -19,25 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelleaks.errors import InputError
+from labelleaks.targets.http.body import Body, Breach, dump, entry, kind, numbers, rectangular
 from labelleaks.targets.http.options import Http
 
-__all__ = ["Body", "Breach", "Format", "address_of", "format_of", "parse"]
+__all__ = ["Format", "address_of", "format_of"]
 
 _KINDS = {"BYTES": "strings", "BOOL": "booleans", **{f"{u}INT{b}": "whole" for u in ("", "U") for b in (8, 16, 32, 64)}}
 _FLOATS = ("FP16", "FP32", "FP64", "BF16")
-
-
-class Breach(Exception):
-    """An answer came whole and is not one label for each row; its text says what it is."""
-
-
-@dataclass(frozen=True)
-class Body:
-    """What a request carries."""
-
-    content: bytes
-    kind: str
-    """Its ``Content-Type``."""
 
 
 class Format(Protocol):
@@ -93,55 +76,6 @@ def address_of(options: Http) -> str:
     elif options.protocol == "template":
         path = parts.path
     return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
-
-
-def parse(content: bytes) -> Any:
-    """Parse the JSON of an answer.
-
-    Raises:
-        ValueError: it is none (cut off, HTML, nested too deeply).
-        Breach: it holds NaN or an infinity, which are no JSON and no label.
-    """
-
-    def refuse(word: str) -> Any:
-        raise Breach(f"it holds {word}")
-
-    try:
-        return json.loads(content, parse_constant=refuse)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def dump(document: Any) -> Body:
-    """Return a document as a JSON body; arrays in it are lists of numbers, see :func:`numbers`."""
-    import orjson
-
-    return Body(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), "application/json")
-
-
-def numbers(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return rows as what :func:`dump` writes: the same values as float64, in C order.
-
-    Raises:
-        ValueError: one is NaN or an infinity, for which JSON has no number (and orjson writes null).
-    """
-    if not np.isfinite(rows).all():
-        raise ValueError("a row holds NaN or an infinity, which JSON cannot carry")
-    return np.ascontiguousarray(rows, dtype=np.float64)
-
-
-def entry(answer: Any, key: str, what: str) -> Any:
-    """Return ``answer[key]``; Breach where the answer is no object or lacks it."""
-    if not isinstance(answer, dict) or key not in answer:
-        found = f"an object with {', '.join(map(repr, list(answer)[:5]))}" if isinstance(answer, dict) else kind(answer)
-        raise Breach(f"it is {found}, not {what} with {key!r}")
-    return answer[key]
-
-
-def kind(value: Any) -> str:
-    """Name a JSON value's kind for a message."""
-    names = {dict: "an object", list: "a list", str: "text", bool: "a truth value", type(None): "null"}
-    return names.get(type(value), "a number")
 
 
 class OpenInference:
@@ -224,35 +158,6 @@ def _one_output(predictions: Any, output: str | None) -> Any:
     if output is None and len(names) != 1:
         raise Breach(f"its predictions have {', '.join(map(repr, names[:5]))}: say output: NAME")
     return [entry(one, output or names[0], "a prediction") for one in predictions]
-
-
-def rectangular(values: Any, rows: int) -> NDArray[Any]:
-    """A list of labels or of scores as an array; Breach where it is none for ``rows`` rows, or holds null."""
-    if not isinstance(values, list):
-        raise Breach(f"its labels are {kind(values)}, not a list")
-    if len(values) != rows:
-        raise Breach(f"it has {len(values)} labels for {rows} rows")
-    leaves, kinds = values, set(map(type, values))
-    if list in kinds:
-        if len(kinds) > 1 or len(set(map(len, values))) > 1:
-            raise Breach("its scores are of unequal length")
-        leaves = [leaf for value in values for leaf in value]
-        kinds = set(map(type, leaves))
-    if kinds <= {int, float} and kinds:
-        found = np.array(values, dtype=np.int64 if kinds == {int} and _small(leaves) else np.float64)
-    elif len(kinds) == 1 and kinds <= {str, bool}:
-        found = np.array(values, dtype=object if kinds == {str} else np.bool_)
-    else:
-        raise Breach(f"its labels hold {' and '.join(sorted(kind(leaf) for leaf in _one_of_each(leaves)))}")
-    return found
-
-
-def _small(values: list[int]) -> bool:
-    return max(values) < 2**63 and min(values) > -(2**63)
-
-
-def _one_of_each(values: list[Any]) -> list[Any]:
-    return list({type(value): value for value in values}.values()) or [None]
 
 
 class TensorFlowServing:

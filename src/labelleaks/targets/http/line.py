@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import httpcore
 import httpx
 
+from labelleaks.targets.http.body import Body
 from labelleaks.targets.http.connection import Answer, Direct, TooLong, head_of
-from labelleaks.targets.http.formats import Body
 
 __all__ = ["ERRORS", "Line", "lines"]
 

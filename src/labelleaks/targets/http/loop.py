@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import RLock
 from typing import Any
 
-from labelleaks.traffic import Answered, Note, Sent
+from labelleaks.core.oracle.remote import Answered, Note, Sent
 
 __all__ = ["Loop", "Work"]
 

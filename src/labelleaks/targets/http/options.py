@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from labelleaks.domain import Box, Domain
+from labelleaks.core.domains import Box, Domain
 from labelleaks.errors import InputError
 
 __all__ = ["PROTOCOLS", "Http", "is_url", "protocol_of"]

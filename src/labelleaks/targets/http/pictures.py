@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelleaks.errors import InputError
-from labelleaks.targets.http.formats import Body
+from labelleaks.targets.http.body import Body
 
 __all__ = ["encode", "form_body", "pixels", "text"]
 

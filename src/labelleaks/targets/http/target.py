@@ -14,15 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from labelleaks.core.classes import Classes
+from labelleaks.core.oracle.remote import Answered, Note, Sent
 from labelleaks.errors import InputError, TargetError
-from labelleaks.labels import Classes
 from labelleaks.targets.answers import read_answer
 from labelleaks.targets.base import scope
-from labelleaks.targets.http.formats import Breach, address_of, format_of
+from labelleaks.targets.http.body import Breach
+from labelleaks.targets.http.formats import address_of, format_of
 from labelleaks.targets.http.options import Http
 from labelleaks.targets.http.secrets import credentials
 from labelleaks.targets.http.wire import Part, Wire
-from labelleaks.traffic import Answered, Note, Sent
 
 __all__ = ["HttpTarget"]
 
@@ -38,7 +39,7 @@ _DECIDING = (
 
 
 class HttpTarget:
-    """The target that :class:`Http` describes; implements :class:`labelleaks.traffic.Remote`.
+    """The target that :class:`Http` describes; implements :class:`labelleaks.core.oracle.remote.Remote`.
 
     A call is many requests of at most ``options.batch_rows`` rows, ``options.concurrency`` at a time. The classes are
     closed: a label that was never named is refused.
@@ -95,7 +96,7 @@ class HttpTarget:
         return labels.to(x.device)
 
     def deliver(self, x: Tensor, note: Note) -> None:
-        """See :meth:`labelleaks.traffic.Remote.deliver`."""
+        """See :meth:`labelleaks.core.oracle.remote.Remote.deliver`."""
         if self._wire is None:
             with self:
                 return self.deliver(x, note)
@@ -108,7 +109,7 @@ class HttpTarget:
 
     @property
     def window(self) -> int:
-        """See :attr:`labelleaks.traffic.Remote.window`."""
+        """See :attr:`labelleaks.core.oracle.remote.Remote.window`."""
         return self.options.batch_rows * self.options.concurrency
 
     def _part(self, rows: NDArray[np.float32], start: int, stop: int) -> Part:
@@ -139,13 +140,13 @@ class HttpTarget:
         return np.array([self.classes.names[self._map[value]] for value in values])
 
     def price(self, rows: int) -> tuple[float, float]:
-        """See :meth:`labelleaks.traffic.Remote.price`."""
+        """See :meth:`labelleaks.core.oracle.remote.Remote.price`."""
         by_row = self.options.price_per_row * rows
         full = -(-rows // self.options.batch_rows)
         return by_row + full * self.options.price_per_request, by_row + rows * self.options.price_per_request
 
     def seconds(self, rows: int, request_seconds: float) -> tuple[float, float]:
-        """See :meth:`labelleaks.traffic.Remote.seconds`."""
+        """See :meth:`labelleaks.core.oracle.remote.Remote.seconds`."""
         each = request_seconds / self.options.concurrency
         if self.options.rate is not None:
             each = max(each, 1.0 / self.options.rate)

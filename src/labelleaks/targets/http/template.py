@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from labelleaks.errors import InputError, MissingExtra
 from labelleaks.targets.http import pictures
-from labelleaks.targets.http.formats import Body, Breach, rectangular
+from labelleaks.targets.http.body import Body, Breach, rectangular
 from labelleaks.targets.http.options import Http
 
 __all__ = ["Template"]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from labelleaks.core.oracle.remote import Answered, Note, Sent
 from labelleaks.errors import InputError, LabelLeaksError, MissingExtra, TargetError
 from labelleaks.targets.http.attempt import Fault, exchange, read_json
-from labelleaks.targets.http.formats import Body, Breach
+from labelleaks.targets.http.body import Body, Breach
 from labelleaks.targets.http.loop import Loop
 from labelleaks.targets.http.options import Http
 from labelleaks.targets.http.pacing import Pace, backoff, pause
 from labelleaks.targets.http.secrets import Credentials
-from labelleaks.traffic import Answered, Note, Sent
 
 if TYPE_CHECKING:
     from labelleaks.targets.http.line import Line
@@ -144,7 +144,7 @@ class Wire:
         self._lines = []
 
     def deliver(self, parts: Sequence[Part], note: Note) -> None:
-        """Ask for every part; see :meth:`labelleaks.traffic.Remote.deliver`."""
+        """Ask for every part; see :meth:`labelleaks.core.oracle.remote.Remote.deliver`."""
         workers = min(self._options.concurrency, len(parts))
         call = _Call(_Ahead(parts, workers), note)
         try:

@@ -1,0 +1,234 @@
+"""The one loop that drives a boundary search: budget, best so far, trajectory and status of candidates in lockstep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from labelleaks.core.batch_invariant import distances
+from labelleaks.core.domains import Norm
+from labelleaks.core.oracle.label_oracle import LabelOracle
+from labelleaks.core.types import Candidates, Status
+
+__all__ = ["Search", "Track", "run"]
+
+State = TypeVar("State")
+_BLOCK = 1 << 22
+"""Numbers in one block of probes at most (16 MB)."""
+
+
+class Track:
+    """What a search may do and what it has found, for candidates in lockstep. Rows are flat: (n, d).
+
+    All labels of a search go through :meth:`ask` and :meth:`vote`. A search never sends a row that its candidate cannot
+    pay for: it looks at ``left`` first.
+
+    Args:
+        oracle: accounts of these candidates.
+        candidates: the candidates; this track is about those at ``owner``.
+        owner: int64 (n,), positions of this track's candidates among ``candidates``.
+        seed: of the search's random streams.
+        norm: in which the best point is the nearest.
+        checkpoints: label counts at which the distance is noted.
+        votes: odd; answers to one question of :meth:`ask` at most, of which the majority counts.
+    """
+
+    def __init__(
+        self,
+        oracle: LabelOracle,
+        candidates: Candidates,
+        owner: Tensor,
+        *,
+        seed: int,
+        norm: Norm,
+        checkpoints: Sequence[int],
+        votes: int = 1,
+    ) -> None:
+        n, device = len(owner), candidates.device
+        self.x = candidates.x[owner].reshape(n, candidates.width)
+        self.y = candidates.y[owner]
+        self.shape = candidates.shape
+        self.domain = candidates.domain
+        self.norm: Norm = norm
+        self.seed = seed
+        self.everyone = torch.arange(n, device=device)
+        self.votes = votes
+        self._labels = oracle.remaining().to(device)[owner]  # that each candidate may still buy
+        self.answers = torch.zeros(n, dtype=torch.int64, device=device)
+        """int64 (n,): answers to questions of :meth:`ask`."""
+        self.agreeing = torch.zeros(n, dtype=torch.int64, device=device)
+        """int64 (n,): how many of them were as the majority's to that question."""
+        self.spent = torch.zeros(n, dtype=torch.int64, device=device)
+        """int64 (n,): labels bought."""
+        self.diameter = self.domain.diameter(self.shape, norm)
+        self.best = torch.full((n,), self.diameter, dtype=torch.float64, device=device)
+        """float64 (n,): distance to the nearest input that got another label; the diameter where there is none."""
+        self.point = self.x.clone()
+        """float32 (n, d): that input; the candidate itself where there is none."""
+        self.found = torch.zeros(n, dtype=torch.bool, device=device)
+        """bool (n,): whether there is one."""
+        self.status = torch.full((n,), int(Status.DONE), dtype=torch.int64, device=device)
+        self.path = torch.full((len(checkpoints), n), self.diameter, dtype=torch.float64, device=device)
+        """float64 (checkpoints, n): ``best`` as it stood after so many labels."""
+        self.block_rows = max(1, min(oracle.batch_rows, _BLOCK // max(1, self.x.shape[1])))
+        """Rows to build and send at a time."""
+        self._checkpoints = torch.tensor(checkpoints, dtype=torch.int64, device=device)
+        self._oracle = oracle
+        self._owner = owner
+        self._streams = candidates.streams
+
+    @property
+    def left(self) -> Tensor:
+        """int64 (n,): questions that each candidate can still pay for, at ``votes`` labels each."""
+        return self._labels // self.votes if self.votes > 1 else self._labels
+
+    def streams(self, purpose: str) -> Tensor:
+        """Return the int64 (n,) random streams of the candidates for ``purpose``."""
+        return self._streams(self.seed, purpose)[self._owner]
+
+    def project(self, points: Tensor) -> Tensor:
+        """Return the nearest rows of the domain: flat (k, d)."""
+        return self.domain.project(points.reshape(len(points), *self.shape)).reshape(len(points), self.x.shape[1])
+
+    def ask(self, points: Tensor, who: Tensor, phase: str) -> tuple[Tensor, Tensor]:
+        """Ask about one row for each candidate of ``who`` (all different), and keep what is nearer than the best.
+
+        With ``votes`` v > 1 a row is sent (v + 1) / 2 times, v times where these answers differ: the majority counts.
+
+        Args:
+            points: float32 (k, d); projected to the domain first.
+            who: int64 (k,), candidates with a question left.
+            phase: what the ledger calls it.
+
+        Returns:
+            What was sent, float32 (k, d), and whether it got another label than the true one, bool (k,).
+        """
+        sent = self.project(points)
+        wrong = self._majority(sent, who, phase)
+        hit = wrong.nonzero().reshape(-1)
+        if len(hit):
+            self.offer(sent[hit], who[hit])
+        return sent, wrong
+
+    def vote(self, points: Tensor, who: Tensor, phase: str) -> Tensor:
+        """Send any number of rows; row i is billed to ``who[i]``. Returns bool (k,): another label than the true one.
+
+        Probes around a point are no candidates for the best: they are not compared with it.
+        """
+        sent = self.project(points)
+        return self._send(sent, who, phase)
+
+    def _majority(self, sent: Tensor, who: Tensor, phase: str) -> Tensor:
+        """bool (k,): another label than the true one, by most answers."""
+        if self.votes == 1:
+            return self._send(sent, who, phase)
+        half = self.votes // 2 + 1
+        against = self._count(sent, who, half, phase)
+        total = torch.full_like(against, half)
+        torn = ((against > 0) & (against < half)).nonzero().reshape(-1)
+        if len(torn):
+            against[torn] += self._count(sent[torn], who[torn], self.votes - half, phase)
+            total[torn] = self.votes
+        wrong = against >= half
+        self.answers[who] += total
+        self.agreeing[who] += torch.where(wrong, against, total - against)
+        return wrong
+
+    def _count(self, sent: Tensor, who: Tensor, times: int, phase: str) -> Tensor:
+        """int64 (k,): how many of ``times`` answers are another label than the true one."""
+        wrong = self._send(sent.repeat_interleave(times, 0), who.repeat_interleave(times), phase)
+        return wrong.reshape(-1, times).sum(1)
+
+    def offer(self, points: Tensor, who: Tensor) -> None:
+        """Take rows that are known to get another label where they are nearer than the best so far."""
+        distance = distances(points, self.x[who], self.norm)
+        nearer = (distance < self.best[who]) | ~self.found[who]
+        rows = nearer.nonzero().reshape(-1)
+        if len(rows) == 0:
+            return
+        points, who, distance = points[rows], who[rows], distance[rows]
+        self.best[who] = distance
+        self.point[who] = points
+        self.found[who] = True
+        later = self._checkpoints[:, None] >= self.spent[who].clamp_min(1)[None, :]
+        self.path[:, who] = torch.where(later, distance[None, :], self.path[:, who])
+
+    def _send(self, sent: Tensor, who: Tensor, phase: str) -> Tensor:
+        labels = self._oracle.query(sent.reshape(len(sent), *self.shape), self._owner[who], phase=phase)
+        rows = torch.bincount(who, minlength=len(self._labels))
+        self._labels -= rows
+        self.spent += rows
+        return labels != self.y[who]
+
+    def check(self) -> Tensor:
+        """Spend one label on each candidate itself; return int64 (k,), those that the target gets right.
+
+        The others are MISCLASSIFIED: at distance 0 of an input with another label, from the first label on.
+        """
+        _, wrong = self.ask(self.x, self.everyone, "correct")
+        self.status[wrong] = int(Status.MISCLASSIFIED)
+        self.best[wrong] = 0.0
+        self.path[:, wrong] = 0.0
+        return (~wrong).nonzero().reshape(-1)
+
+
+class Search(Protocol[State]):
+    """A search for a nearer input with another label. What it knows about the candidates is in its own ``State``."""
+
+    iterations: int
+    """Steps at most."""
+
+    @property
+    def most(self) -> int:
+        """Labels that a candidate can spend after its start at most."""
+        ...
+
+    def init(self, track: Track, who: Tensor) -> State:
+        """Begin at ``track.point``, which has another label for each of ``who``; may spend labels."""
+        ...
+
+    def cost(self, iteration: int) -> int:
+        """Return the labels without which step ``iteration`` (1, 2, ...) is not begun."""
+        ...
+
+    def step(self, track: Track, state: State, who: Tensor, iteration: int) -> Tensor:
+        """Make one step for ``who`` (int64 (k,)); return bool (k,), those that are at their end.
+
+        Whatever is found reaches the track by :meth:`Track.ask` alone.
+        """
+        ...
+
+    def finish(self, track: Track, state: State, who: Tensor) -> None:
+        """Spend labels that are left on the last projection of ``who``."""
+        ...
+
+
+def run(search: Search[State], track: Track, start: Callable[[Track, Tensor], None]) -> None:
+    """Measure all candidates of ``track``; the result is what the track holds afterwards.
+
+    Args:
+        search: the search.
+        track: candidates that nothing was asked about yet.
+        start: finds a first input with another label for the candidates it is given
+            (:mod:`labelleaks.attacks.search.start`).
+    """
+    correct = track.check()
+    start(track, correct)
+    begun = correct[track.found[correct]]
+    track.status[correct[~track.found[correct]]] = int(Status.NO_START)
+    if len(begun) == 0:
+        return
+    state = search.init(track, begun)
+    active = begun
+    for iteration in range(1, search.iterations + 1):
+        affordable = track.left[active] >= search.cost(iteration)
+        track.status[active[~affordable]] = int(Status.BUDGET)
+        active = active[affordable]
+        if len(active) == 0:
+            break
+        ended = search.step(track, state, active, iteration)
+        active = active[~ended]
+    search.finish(track, state, begun)

@@ -1,0 +1,281 @@
+"""HopSkipJump in L2 and L∞, rebuilt for the budget of an audit.
+
+Source: Chen, Jordan, Wainwright, "HopSkipJumpAttack", S&P 2020 (arXiv 1904.02144): a point of the boundary, votes of
+random probes for the normal there, a step, a projection back to the boundary. What differs is
+explained in design/0002-boundary-search.md:
+
+* the probes are orthogonal to each other and to what is known already
+  (:mod:`labelleaks.attacks.search.normal_estimate`);
+* the step is a search on the semicircle between the point and the candidate, which meets a flat boundary exactly at
+  its nearest point (as in CGBA, arXiv 2308.03163); so the direction from the candidate to the point remembers all
+  votes, and no label goes to a step size;
+* the probes' length and the projection's precision follow the angle that is left, instead of being fixed;
+* the number of probes grows with the labels spent, so the distance falls early and the budget is used to its end;
+* what was found is projected once more at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from labelleaks.attacks.search.bisect import widest
+from labelleaks.attacks.search.driver import Track
+from labelleaks.attacks.search.hadamard import Signs
+from labelleaks.attacks.search.normal_estimate import Ballot, normal
+from labelleaks.attacks.search.subspaces import Space, Subspace, space
+from labelleaks.core.batch_invariant import distances, reject, row_max, unit
+from labelleaks.core.domains import Box, Norm
+
+__all__ = ["HopSkipJump", "HopState", "combine"]
+
+PROJECTION = 12  # labels for a projection or a semicircle at most
+FINISH = 10  # labels kept for the last projection
+ANGLE = 6  # labels for the angle of the normal (L∞)
+JUMPS = (2.0, 0.5, 0.125)  # how far towards the corner of the L∞ ball, in units of the distance; one label each
+FEWEST_VOTES = 8
+FIRST_VOTES = 24
+MOST_VOTES = 300
+GROWTH = 0.5  # of the votes so far
+PROBE = 0.5  # delta in units of sin(theta) |b - x| / sqrt(d): where the curvature of a sphere costs no votes yet
+PRECISION = 0.5  # of a projection, in standard deviations of a probe along the normal
+LEFT = 2e-3
+INERTIA = 0.2  # weight of the last step's direction, which a curved boundary leaves unfinished
+LEAST_SINE = 0.02
+
+
+@dataclass(eq=False)
+class HopState:
+    """What the search knows; rows for all candidates of the track."""
+
+    b: Tensor
+    """float32 (n, d), a point of the boundary with another label"""
+    normal: Tensor
+    """float32 (n, d), L∞ only: unit estimate of the normal at b"""
+    last: Tensor
+    """float32 (n, d), unit direction of the last step, orthogonal to b - x (L2) or to the normal (L∞)"""
+    sine: Tensor
+    """float64 (n,), of the angle theta between the direction held and the true normal, as estimated"""
+    tangent: Tensor
+    """float64 (n,), of the last step's angle: where the next search begins"""
+    signs: Signs
+
+
+class HopSkipJump:
+    """The search for Box domains.
+
+    Args:
+        norm: ``"l2"`` or ``"linf"``: the distance to make small.
+        shape: of a row.
+        iterations: steps at most, T.
+        subspace, factor: where the probes lie (:func:`labelleaks.attacks.search.subspaces.space`).
+    """
+
+    def __init__(self, norm: Norm, shape: tuple[int, ...], *, iterations: int, subspace: Subspace | None, factor: int):
+        self.norm: Norm = norm
+        self.iterations = iterations
+        self.space: Space = space(shape, subspace, factor)
+        self.d = self.space.width
+        most = max(16, min(self.d, MOST_VOTES))
+        self._votes = [0]  # B_1, ..., B_T after a 0
+        for _ in range(iterations):
+            self._votes.append(min(most, FIRST_VOTES + int(GROWTH * sum(self._votes))))
+
+    @property
+    def most(self) -> int:
+        """Labels after the start that a candidate can spend at most."""
+        return PROJECTION + sum(self._votes) + self.iterations * self._step_cost() + FINISH
+
+    def _step_cost(self) -> int:
+        return PROJECTION if self.norm == "l2" else ANGLE + len(JUMPS) + PROJECTION
+
+    def cost(self, iteration: int) -> int:
+        return FEWEST_VOTES + self._step_cost() + FINISH
+
+    def init(self, track: Track, who: Tensor) -> HopState:
+        n = len(track.x)
+        state = HopState(
+            b=track.point.clone(),
+            normal=torch.zeros_like(track.x),
+            last=torch.zeros_like(track.x),
+            sine=torch.ones(n, dtype=torch.float64, device=track.x.device),
+            tangent=torch.full((n,), 0.5, dtype=torch.float64, device=track.x.device),
+            signs=Signs(track.streams("probes"), self.d, track.seed),
+        )
+        half = torch.full((len(who),), 0.5, dtype=torch.float64, device=who.device)
+        self._project(track, state, who, guess=half, precision=PRECISION * PROBE / self.d, steps=PROJECTION)
+        state.normal[who] = unit(state.b[who] - track.x[who])
+        return state
+
+    def step(self, track: Track, state: HopState, who: Tensor, iteration: int) -> Tensor:
+        self._step(track, state, who, iteration)
+        return torch.zeros(len(who), dtype=torch.bool, device=who.device)
+
+    def finish(self, track: Track, state: HopState, who: Tensor) -> None:
+        guess = torch.full((len(who),), 1e-3, dtype=torch.float64, device=who.device)
+        self._project(track, state, who, guess=guess, precision=1e-6, steps=FINISH)
+
+    def _step(self, track: Track, state: HopState, who: Tensor, t: int) -> None:
+        if self.norm == "l2":
+            self._step_l2(track, state, who, t)
+        else:
+            self._step_linf(track, state, who, t)
+
+    def _step_l2(self, track: Track, state: HopState, who: Tensor, t: int) -> None:
+        x = track.x[who]
+        D, e, p, delta = self._plane(track, state, who, t)
+
+        # The semicircle x + D cos(a) (cos(a) e + sin(a) p): at a = 0 it is b, at a = 90° it is x.
+        def on_circle(tangent: Tensor, i: Tensor) -> Tensor:
+            cosine2 = 1.0 / (1.0 + tangent * tangent)
+            along, across = D[i] * cosine2, D[i] * cosine2 * tangent
+            points = combine(x[i], along, e[i], across, p[i])
+            sent, wrong = track.ask(points, who[i], "step")
+            state.b[who[i[wrong]]] = sent[wrong]
+            return wrong
+
+        def open_(low: Tensor, high: Tensor) -> Tensor:
+            middle = (low + high) * 0.5
+            sine = (middle * middle / (1.0 + middle * middle)).sqrt().clamp_min(LEAST_SINE)
+            arc = D * (high - low) / (1.0 + low * high).clamp_min(1.0)
+            return (arc * sine > PRECISION * delta / math.sqrt(self.d)) & (track.left[who] > 0)
+
+        tangent, _ = widest(on_circle, open_, most=1e4, guess=state.tangent[who], steps=PROJECTION)
+        cosine = (1.0 / (1.0 + tangent * tangent)).sqrt()
+        state.last[who] = combine(None, -tangent * cosine, e, cosine, p)
+        self._learn(state, who, tangent, t)
+
+    def _plane(self, track: Track, state: HopState, who: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Vote for the plane of the step: |b - x|, float64 (k,); the unit vectors e, from x to b, and p, in which the
+        normal leans, orthogonal to e, float32 (k, d); and delta, float64 (k,)."""
+        x, b = track.x[who], state.b[who]
+        D = distances(b, x, "l2")
+        e = unit(b - x)
+        delta = self._radius(track, state.sine[who] * D)
+        v = self._normal(track, state, who, b, e, delta, t)
+        v = unit(reject(v, e))
+        p = unit(v + INERTIA * unit(reject(state.last[who], e)))
+        return D, e, unit(reject(p, e)), delta
+
+    def _step_linf(self, track: Track, state: HopState, who: Tensor, t: int) -> None:
+        x, b, g = track.x[who], state.b[who], state.normal[who]
+        length = distances(b, x, "l2")
+        delta = self._radius(track, state.sine[who] * length)
+        v = self._normal(track, state, who, b, g, delta, t)
+        v = unit(reject(v, g))
+        p = unit(v + INERTIA * unit(reject(state.last[who], g)))
+        p = unit(reject(p, g))
+
+        # In the plane of g and p the boundary through b runs along cos(a) p - sin(a) g: that gives the normal.
+        reach = 0.3 * length
+
+        def beyond(tangent: Tensor, i: Tensor) -> Tensor:
+            cosine = (1.0 / (1.0 + tangent * tangent)).sqrt() * reach[i]
+            return track.ask(combine(b[i], cosine, p[i], -tangent * cosine, g[i]), who[i], "angle")[1]
+
+        def affordable(low: Tensor, high: Tensor) -> Tensor:
+            return track.left[who] > 0
+
+        low, high = widest(beyond, affordable, most=8.0, guess=state.tangent[who], steps=ANGLE)
+        tangent = (low + high) * 0.5
+        cosine = (1.0 / (1.0 + tangent * tangent)).sqrt()
+        state.last[who] = combine(None, -tangent * cosine, g, cosine, p)
+        state.normal[who] = unit(combine(None, cosine, g, tangent * cosine, p))
+        self._learn(state, who, tangent, t)
+        self._jump(track, state, who)
+        guess = torch.full_like(length, 0.03)
+        self._project(
+            track, state, who, guess=guess, precision=PRECISION * PROBE * LEAST_SINE / self.d, steps=PROJECTION
+        )
+
+    def _jump(self, track: Track, state: HopState, who: Tensor) -> None:
+        """Move b towards x + r sign(normal), the point of the L∞ ball around x that lies deepest; the nearer to it
+        the better, as far as the label allows."""
+        x = track.x[who]
+        offset = state.b[who] - x
+        r = row_max(offset.abs())[:, None]
+        w = offset / r.clamp_min(1e-30)
+        tries = torch.arange(len(who), device=who.device)
+        for xi in JUMPS:
+            tries = tries[track.left[who[tries]] > 0]
+            if len(tries) == 0:
+                return
+            moved = (w + xi * state.normal[who].sign()).clamp(-1.0, 1.0)[tries]
+            onto = (moved / row_max(moved.abs()).clamp_min(1e-30)[:, None]) * r[tries]
+            sent, wrong = track.ask(x[tries] + onto, who[tries], "step")
+            state.b[who[tries[wrong]]] = sent[wrong]
+            tries = tries[~wrong]
+
+    def _normal(
+        self, track: Track, state: HopState, who: Tensor, b: Tensor, e: Tensor, delta: Tensor, t: int
+    ) -> Tensor:
+        """v, from B_t votes; a candidate that cannot pay for the step after this one spends what is left now."""
+        B = self._votes[t]
+        allowance = track.left[who] - self._step_cost() - FINISH
+        last = allowance < B + self.cost(t + 1)
+        counts = torch.where(last, allowance.clamp(max=2 * B), B)
+        ballot = Ballot(who, b, e, delta.to(torch.float32), counts, sum(self._votes[:t]))
+        return normal(track, state.signs, self.space, ballot, "normal")
+
+    def _radius(self, track: Track, length: Tensor) -> Tensor:
+        """delta: float64 (k,); with quantised features long enough that a probe moves each by a level."""
+        delta = PROBE * length / math.sqrt(self.d)
+        domain = track.domain
+        if isinstance(domain, Box) and domain.levels is not None:
+            level = float(domain.span(track.shape).max()) / (domain.levels - 1)
+            delta = delta.clamp_min(level * math.sqrt(track.x.shape[1]))
+        return delta
+
+    def _precision(self, state: HopState, who: Tensor) -> Tensor:
+        """Of a projection in L2, relative to |b - x|: what is left along the normal is PRECISION deviations of a
+        probe, or LEFT where that is less: the last projection has labels for no more. float64 (k,)."""
+        sine = state.sine[who]
+        cosine = (1.0 - sine * sine).clamp_min(1e-4).sqrt()
+        return (PRECISION * PROBE * sine / (self.d * cosine)).clamp(max=LEFT)
+
+    def _learn(self, state: HopState, who: Tensor, tangent: Tensor, t: int) -> None:
+        """Estimate sin(theta) from the step's angle: tan(angle) = c tan(theta), where B_t votes find the normal's
+        orthogonal part up to the cosine c, c² = 2 B_t / (pi d)."""
+        c2 = min(0.9, 2.0 * self._votes[t] / (math.pi * self.d))
+        square = tangent * tangent / c2
+        left = square / (1.0 + square) * max(0.05, 1.0 - c2)
+        state.sine[who] = left.sqrt().clamp(LEAST_SINE, 1.0)
+        state.tangent[who] = tangent.clamp(1e-3, 2.0)
+
+    def _project(
+        self,
+        track: Track,
+        state: HopState,
+        who: Tensor,
+        *,
+        guess: Tensor,
+        precision: float | Tensor,
+        steps: int,
+        offset: Tensor | None = None,
+    ) -> None:
+        """Move b towards x as far as the label stays another one, up to a relative ``precision``; or move it onto the
+        way from x + ``offset``, a point with another label, to x, where that has another label too."""
+        x, b = track.x[who], state.b[who]
+        offset = b - x if offset is None else offset
+
+        def nearer(share: Tensor, i: Tensor) -> Tensor:
+            part = (1.0 - share).to(torch.float32)[:, None] * offset[i]
+            sent, wrong = track.ask(x[i] + part, who[i], "project")
+            state.b[who[i[wrong]]] = sent[wrong]
+            return wrong
+
+        def open_(low: Tensor, high: Tensor) -> Tensor:
+            return (high - low > precision) & (track.left[who] > 0)
+
+        widest(nearer, open_, most=1.0, guess=guess, steps=steps)
+
+
+def combine(origin: Tensor | None, a: Tensor, u: Tensor, b: Tensor, v: Tensor) -> Tensor:
+    """origin + a u + b v for rows u, v (k, d) and factors a, b (k,); each product is rounded before it is added."""
+    first = a.to(torch.float32)[:, None] * u
+    second = b.to(torch.float32)[:, None] * v
+    total = first + second
+    return total if origin is None else origin + total

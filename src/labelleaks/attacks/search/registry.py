@@ -1,0 +1,84 @@
+"""The searches by name, and which domains and norms each of them is made for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+from labelleaks.attacks.search.driver import Search
+from labelleaks.attacks.search.hopskipjump import HopSkipJump
+from labelleaks.attacks.search.pointwise import Pointwise
+from labelleaks.attacks.search.rays import Rays
+from labelleaks.attacks.search.signopt import SignOpt
+from labelleaks.attacks.search.subspaces import Subspace
+from labelleaks.attacks.search.surfree import SurFree
+from labelleaks.attacks.search.tangent import Tangent
+from labelleaks.core.domains import Box, Domain, Norm
+from labelleaks.errors import InputError
+
+__all__ = ["SEARCHES", "SearchName", "make"]
+
+SearchName = Literal["hopskipjump", "surfree", "rays", "signopt", "tangent"]
+SEARCHES: tuple[str, ...] = get_args(SearchName)
+_NORMS: dict[str, tuple[Norm, ...]] = {
+    "hopskipjump": ("l2", "linf"),
+    "surfree": ("l2",),
+    "rays": ("linf",),
+    "signopt": ("l2",),
+    "tangent": ("l2",),
+}
+"""In which norms of a Box each search looks for the nearest point."""
+
+
+def make(
+    name: SearchName,
+    domain: Domain,
+    shape: Sequence[int],
+    *,
+    norm: Norm,
+    iterations: int,
+    subspace: Subspace | None,
+    factor: int,
+) -> Search[Any]:
+    """Return the search ``name`` for rows of ``shape`` in ``domain``.
+
+    Raises:
+        InputError: the search, the norm or the subspace does not fit the domain.
+    """
+    shape = tuple(shape)
+    if not isinstance(domain, Box):
+        _refuse_box_settings(name, subspace)
+        width = 1
+        for side in shape:
+            width *= side
+        return Pointwise(domain, width, iterations=iterations)
+    if norm not in _NORMS[name]:
+        raise InputError(_other_norm(name, norm))
+    if name == "rays":
+        if subspace is not None:
+            raise InputError(f"boundary: search='rays' moves along signs of features, not in subspace={subspace!r}")
+        return Rays(shape, iterations=iterations)
+    if name == "surfree":
+        return SurFree(shape, iterations=iterations, subspace=subspace, factor=factor)
+    kind = {"hopskipjump": HopSkipJump, "signopt": SignOpt, "tangent": Tangent}[name]
+    return kind(norm, shape, iterations=iterations, subspace=subspace, factor=factor)
+
+
+def _refuse_box_settings(name: str, subspace: Subspace | None) -> None:
+    if subspace is not None:
+        raise InputError(f"boundary: subspace={subspace!r} needs images in a Box domain: leave subspace out")
+    if name != "hopskipjump":
+        raise InputError(
+            f"boundary: search={name!r} needs a Box domain: leave search out, Binary and Mixed rows have a search of "
+            "their own"
+        )
+
+
+def _other_norm(name: str, norm: Norm) -> str:
+    if norm in ("l0", "l1"):
+        return (
+            f"boundary: norm={norm!r} is searched in Binary and Mixed domains only; for a Box use 'l2' or 'linf', and "
+            f"read details['distance_{norm}']"
+        )
+    (only,) = _NORMS[name]
+    return f"boundary: search={name!r} makes the {only} distance small, not {norm}: use norm={only!r} or another search"

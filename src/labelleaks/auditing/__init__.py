@@ -1,0 +1,1 @@
+"""One audit: plan it, run it, judge it, record it, report it."""

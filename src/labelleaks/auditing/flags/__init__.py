@@ -1,0 +1,42 @@
+"""Red flags: what makes a result doubtful, found automatically and said with figures and the mend.
+
+Each flag is one function of the :class:`Evidence`. None asks the target anything, none raises, and equal evidence
+gives equal flags. (The form, raised because / meaning / what to do, follows the flags of AutoAttack.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from labelleaks.auditing.flags import answers, groups
+from labelleaks.auditing.flags.evidence import AttackEvidence, Evidence, Flag, Severity
+
+__all__ = ["FLAGS", "AttackEvidence", "Evidence", "Flag", "Severity", "find_flags"]
+
+FLAGS: tuple[Callable[[Evidence], list[Flag]], ...] = (
+    groups.few_rows,
+    groups.blind_baseline,
+    groups.shared_rows,
+    groups.near_duplicates,
+    groups.repeated_rows,
+    groups.one_sided_classes,
+    answers.constant_labels,
+    answers.randomised_labels,
+    answers.at_chance,
+    answers.below_chance,
+    answers.cheap_attack_wins,
+    answers.no_start,
+    groups.fpr_out_of_reach,
+    answers.audited_threshold,
+    answers.one_sided_decision,
+    answers.only_the_gap,
+    answers.out_of_budget,
+)
+"""Every check, in the order of a report."""
+
+
+def find_flags(evidence: Evidence) -> tuple[Flag, ...]:
+    """Return the raised flags, the serious first, then in the order of :data:`FLAGS`."""
+    found = [flag for check in FLAGS for flag in check(evidence)]
+    order = {"serious": 0, "warning": 1, "info": 2}
+    return tuple(sorted(found, key=lambda flag: order[flag.severity]))

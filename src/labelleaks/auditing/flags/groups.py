@@ -1,0 +1,139 @@
+"""Flags about the candidates: enough of them, drawn alike, distinct."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labelleaks.auditing.evaluation import FPRS
+from labelleaks.auditing.flags.baseline import blind_auc
+from labelleaks.auditing.flags.evidence import Evidence, Flag, interval
+from labelleaks.core import rng
+from labelleaks.core.near_duplicates import nearly_equal
+
+_FEW = 100  # rows of a group below which an interval is wider than what one wants to know
+
+
+def few_rows(e: Evidence) -> list[Flag]:
+    members, nonmembers = int(e.member.sum()), int((~e.member).sum())
+    if min(members, nonmembers) >= _FEW:
+        return []
+    return [
+        Flag(
+            "few_rows",
+            "serious" if min(members, nonmembers) < 20 else "warning",
+            f"{members} members and {nonmembers} non-members; {_FEW} of each are the least for a useful interval",
+            "Intervals are wide: a leak can hide in them, and a large figure may be luck.",
+            "Audit more rows; 1,000 of each make a TPR at 1 % FPR readable.",
+        )
+    ]
+
+
+def fpr_out_of_reach(e: Evidence) -> list[Flag]:
+    nonmembers = int((~e.member).sum())
+    beyond = [fpr for fpr in FPRS if nonmembers < 1 / fpr]
+    shaky = [fpr for fpr in FPRS if 1 / fpr <= nonmembers < 10 / fpr]
+    if not beyond and not shaky:
+        return []
+    said = [f"TPR at {fpr:.1%} FPR cannot be measured (needs {1 / fpr:,.0f})" for fpr in beyond]
+    said += [f"TPR at {fpr:.1%} FPR is unstable (better {10 / fpr:,.0f})" for fpr in shaky]
+    return [
+        Flag(
+            "fpr_out_of_reach",
+            "info",
+            f"{nonmembers} non-members: {'; '.join(said)}",
+            "The smallest false-positive rate that can be seen is 1 / non-members; near it one row decides.",
+            "Add non-members if low false-positive rates matter, and read the intervals, not the points.",
+        )
+    ]
+
+
+def blind_baseline(e: Evidence) -> list[Flag]:
+    c = e.candidates
+    blind = blind_auc(c.x.detach().cpu().numpy(), c.y.cpu().numpy(), e.member, c.keys.cpu().numpy(), seed=e.seed)
+    if blind.value is None or blind.low is None or blind.low <= 0.5:
+        return []
+    best = max((a.evaluation.ranking.auc.value or 0.0 for a in e.attacks.values()), default=0.0)
+    return [
+        Flag(
+            "blind_baseline",
+            "serious" if blind.value >= min(0.6, best) else "warning",
+            f"a classifier that never asks the model tells members from non-members with AUC {interval(blind)} "
+            f"(99 % interval); the best attack has {best:.3f}",
+            "The two groups differ in themselves (source, time, cleaning, classes), so an attack may see that "
+            "difference and not a leak.",
+            "Draw both groups from one pool at random; until then read no attack's figure as leakage.",
+        )
+    ]
+
+
+def shared_rows(e: Evidence) -> list[Flag]:
+    keys = rng.content_keys(e.candidates.x).cpu().numpy()
+    inside, outside = keys[e.member], keys[~e.member]
+    members, nonmembers = int(np.isin(inside, outside).sum()), int(np.isin(outside, inside).sum())
+    if members == 0:
+        return []
+    return [
+        Flag(
+            "shared_rows",
+            "serious",
+            f"{members} members are also among the non-members ({nonmembers} rows there)",
+            "The same row cannot be both: every attack is wrong on one of the two, and leakage is understated.",
+            "Remove the shared rows from the non-members.",
+        )
+    ]
+
+
+def near_duplicates(e: Evidence) -> list[Flag]:
+    x, y = e.candidates.x, e.candidates.y
+    keys = rng.content_keys(x).cpu().numpy()
+    inside = x[np.flatnonzero(e.member)]
+    fresh = np.flatnonzero(~e.member & ~np.isin(keys, keys[e.member]))  # equal rows have a flag of their own
+    if len(y) == 0 or len(inside) == 0 or len(fresh) == 0:
+        return []
+    near = int(nearly_equal(x[fresh], inside, e.candidates.domain).sum())
+    share = near / len(fresh)
+    if near == 0:
+        return []
+    return [
+        Flag(
+            "near_duplicates",
+            "warning" if share >= 0.01 else "info",
+            f"{near} of {len(fresh)} non-members ({share:.1%}) are nearly equal to a member",
+            "The model has all but seen them: they behave as members, and leakage is understated.",
+            "Remove them from the non-members, or look at them and decide.",
+        )
+    ]
+
+
+def repeated_rows(e: Evidence) -> list[Flag]:
+    keys = e.candidates.keys.cpu().numpy()
+    spare = [int(side.sum()) - len(np.unique(keys[side])) for side in (e.member, ~e.member)]
+    if sum(spare) == 0:
+        return []
+    return [
+        Flag(
+            "repeated_rows",
+            "warning" if sum(spare) > 0.01 * len(keys) else "info",
+            f"{spare[0]} members and {spare[1]} non-members repeat another row of their own group",
+            "Repeated rows get equal scores: intervals take them for independent and are too narrow.",
+            "Audit each distinct row once.",
+        )
+    ]
+
+
+def one_sided_classes(e: Evidence) -> list[Flag]:
+    y = e.candidates.y.cpu().numpy()
+    lone = sorted(set(y[e.member].tolist()) ^ set(y[~e.member].tolist()))
+    if not lone or min(int(e.member.sum()), int((~e.member).sum())) == 0:
+        return []
+    rows = int(np.isin(y, lone).sum())
+    names = ", ".join(e.class_name(code) for code in lone[:5]) + (", ..." if len(lone) > 5 else "")
+    return [
+        Flag(
+            "one_sided_classes",
+            "warning" if rows >= 0.05 * len(y) else "info",
+            f"{len(lone)} classes with {rows} of {len(y)} rows occur among members or non-members only: {names}",
+            "Membership can be read off the class: an attack that treats classes differently gains or loses by it.",
+            "Draw both groups with the same classes.",
+        )
+    ]

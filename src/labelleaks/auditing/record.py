@@ -1,0 +1,354 @@
+"""What an audit leaves behind: scores, truth, figures, ledger and provenance, in memory and on disk.
+
+A run's folder holds ``record.json`` and ``arrays.npz`` (the record), ``candidates.csv`` (a row for each candidate, for
+people), ``run.json`` (times and host: all that differs between two equal runs) and ``report.html``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labelleaks.auditing.evaluation import CurvePoint, Evaluation, PairComparison, Ranking
+from labelleaks.auditing.flags import Flag
+from labelleaks.auditing.run_log import LedgerSummary, RunLog
+from labelleaks.auditing.thresholds import Threshold
+from labelleaks.core import serialization
+from labelleaks.core.types import Status
+from labelleaks.errors import InputError, MissingExtra
+from labelleaks.metrics import Estimate, Roc
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["SCHEMA_VERSION", "AttackResult", "AuditRecord", "LedgerSummary", "RunLog", "check_folder", "load"]
+
+SCHEMA_VERSION = 1
+"""Of record.json. A record of another version is refused, never guessed at."""
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """What one attack found and what it is worth. Rows = candidates: members as given, then non-members as given."""
+
+    name: str
+    spec: Mapping[str, Any]
+    """Hyperparameters, JSON types."""
+    scores: Floats
+    """(n,); higher = more likely a member. Finite."""
+    status: Ints
+    """(n,), values of :class:`labelleaks.Status`."""
+    queries: Ints
+    """(n,): labels that the attack needed, cached answers included."""
+    evaluation: Evaluation
+    checkpoints: tuple[int, ...] = ()
+    trajectory: Floats | None = None
+    """(checkpoints, n): the score as it stood after so many labels."""
+    details: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Further arrays (n, ...) that the attack documents, e.g. ``distance_linf``, ``adversarial``."""
+
+    @property
+    def auc(self) -> Estimate:
+        return self.evaluation.ranking.auc
+
+    @property
+    def tpr_at_fpr(self) -> dict[float, Estimate]:
+        """By false-positive rate: 0.1, 0.01, 0.001."""
+        return self.evaluation.ranking.tpr_at_fpr
+
+    @property
+    def given_correct(self) -> Ranking:
+        """The ranking of the candidates that the target classifies correctly."""
+        return self.evaluation.given_correct
+
+    @property
+    def balanced_accuracy(self) -> Estimate:
+        """Of the reported decision."""
+        return self.evaluation.decisions[0].balanced_accuracy
+
+    @property
+    def advantage(self) -> Estimate:
+        """TPR - FPR of the reported decision."""
+        return self.evaluation.decisions[0].advantage
+
+    @property
+    def precision(self) -> Estimate:
+        """Of the reported decision."""
+        return self.evaluation.decisions[0].precision
+
+    @property
+    def threshold(self) -> Threshold:
+        """Of the reported decision, with its source."""
+        return self.evaluation.decisions[0].threshold
+
+    @property
+    def decided(self) -> Bools:
+        """(n,): called a member by the reported decision."""
+        return self.evaluation.decisions[0].member
+
+    @property
+    def curve(self) -> tuple[CurvePoint, ...]:
+        """The ranking after 1, 2, 5, 10, … labels."""
+        return self.evaluation.curve
+
+    @property
+    def roc(self) -> Roc:
+        return self.evaluation.roc
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AuditRecord:
+    """One audit. Rows = candidates: members as given, then non-members as given.
+
+    Two equal runs give equal records, byte for byte on disk.
+    """
+
+    name: str
+    spec: Mapping[str, Any]
+    """What was asked for: budget, attacks, thresholds, … JSON types."""
+    seed: int
+    versions: Mapping[str, str]
+    """Of labelleaks, Python and the packages that the figures hang on."""
+    target: Mapping[str, Any]
+    """Its description, ``fingerprint`` among it."""
+    domain: Mapping[str, Any]
+    """What ``Domain.describe()`` says."""
+    classes: tuple[str, ...]
+    """Names of the classes; ``y`` counts into them."""
+    member: Bools
+    """(n,)"""
+    y: Ints
+    """(n,): true labels, 0 … classes - 1."""
+    ids: tuple[str, ...]
+    """(n,): names for people."""
+    attacks: Mapping[str, AttackResult]
+    """Finished attacks by name, in the order of the run."""
+    ledger: LedgerSummary
+    inputs: NDArray[np.float32] | None = None
+    """(n, *shape) in the domain's units, or None where they are kept out of the record."""
+    comparisons: tuple[PairComparison, ...] = ()
+    flags: tuple[Flag, ...] = ()
+    shadow: Mapping[str, Any] = field(default_factory=dict)
+    """Shadow rows: ``given``, ``dropped`` as (near) equal to candidates, …; ``models``: rows and epochs of each one."""
+    complete: bool = True
+    """False: the run stopped early, and ``attacks`` holds what was finished."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the reader: a lowered budget, why the run stopped, …"""
+    schema_version: int = SCHEMA_VERSION
+
+    def __getitem__(self, attack: str) -> AttackResult:
+        """Return an attack's result. KeyError names the attacks that there are."""
+        if attack not in self.attacks:
+            raise KeyError(f"no attack {attack!r} in this record; there are: {', '.join(self.attacks) or 'none'}")
+        return self.attacks[attack]
+
+    def __len__(self) -> int:
+        """Number of candidates."""
+        return len(self.member)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, AuditRecord):
+            return NotImplemented
+        (mine, my_arrays), (theirs, their_arrays) = self._pack(), other._pack()
+        return mine == theirs and serialization.digest(my_arrays) == serialization.digest(their_arrays)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{name} {_short(result.auc)}" for name, result in self.attacks.items())
+        members = int(self.member.sum())
+        return (
+            f"AuditRecord({self.name!r}: {members} members, {len(self) - members} non-members, "
+            f"{self.ledger.rows} labels; AUC: {found or 'no attack finished'}{'' if self.complete else '; incomplete'})"
+        )
+
+    @property
+    def holds_inputs(self) -> bool:
+        """Whether candidates can be read from it: inputs themselves, or perturbed ones, which are nearly the same."""
+        return self.inputs is not None or any("adversarial" in r.details for r in self.attacks.values())
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Attacks that were asked for (``spec["attacks"]``) and are not in the record."""
+        asked = [a.get("name") if isinstance(a, Mapping) else a for a in self.spec.get("attacks", ())]
+        return tuple(name for name in asked if isinstance(name, str) and name not in self.attacks)
+
+    def without_inputs(self) -> AuditRecord:
+        """Return a record without inputs and without their perturbed copies."""
+        attacks = {
+            name: replace(r, details={key: value for key, value in r.details.items() if key != "adversarial"})
+            for name, r in self.attacks.items()
+        }
+        return replace(self, inputs=None, attacks=attacks)
+
+    def fpr_needed(self, attack: str) -> Floats:
+        """Return how exposed each candidate is: the share of non-members that score at least as high, (n,) in [0, 1].
+
+        It is the false-positive rate that must be accepted to call the candidate a member: 0 = it stands above every
+        non-member, and nothing protects it from being found.
+        """
+        scores = self[attack].scores
+        others = np.sort(scores[~self.member])
+        above = len(others) - np.searchsorted(others, scores, side="left")
+        return np.asarray(above / max(len(others), 1), dtype=np.float64)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the table of candidates: id, group, label, and for each attack score, status, queries, decision."""
+        groups = np.where(self.member, "member", "non-member")
+        table: dict[str, NDArray[Any]] = {"id": _texts(self.ids), "group": _texts(groups.tolist())}
+        table["label"] = _texts([self.classes[label] for label in self.y.tolist()])
+        for name, result in self.attacks.items():
+            table[f"{name}.score"] = result.scores
+            table[f"{name}.status"] = _texts([Status(s).name for s in result.status.tolist()])
+            table[f"{name}.queries"] = result.queries
+            table[f"{name}.decided"] = _texts(np.where(result.decided, "member", "non-member").tolist())
+            table[f"{name}.fpr_needed"] = self.fpr_needed(name)
+        return table
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return :meth:`columns` as a pandas DataFrame.
+
+        Raises:
+            MissingExtra: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise MissingExtra("to_frame() needs pandas: pip install 'labelleaks[tables]'") from error
+        return pandas.DataFrame(self.columns())
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write record.json, arrays.npz and candidates.csv into the folder ``path``; return it.
+
+        Each file is whole or not there. Where candidates can be read from the record, its files are for the owner only
+        (0600, and 0700 for a folder made here).
+
+        Raises:
+            InputError: the folder holds another run (and ``overwrite`` is False), or something is NaN or infinite.
+        """
+        folder = check_folder(path, overwrite=overwrite)
+        document, arrays = self._pack()
+        document["arrays"] = serialization.digest(arrays)
+        text = serialization.to_json(document)
+        private = self.holds_inputs
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            if private:
+                os.chmod(folder, 0o700)
+        # the arrays carry the document: killed between the two, the folder is still one whole run
+        serialization.write_atomic(folder / "arrays.npz", serialization.npz_bytes(arrays, text), private=private)
+        serialization.write_atomic(folder / "record.json", text, private=private)
+        serialization.write_atomic(folder / "candidates.csv", self._csv(), private=private)
+        return folder
+
+    def _pack(self) -> tuple[dict[str, Any], serialization.Arrays]:
+        arrays: serialization.Arrays = {}
+        document = {f.name: getattr(self, f.name) for f in fields(self)}
+        document = {"schema_version": document.pop("schema_version"), **document}
+        document["attacks"] = list(self.attacks.values())
+        document["ids"] = np.frombuffer(json.dumps(list(self.ids)).encode(), dtype=np.uint8)
+        return {name: serialization.encode(value, arrays, name) for name, value in document.items()}, arrays
+
+    def _csv(self) -> str:
+        columns = self.columns()
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(columns)
+        texts = [map(_cell, column.tolist()) for column in columns.values()]
+        writer.writerows(zip(*texts, strict=True))
+        return out.getvalue()
+
+
+def check_folder(path: str | Path, *, overwrite: bool = False) -> Path:
+    """Return ``path`` as the folder of a new run.
+
+    Raises:
+        InputError: it is a file, nothing can be written there, or it holds a run already and ``overwrite`` is False.
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give a folder for the run")
+    if not overwrite and any((folder / name).exists() for name in ("record.json", "arrays.npz")):
+        raise InputError(
+            f"{folder} holds another run; give another folder, or overwrite=True (--overwrite) to replace it"
+        )
+    serialization.check_writable(folder)
+    return folder
+
+
+def load(path: str | Path) -> AuditRecord:
+    """Read a record from a run's folder or its record.json.
+
+    Raises:
+        InputError: nothing there, not a record, of an unknown schema version, or text and arrays of different runs.
+    """
+    given = Path(path)
+    folder = given if given.is_dir() else given.parent
+    file = folder / "record.json" if given.is_dir() else given
+    arrays, inner = serialization.read_npz(folder / "arrays.npz") if file.exists() or given.is_dir() else ({}, "")
+    if not file.exists() and not inner:
+        raise InputError(f"{file} is not there; give the folder of a run or its record.json")
+    document = _document(file.read_text("utf-8") if file.exists() else inner, file)
+    found = serialization.digest(arrays)
+    if document["arrays"] != found:  # a kill between two writes: the arrays carry the text that belongs to them
+        document = _document(inner, folder / "arrays.npz")
+        if document["arrays"] != found:
+            raise InputError(f"{folder / 'arrays.npz'} is damaged: its content is not what was written")
+    return _unpack(document, arrays, file)
+
+
+def _document(text: str, path: Path) -> dict[str, Any]:
+    document = serialization.parse_json(text, path)
+    version = document.get("schema_version")
+    if version is None or "arrays" not in document:
+        raise InputError(f"{path} is not the record of an audit: it has no schema_version or no arrays")
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            f"{path} has schema version {version}, this labelleaks reads version {SCHEMA_VERSION}; "
+            "use the labelleaks that wrote it (under versions in the file)"
+        )
+    return document
+
+
+def _unpack(document: dict[str, Any], arrays: serialization.Arrays, path: Path) -> AuditRecord:
+    document = {name: value for name, value in document.items() if name != "arrays"}
+    try:
+        results = [serialization.decode(AttackResult, item, arrays) for item in document.pop("attacks")]
+        ids = json.loads(arrays[document.pop("ids")["array"]].tobytes())
+        hints = typing.get_type_hints(AuditRecord)
+        rest = {name: serialization.decode(hints[name], item, arrays) for name, item in document.items()}
+        return AuditRecord(attacks={r.name: r for r in results}, ids=tuple(ids), **rest)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a whole record: {type(error).__name__}: {error}") from error
+
+
+def _texts(values: Any) -> NDArray[Any]:
+    return np.array(list(values), dtype=object)
+
+
+def _cell(value: Any) -> Any:
+    """A spreadsheet runs text that begins with = + - @ as a formula: a leading apostrophe keeps it text."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        try:
+            float(value)
+        except ValueError:
+            return f"'{value}"
+    return value
+
+
+def _short(estimate: Estimate) -> str:
+    return "–" if estimate.value is None else f"{estimate.value:.3f}"

@@ -1,0 +1,110 @@
+"""What threshold rules share: the threshold, what a rule may use, how it runs the attack on rows of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from labelleaks.core.oracle.label_oracle import Gate, LabelOracle
+from labelleaks.core.types import Attack, Candidates, Knowledge, Scores, ShadowRows
+from labelleaks.errors import InputError
+
+__all__ = ["Held", "Setting", "Threshold", "ThresholdRule", "own_oracle", "own_scores", "rerun_cost", "values"]
+
+Held = ShadowRows | None
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Member iff score > ``tau``."""
+
+    tau: float
+    objective: str
+    """What tau was chosen for, e.g. ``"balanced accuracy"``."""
+    source: str
+    """What tau was fitted on, for people."""
+    upper_bound: bool = False
+    """Fitted on the audited candidates: an attacker without their membership cannot do it."""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.tau):
+            raise InputError(f"a threshold must be finite, got {self.tau} from {self.source}")
+        object.__setattr__(self, "tau", float(self.tau) + 0.0)  # never -0.0, which prints as "-0"
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """All that a rule may use."""
+
+    attack: Attack
+    gate: Gate
+    candidates: Candidates
+    """For shape, domain, classes and device. Their keys tell whether a row is audited; nothing is fitted on them."""
+    knowledge: Knowledge
+    holdout: ShadowRows | None
+    """Shadow rows that no shadow or reference model trained on."""
+    budget: int
+    """Labels per row, as for the candidates."""
+    seed: int
+    encode: Callable[[Any], Tensor] | None = None
+    """Turns the user's labels into 0 … K - 1, int64; None: they are that already."""
+
+
+@runtime_checkable
+class ThresholdRule(Protocol):
+    """A way to choose tau: a frozen dataclass with two verbs."""
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]]
+    """``"shadow"`` and ``"holdout"``: what the run must have put aside for it."""
+
+    def cost(
+        self, attack: Attack, candidates: Candidates, knowledge: Knowledge, budget: int, holdout: Held = None
+    ) -> int:
+        """Return the set-up rows that ``fit`` sends at most. Sends nothing.
+
+        Raises:
+            NeedsError, InputError: whatever would keep ``fit`` from working and can be known before.
+        """
+        ...
+
+    def fit(self, setting: Setting) -> Threshold:
+        """Choose tau. Depends on the setting and its seed alone."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return name and hyperparameters (JSON types only)."""
+        ...
+
+
+def rerun_cost(attack: Attack, candidates: Candidates, knowledge: Knowledge, budget: int, rows: int) -> int:
+    """Rows that one more run of the attack, on ``rows`` rows, sends at most; shadow rows are relabelled by then."""
+    shadow = knowledge.shadow
+    if shadow is not None and not shadow.labelled:
+        bought = torch.zeros(len(shadow), dtype=torch.int64, device=shadow.x.device)
+        knowledge = replace(knowledge, shadow=ShadowRows(shadow.x, shadow.y, bought))
+    cost = attack.cost(candidates, knowledge, budget)
+    return rows * cost.most + cost.setup
+
+
+def own_oracle(setting: Setting, rule: str, rows: int) -> LabelOracle:
+    """A view billed to set-up, with an account of the full budget for each of the rule's own rows."""
+    return setting.gate.setup_oracle(f"{setting.attack.name}.{rule}", rows, setting.budget)
+
+
+def own_scores(setting: Setting, oracle: LabelOracle, x: Tensor, y: Tensor) -> Scores:
+    """The same attack on rows of the rule's own."""
+    rows = Candidates(x=x, y=y, domain=setting.candidates.domain, classes=setting.candidates.classes)
+    return setting.attack.score(oracle, rows, setting.knowledge, seed=setting.seed)
+
+
+def values(scores: Scores) -> NDArray[np.float64]:
+    """float64 (n,): the scores, for :mod:`labelleaks.metrics`."""
+    return scores.value.detach().cpu().numpy().astype(np.float64)

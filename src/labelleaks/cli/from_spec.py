@@ -1,0 +1,228 @@
+"""From a checked spec to the arguments of `audit` and `infer`: files read, modules imported, settings made objects."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from labelleaks import attacks as registry
+from labelleaks.auditing import thresholds
+from labelleaks.auditing.decisions import Decisions
+from labelleaks.auditing.ladder import LADDER
+from labelleaks.cli.spec import (
+    AuditSpec,
+    DataSpec,
+    DomainSpec,
+    HttpSpec,
+    InferSpec,
+    NamedSpec,
+    PartSpec,
+    RowsSpec,
+    TargetSpec,
+)
+from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
+from labelleaks.core.imports import import_object
+from labelleaks.errors import InputError, LabelLeaksError, SpecError, nearest
+from labelleaks.inputs.files import ImageFormat, Rows, read_rows
+from labelleaks.models.training import Recipe
+from labelleaks.targets.files import load_target, read_answers
+from labelleaks.targets.http import Http, is_url
+
+__all__ = ["audit_arguments", "infer_arguments", "write_decisions"]
+
+
+def audit_arguments(spec: AuditSpec, *, trust_pickle: bool = False) -> dict[str, Any]:
+    """Return the keyword arguments of :func:`labelleaks.audit` (``target`` among them) but for the output's.
+
+    Raises:
+        InputError: a file or a module that cannot be used, settings that do not exist.
+    """
+    for side in ("members", "nonmembers"):
+        if getattr(spec.data, side) is None:
+            raise SpecError(f"data.{side} is missing: give the file of {side} (--{side} FILE, or data: in the spec)")
+    members, nonmembers = (
+        _labelled(side, _rows(getattr(spec.data, side), spec.data)) for side in ("members", "nonmembers")
+    )
+    ids = None
+    if members.ids is not None and nonmembers.ids is not None:
+        ids = [*members.ids, *nonmembers.ids]
+    return {
+        **_shared(spec, trust_pickle, [members, nonmembers]),
+        "members": (members.x, members.y),
+        "nonmembers": (nonmembers.x, nonmembers.y),
+        "attacks": None
+        if spec.attacks is None
+        else [item if item == LADDER else _attack(item) for item in spec.attacks],
+        "thresholds": None if spec.thresholds is None else [_threshold(item) for item in spec.thresholds],
+        "ids": ids,
+    }
+
+
+def infer_arguments(spec: InferSpec, *, trust_pickle: bool = False) -> dict[str, Any]:
+    """Return the keyword arguments of :func:`labelleaks.infer`. Raises as :func:`audit_arguments`."""
+    if spec.data.candidates is None:
+        raise SpecError("data.candidates is missing: give the file of candidates (--candidates FILE)")
+    rows = _labelled("candidates", _rows(spec.data.candidates, spec.data))
+    threshold = spec.threshold
+    return {
+        **_shared(spec, trust_pickle, [rows]),
+        "x": rows.x,
+        "y": rows.y,
+        "attack": _attack(spec.attack),
+        "threshold": threshold if threshold is None or isinstance(threshold, float) else _threshold(threshold),
+        "ids": rows.ids,
+    }
+
+
+def write_decisions(decisions: Decisions, path: Path | None, *, as_json: bool) -> None:
+    """Write a row for each candidate as CSV, or everything as JSON, to a file or standard output."""
+    if as_json:
+        document = {
+            "attack": dict(decisions.attack),
+            "threshold": vars(decisions.threshold),
+            "ledger": decisions.ledger.describe(),
+            "candidates": decisions.rows(),
+        }
+        _write(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+        return
+    lines = [list(row.values()) for row in decisions.rows()]
+    header = ["id", "member", "score", "status", "queries"]
+    if path is None:
+        csv.writer(sys.stdout, lineterminator="\n").writerows([header, *lines])
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([header, *lines])
+
+
+def _write(path: Path | None, text: str) -> None:
+    if path is None:
+        sys.stdout.write(text)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def _shared(spec: AuditSpec | InferSpec, trust_pickle: bool, groups: list[Rows]) -> dict[str, Any]:
+    target = spec.target
+    if isinstance(target, str):
+        target = HttpSpec(url=target) if is_url(target) else TargetSpec(path=target)
+    shadow = None if spec.data.shadow is None else _rows(spec.data.shadow, spec.data)
+    starts = None if spec.data.starts is None else _rows(spec.data.starts, spec.data)
+    return {
+        **_target(target, trust_pickle, [*groups, *([shadow] if shadow else [])], spec.data),
+        "classes": target.classes,
+        "shadow": None if shadow is None else ((shadow.x,) if shadow.y is None else (shadow.x, shadow.y)),
+        "starts": None if starts is None else (starts.x,),
+        "domain": _domain(spec.domain),
+        "budget": spec.budget,
+        "budget_total": spec.budget_total,
+        "seed": spec.seed,
+        "family": _family(spec.family),
+        "references": spec.references,
+        "references_dir": spec.references_dir,
+        "journal": spec.journal,
+        "allow_noisy": spec.allow_noisy,
+    }
+
+
+def _target(spec: TargetSpec | HttpSpec, trust_pickle: bool, rows: list[Rows], data: DataSpec) -> dict[str, Any]:
+    if isinstance(spec, HttpSpec):
+        return {"target": Http(**spec.model_dump(exclude_unset=True, exclude={"classes"}))}
+    if Path(spec.path).suffix.lower() in (".csv", ".parquet", ".npz"):
+        images = ImageFormat(layout=data.images.layout, scale=data.images.scale)
+        return {"target": read_answers(spec.path, rows, images)}
+    return {
+        "target": load_target(spec.path, factory=spec.factory, output=spec.output, trust_pickle=trust_pickle),
+        "preprocess": None if spec.preprocess is None else import_object(spec.preprocess),
+        "device": spec.device,
+        "batch_rows": spec.batch_rows,
+    }
+
+
+def _rows(given: str | RowsSpec, data: DataSpec) -> Rows:
+    images = ImageFormat(layout=data.images.layout, scale=data.images.scale)
+    if isinstance(given, str):
+        path, _, labels = given.partition(",")  # rows.npy,labels.npy
+        return read_rows(path, labels=labels or None, images=images)
+    return read_rows(
+        given.path, labels=given.labels, label_column=given.label_column, id_column=given.id_column, images=images
+    )
+
+
+def _labelled(side: str, rows: Rows) -> Rows:
+    if rows.y is None:
+        raise InputError(
+            f"{side}: no labels; an .npz needs y or labels, a table a column label (or label_column: in the spec), "
+            f"rows.npy its labels (--{side} rows.npy,labels.npy)"
+        )
+    return rows
+
+
+def _family(name: str | None) -> Any:
+    return import_object(name) if name is not None and ":" in name else name
+
+
+def _domain(spec: DomainSpec) -> Domain:
+    if spec.kind == "binary":
+        return Binary()
+    if spec.kind == "mixed":
+        return Mixed(*[_part(part) for part in spec.parts])
+    return Box(spec.low, spec.high, levels=spec.levels)
+
+
+def _part(part: PartSpec) -> Continuous | Integer | OneHot:
+    if part.part == "onehot":
+        return OneHot(part.width)
+    if part.low is None or part.high is None:
+        raise SpecError(f"domain.parts: a part {part.part!r} needs low and high")
+    if part.part == "integer":
+        return Integer(int(part.low), int(part.high), part.width)
+    return Continuous(part.low, part.high, part.width)
+
+
+def _attack(item: str | NamedSpec) -> Any:
+    if isinstance(item, str):
+        return registry.resolve(item)
+    settings = item.settings()
+    if isinstance(settings.get("recipe"), dict):
+        settings["recipe"] = _configured("recipe", Recipe, settings["recipe"])
+    return _configured(f"attack {item.name}", registry.load(item.name), settings)
+
+
+def _threshold(item: str | NamedSpec) -> Any:
+    name = item if isinstance(item, str) else item.name
+    if isinstance(item, str):
+        try:
+            return float(item)
+        except ValueError:
+            pass
+    if name not in thresholds.RULES:
+        raise SpecError(f"unknown threshold {name!r}{nearest(name, thresholds.RULES)}")
+    if name == thresholds.HoldOut.name:
+        settings = {} if isinstance(item, str) else item.settings()
+        missing = {"members", "nonmembers"} - set(settings)
+        if missing:
+            raise SpecError(f"threshold hold_out: give the files {' and '.join(sorted(missing))}")
+        sides = {side: _labelled(side, _rows(settings[side], DataSpec())) for side in ("members", "nonmembers")}
+        return thresholds.HoldOut(**{side: (rows.x, rows.y) for side, rows in sides.items()})
+    return _configured(f"threshold {name}", thresholds.RULES[name], {} if isinstance(item, str) else item.settings())
+
+
+def _configured(what: str, kind: Any, settings: dict[str, Any]) -> Any:
+    """Build a dataclass of settings; lists become tuples, unknown names and bad values become one clear line."""
+    known = [f.name for f in fields(kind) if f.init]
+    for name in settings:
+        if name not in known:
+            raise SpecError(f"{what}: unknown setting {name!r}{nearest(name, known)}")
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    try:
+        return kind(**values)
+    except LabelLeaksError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{what}: {error}") from None

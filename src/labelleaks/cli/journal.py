@@ -1,0 +1,81 @@
+"""``labelleaks journal``: look into a file of recorded answers, write it out, check it. Asks no target anything."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labelleaks.cli.options import Commands
+
+__all__ = ["ABOUT", "COMMANDS"]
+
+ABOUT = "Recorded answers of a target: info, export, verify."
+
+File = Annotated[Path, typer.Argument(metavar="PATH", help="A journal (answers.journal of a run).", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, nothing else.")]
+
+
+def info(path: File, as_json: Json = False) -> None:
+    """Say which target a journal is of and how many answers it holds."""
+    from labelleaks.core.oracle.journal_file import read
+
+    held, size = read(path), path.stat().st_size
+    by_class = {str(label): count for label, count in held.by_class.items()}
+    if as_json:
+        told = {
+            "fingerprint": held.fingerprint, "answers": len(held.keys), "repeated": held.repeated,
+            "in_flight": held.in_flight, "labels": by_class, "bytes": size,
+        }  # fmt: skip
+        typer.echo(json.dumps(told, indent=2))
+        return
+    shares = ", ".join(f"{label}: {count:,}" for label, count in by_class.items())
+    typer.echo(
+        f"target     {held.fingerprint}\n"
+        f"answers    {len(held.keys):,} ({held.repeated:,} of them to a query that had been asked before)\n"
+        f"in flight  {held.in_flight:,} queries were on their way when a run died\n"
+        f"by class   {shares or 'none'}\n"
+        f"size       {size:,} bytes"
+    )
+
+
+def export(
+    path: File,
+    out: Annotated[Path | None, typer.Option(help="CSV file; default: standard output.")] = None,
+) -> None:
+    """Write every answer as CSV: the query's hash, how often it was asked before, its class code.
+
+    Inputs are not in a journal. The file is for the owner only: hashes tell who has the rows that were asked about.
+    """
+    from labelleaks.core import serialization
+    from labelleaks.core.oracle.journal_file import read
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["query", "turn", "label"])
+    held = read(path)
+    hashes = [key.tobytes()[:16].hex() for key in held.keys]
+    writer.writerows(zip(hashes, held.keys["turn"].tolist(), held.labels.tolist(), strict=True))
+    if out is None:
+        typer.echo(text.getvalue(), nl=False)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    serialization.write_atomic(out, text.getvalue(), private=True)
+
+
+def verify(path: File) -> None:
+    """Check that a journal is whole; every fault is a line, and the exit code is 2."""
+    from labelleaks.core.oracle import journal_file
+    from labelleaks.errors import InputError
+
+    faults = journal_file.verify(path)
+    if faults:
+        raise InputError(f"{path} is damaged: {'; '.join(faults)}. Give the run a new journal")
+    typer.echo(f"{path}: whole, {len(journal_file.read(path).keys):,} answers")
+
+
+COMMANDS: Commands = {"info": info, "export": export, "verify": verify}

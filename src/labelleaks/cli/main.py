@@ -1,0 +1,340 @@
+"""The command line. Heavy imports happen inside commands, so that ``--help`` is instant.
+
+Exit codes: 0 done, 2 bad input, 3 the target failed, 4 a ``--fail-if`` gate failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from labelleaks.cli import data, journal, reproduce
+from labelleaks.cli import probe as probecli
+from labelleaks.cli.options import (
+    AcceptChanged,
+    Address,
+    Attacks,
+    Budget,
+    BudgetTotal,
+    CandidatesFlag,
+    EngineFlag,
+    Factory,
+    FailIf,
+    Json,
+    Members,
+    Nonmembers,
+    Out,
+    Overwrite,
+    Quiet,
+    ReferencesDir,
+    ReplayOnly,
+    Seed,
+    Set,
+    Shadow,
+    ShardRows,
+    SpecPath,
+    TargetFlag,
+    Threads,
+    TrustPickle,
+    guarded,
+    listed,
+    mount,
+    set_threads,
+    spec_of,
+)
+
+if TYPE_CHECKING:
+    from labelleaks.auditing.record import AuditRecord
+    from labelleaks.cli.gate import Condition
+
+__all__ = ["app", "main"]
+
+GATE_FAILED = 4
+
+app = typer.Typer(
+    name="labelleaks",
+    help="How much does a classifier that returns only labels leak about its training data?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+@guarded
+def demo(
+    out: Out = Path("runs/demo"),
+    seed: int = 0,
+    budget: int = 500,
+    quiet: Quiet = False,
+    threads: Threads = None,
+) -> None:
+    """Train a small target on embedded digits, audit it with six attacks, write a report."""
+    from labelleaks.auditing.api import audit as run_audit
+    from labelleaks.cli import demo as demonstration
+    from labelleaks.core.domains import Box
+
+    set_threads(threads)
+    if not quiet:
+        typer.echo(
+            "Training a small network on 200 noisy digits until it knows them by heart (a regime chosen so that the "
+            "leak is large), then auditing it with six attacks ...",
+            err=True,
+        )
+    case = demonstration.build(seed=seed)
+    record = run_audit(
+        case.target,
+        members=case.members,
+        nonmembers=case.nonmembers,
+        shadow=case.shadow,
+        attacks=demonstration.ATTACKS,
+        domain=Box(0, 1),
+        budget=budget,
+        seed=seed,
+        name="demo: 200 noisy digits",
+        out=out,
+        overwrite=True,
+        show_progress=False if quiet else None,
+    )
+    _show(record, out, as_json=False, quiet=quiet)
+
+
+@app.command()
+@guarded
+def audit(
+    spec: SpecPath = None,
+    target: TargetFlag = None,
+    factory: Factory = None,
+    members: Members = None,
+    nonmembers: Nonmembers = None,
+    shadow: Shadow = None,
+    attacks: Attacks = None,
+    budget: Budget = None,
+    budget_total: BudgetTotal = None,
+    seed: Seed = None,
+    out: Out = None,
+    references_dir: ReferencesDir = None,
+    set_: Set = None,
+    fail_if: FailIf = None,
+    overwrite: Overwrite = False,
+    trust_pickle: TrustPickle = False,
+    replay_only: ReplayOnly = False,
+    accept_changed: AcceptChanged = False,
+    engine: EngineFlag = None,
+    address: Address = None,
+    shard_rows: ShardRows = None,
+    no_inputs: Annotated[
+        bool, typer.Option("--no-inputs", help="Keep the candidates and their perturbed copies out of the record.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    threads: Threads = None,
+) -> None:
+    """Audit a target whose members are known: how much leaks, to which attack, at what cost."""
+    from labelleaks import attacks as attacks_by_name
+    from labelleaks.auditing.api import audit as run_audit
+    from labelleaks.auditing.ladder import LADDER
+    from labelleaks.cli import from_spec, gate
+    from labelleaks.cli.spec import AuditSpec
+    from labelleaks.engine import choose
+
+    conditions = [gate.parse(text) for text in fail_if or []]
+    set_threads(threads)
+    loaded = spec_of(AuditSpec, spec, set_, {
+        "target.path": target, "target.factory": factory, "data.members": members, "data.nonmembers": nonmembers,
+        "data.shadow": shadow, "attacks": listed(attacks), "budget": budget, "budget_total": budget_total,
+        "seed": seed, "out": out, "references_dir": references_dir,
+    })  # fmt: skip
+    kinds = attacks_by_name.names() if loaded.attacks is None else [getattr(a, "name", a) for a in loaded.attacks]
+    if LADDER in kinds:
+        kinds = [*attacks_by_name.names(), *kinds]
+    gate.check_attacks(conditions, [str(kind) for kind in kinds])
+    arguments = from_spec.audit_arguments(loaded, trust_pickle=trust_pickle)
+    record = run_audit(
+        **arguments,
+        out=loaded.out,
+        overwrite=overwrite,
+        keep_inputs=loaded.keep_inputs and not no_inputs,
+        replay_only=replay_only,
+        accept_changed=accept_changed,
+        engine=choose(engine, address=address),
+        shard_rows=shard_rows,
+        name=loaded.name or (spec.stem if spec else "audit"),
+        show_progress=False if quiet or as_json else None,
+    )
+    _show(record, loaded.out, as_json=as_json, quiet=quiet)
+    _gate(conditions, record)
+
+
+@app.command()
+@guarded
+def infer(
+    spec: SpecPath = None,
+    target: TargetFlag = None,
+    factory: Factory = None,
+    candidates: CandidatesFlag = None,
+    shadow: Shadow = None,
+    attack: Annotated[str | None, typer.Option(help="One attack; default: boundary.")] = None,
+    threshold: Annotated[
+        str | None, typer.Option(help="random_inputs, fixed_fpr, shadow_calibrated or a number.")
+    ] = None,
+    budget: Budget = None,
+    budget_total: BudgetTotal = None,
+    seed: Seed = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file for the decisions; default: standard output.")] = None,
+    references_dir: ReferencesDir = None,
+    set_: Set = None,
+    trust_pickle: TrustPickle = False,
+    replay_only: ReplayOnly = False,
+    accept_changed: AcceptChanged = False,
+    engine: EngineFlag = None,
+    address: Address = None,
+    shard_rows: ShardRows = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    threads: Threads = None,
+) -> None:
+    """Decide for each candidate whether the target was trained on it; no known members are needed."""
+    from labelleaks.auditing.api import infer as run_infer
+    from labelleaks.cli import from_spec
+    from labelleaks.cli.spec import InferSpec
+    from labelleaks.core import serialization
+    from labelleaks.engine import choose
+
+    set_threads(threads)
+    loaded = spec_of(InferSpec, spec, set_, {
+        "target.path": target, "target.factory": factory, "data.candidates": candidates, "data.shadow": shadow,
+        "attack": attack, "threshold": threshold, "budget": budget, "budget_total": budget_total, "seed": seed,
+        "out": out, "references_dir": references_dir,
+    })  # fmt: skip
+    arguments = from_spec.infer_arguments(loaded, trust_pickle=trust_pickle)
+    if loaded.out is not None:
+        serialization.check_writable(Path(loaded.out).parent)
+    decisions = run_infer(
+        **arguments,
+        replay_only=replay_only,
+        accept_changed=accept_changed,
+        engine=choose(engine, address=address),
+        shard_rows=shard_rows,
+        show_progress=False if quiet or as_json else None,
+    )
+    if not quiet:
+        typer.echo(
+            f"{int(decisions.member.sum())} of {len(decisions)} candidates are called members "
+            f"(score > {decisions.threshold.tau:.6g}; threshold from {decisions.threshold.source}); "
+            f"{decisions.ledger.rows:,} labels, {decisions.ledger.setup_rows:,} of them set-up",
+            err=True,
+        )
+    from_spec.write_decisions(decisions, None if loaded.out is None else Path(loaded.out), as_json=as_json)
+
+
+@app.command()
+@guarded
+def forecast(
+    spec: SpecPath = None,
+    target: TargetFlag = None,
+    factory: Factory = None,
+    members: Members = None,
+    nonmembers: Nonmembers = None,
+    shadow: Shadow = None,
+    attacks: Attacks = None,
+    budget: Budget = None,
+    budget_total: BudgetTotal = None,
+    seed: Seed = None,
+    set_: Set = None,
+    probe: Annotated[bool, typer.Option(help="Ask the target 16 billed rows to measure its speed.")] = True,
+    trust_pickle: TrustPickle = False,
+    as_json: Json = False,
+    threads: Threads = None,
+) -> None:
+    """Say how many labels an audit will ask for, and how long that takes, before it runs."""
+    from labelleaks.auditing.api import forecast as run_forecast
+    from labelleaks.cli import from_spec, tables
+    from labelleaks.cli.spec import AuditSpec
+
+    set_threads(threads)
+    loaded = spec_of(AuditSpec, spec, set_, {
+        "target.path": target, "target.factory": factory, "data.members": members, "data.nonmembers": nonmembers,
+        "data.shadow": shadow, "attacks": listed(attacks), "budget": budget, "budget_total": budget_total,
+        "seed": seed,
+    })  # fmt: skip
+    found = run_forecast(**from_spec.audit_arguments(loaded, trust_pickle=trust_pickle), probe=probe)
+    if as_json:
+        typer.echo(json.dumps(tables.forecast_json(found), indent=2, sort_keys=True))
+    else:
+        tables.print_forecast(found)
+
+
+@app.command(name="attacks")
+@guarded
+def list_attacks(as_json: Json = False) -> None:
+    """List the attacks: what each needs, what it does, its settings, where it comes from."""
+    from labelleaks.cli import tables
+
+    if as_json:
+        typer.echo(json.dumps(tables.attacks_json(), indent=2))
+    else:
+        tables.print_attacks()
+
+
+@app.command()
+@guarded
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's folder or its record.json.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="HTML file; default: report.html in the run's folder.")] = None,
+    fail_if: FailIf = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the HTML report of a record again; asks the target nothing."""
+    from labelleaks.auditing.record import load
+    from labelleaks.auditing.report import write_report
+    from labelleaks.cli import gate
+
+    conditions = [gate.parse(text) for text in fail_if or []]
+    record = load(run)
+    folder = run if run.is_dir() else run.parent
+    path = write_report(record, folder / "report.html" if out is None else out)
+    _show(record, folder, as_json=as_json, quiet=quiet, report=path)
+    _gate(conditions, record)
+
+
+mount(app, data.COMMANDS, group="data", about=data.ABOUT)
+mount(app, journal.COMMANDS, group="journal", about=journal.ABOUT)
+mount(app, probecli.COMMANDS)
+mount(app, reproduce.COMMANDS)
+
+
+def _show(
+    record: AuditRecord, folder: str | Path | None, *, as_json: bool, quiet: bool, report: Path | None = None
+) -> None:
+    from labelleaks.cli import tables
+
+    if as_json:
+        typer.echo(json.dumps(tables.record_json(record), indent=2, sort_keys=True))
+    elif not quiet:
+        tables.print_record(record)
+        tables.print_traffic(folder if report is None else None)
+    if folder is not None and not as_json and not quiet:
+        typer.echo(f"\nReport: {report or Path(folder) / 'report.html'}")
+
+
+def _gate(conditions: list[Condition], record: AuditRecord) -> None:
+    from labelleaks.cli import gate
+
+    sentence = gate.first_that_holds(conditions, record)
+    if sentence is not None:
+        typer.echo(f"gate failed: {sentence}", err=True)
+        raise typer.Exit(GATE_FAILED)
+
+
+def main() -> None:
+    """Run the command line."""
+    sys.path.insert(0, os.getcwd())  # so that module:function finds the caller's own modules
+    app()

@@ -1,0 +1,118 @@
+"""``labelleaks probe URL``: what a service speaks, its limits and its speed, in a few billed queries."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from labelleaks.cli.options import Commands
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from labelleaks.targets.http.discover import Found, Spoken
+    from labelleaks.targets.http.options import Http
+
+__all__ = ["COMMANDS"]
+
+
+def probe(
+    url: Annotated[str, typer.Argument(help="A server, or the whole address that answers.", show_default=False)],
+    rows: Annotated[Path | None, typer.Option(help="A file of rows to ask about: .npz, .npy, .csv, .parquet.")] = None,
+    shape: Annotated[str | None, typer.Option(help="Shape of a row to make up, e.g. 64 or 3,32,32.")] = None,
+    low: Annotated[float, typer.Option(help="Smallest value of a made-up row.")] = 0.0,
+    high: Annotated[float, typer.Option(help="Largest value of a made-up row.")] = 1.0,
+    most_rows: Annotated[int, typer.Option(min=1, help="Largest batch to try.")] = 16,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any key of target:, e.g. --set model=digits.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output, nothing else.")] = False,
+) -> None:
+    """Ask a service a few billed questions: what it speaks, what it answers, its limits and its speed."""
+    from labelleaks.targets.http import Http, discover
+
+    settings = _settings(set_)
+    told = discover.spoken(url, settings)
+    known = {"protocol": told.protocol, "model": told.model, "input": told.input, **settings}
+    options = Http(**{"url": url, **{k: v for k, v in known.items() if v is not None}})
+    x = _rows(rows, shape, told, (low, high), most_rows)
+    batches = tuple(size for size in discover.BATCHES if size < most_rows and size <= len(x))
+    found = discover.ask(options, x, (*batches, min(most_rows, len(x))))
+    if as_json:
+        typer.echo(json.dumps({"spoken": asdict(told), "found": asdict(found)}, indent=2))
+    else:
+        _print(options, told, found, known)
+
+
+def _settings(given: list[str] | None) -> dict[str, Any]:
+    from labelleaks.cli.spec import parse_override
+    from labelleaks.errors import SpecError, nearest
+    from labelleaks.targets.http.options import Http
+
+    settings = {".".join(map(str, key)): value for key, value in map(parse_override, given or [])}
+    texts = {text.partition("=")[0].strip(): text.partition("=")[2] for text in given or []}
+    settings |= {name: texts[name] for name in ("template", "label") if name in texts}  # as they are: no YAML in them
+    names = [f.name for f in fields(Http) if f.name != "url"]
+    unknown = next((name for name in settings if name not in names), None)
+    if unknown is not None:
+        raise SpecError(f"--set {unknown}: unknown key{nearest(unknown, names)}")
+    return settings
+
+
+def _rows(
+    file: Path | None, shape: str | None, told: Spoken, bounds: tuple[float, float], most: int
+) -> NDArray[np.float32]:
+    import numpy as np
+
+    from labelleaks.errors import InputError
+    from labelleaks.inputs.files import read_rows
+
+    if file is not None:
+        return np.ascontiguousarray(read_rows(file).x[:most], dtype=np.float32)
+    sizes: tuple[int, ...] = told.shape or ()
+    if shape is not None:
+        words = shape.split(",")
+        if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+            raise InputError(f"--shape {shape}: sizes are needed, for example 64 or 3,32,32")
+        sizes = tuple(int(word) for word in words)
+    if not sizes:
+        raise InputError("it does not tell the shape of a row: give --shape 64 (or 3,32,32), or --rows FILE")
+    low, high = bounds
+    made = np.random.default_rng(0).random((most, *sizes), dtype=np.float32)
+    return (low + made * (high - low)).astype(np.float32)
+
+
+def _print(options: Http, told: Spoken, found: Found, known: Mapping[str, Any]) -> None:
+    import yaml
+
+    from labelleaks.auditing.forecast import money
+    from labelleaks.targets.http.formats import address_of
+
+    alone = statistics.median(seconds for size, seconds in found.seconds if size == min(s for s, _ in found.seconds))
+    size, seconds = max(found.seconds)
+    limit = f"; {found.refused[0]} rows were refused: {found.refused[1]}" if found.refused else "; no more was tried"
+    lines = [
+        f"address   {address_of(options).partition('?')[0]}",
+        f"speaks    {told.protocol} ({told.how})",
+        f"answers   {found.answers}, for example {', '.join(map(repr, found.labels[:5]))}",
+        f"speed     {alone * 1e3:.1f} ms a row alone, {seconds / size * 1e3:.2f} ms a row in a batch of {size}",
+        f"limit     a batch of {found.most_rows} rows was answered{limit}",
+    ]
+    if told.outputs:
+        lines.append(f"outputs   {', '.join(told.outputs)}")
+    if found.changed:
+        lines.append(f"noisy     {found.changed} answers changed when a row was asked about again (allow_noisy: true)")
+    cost = f", {money(found.cost)} at your prices" if found.cost else ""
+    lines.append(f"billed    {found.rows} rows in {len(found.seconds) + bool(found.refused)} requests{cost}")
+    said = {"url": options.url, **{k: v for k, v in known.items() if v is not None}, "batch_rows": found.most_rows}
+    typer.echo("\n".join(lines) + "\n\nin a spec:\n" + yaml.safe_dump({"target": said}, sort_keys=False), nl=False)
+
+
+COMMANDS: Commands = {"probe": probe}

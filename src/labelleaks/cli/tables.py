@@ -1,0 +1,201 @@
+"""What the command line prints: records, forecasts and the list of attacks, as tables and as JSON."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from labelleaks import attacks as registry
+from labelleaks.auditing.forecast import Forecast, money
+from labelleaks.auditing.record import AttackResult, AuditRecord
+from labelleaks.auditing.run_log import RunLog
+from labelleaks.metrics import Estimate
+
+__all__ = [
+    "attacks_json",
+    "forecast_json",
+    "print_attacks",
+    "print_forecast",
+    "print_record",
+    "print_traffic",
+    "record_json",
+]
+
+_COLOURS = {"serious": "red", "warning": "yellow", "info": "blue"}
+
+
+def record_json(record: AuditRecord) -> dict[str, Any]:
+    """The figures of a record as JSON types; an estimate without a value is null with its reason."""
+    return {
+        "name": record.name,
+        "complete": record.complete,
+        "members": int(record.member.sum()),
+        "nonmembers": int((~record.member).sum()),
+        "attacks": {name: _attack_json(result) for name, result in record.attacks.items()},
+        "ledger": {
+            "rows": record.ledger.rows,
+            "setup_rows": record.ledger.setup_rows,
+            "by_phase": dict(record.ledger.by_phase),
+        },
+        "flags": [asdict(flag) for flag in record.flags],
+        "notes": list(record.notes),
+    }
+
+
+def _attack_json(result: AttackResult) -> dict[str, Any]:
+    return {
+        "labels_per_candidate": {"mean": float(result.queries.mean()), "most": int(result.queries.max())},
+        "auc": asdict(result.auc),
+        "tpr_at_fpr": {str(fpr): asdict(estimate) for fpr, estimate in result.tpr_at_fpr.items()},
+        "balanced_accuracy": asdict(result.balanced_accuracy),
+        "advantage": asdict(result.advantage),
+        "precision": asdict(result.precision),
+        "given_correct": {"auc": asdict(result.given_correct.auc)},
+        "thresholds": [
+            {
+                **asdict(decision.threshold),
+                "balanced_accuracy": asdict(decision.balanced_accuracy),
+                "tpr": asdict(decision.tpr),
+                "fpr": asdict(decision.fpr),
+            }
+            for decision in result.evaluation.decisions
+        ],
+    }
+
+
+def print_record(record: AuditRecord, console: Console | None = None) -> None:
+    """Print the answer, a row for each attack, the thresholds, the ledger and the flags."""
+    console = console or Console(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("attack", overflow="fold", min_width=12)
+    for heading in ("labels", "AUC (95 %)", "correct*", "TPR@10%", "TPR@1%", "TPR@0.1%", "acc.†"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, result in record.attacks.items():
+        table.add_row(
+            escape(name),
+            f"{result.queries.mean():,.0f}",
+            _interval(result.auc),
+            _value(result.given_correct.auc),
+            *[_value(result.tpr_at_fpr[fpr]) for fpr in (0.1, 0.01, 0.001)],
+            _value(result.balanced_accuracy),
+        )
+    members = int(record.member.sum())
+    state = "" if record.complete else "  [bold red](incomplete)[/]"
+    console.print(
+        f"\n[bold]{escape(record.name)}[/]: {members:,} members, {len(record) - members:,} non-members{state}\n"
+    )
+    console.print(table)
+    console.print(
+        "[dim]* AUC among correctly classified candidates: insight beyond the accuracy gap.\n"
+        "† balanced accuracy, threshold cross-fitted. ~ unstable with so few non-members, – not measurable.\n"
+        f"{record.ledger.rows:,} rows were sent to the target, {record.ledger.setup_rows:,} of them set-up.[/]"
+    )
+    for note in record.notes:
+        console.print(f"note: {escape(note)}")
+    for flag in record.flags:
+        console.print(
+            f"[{_COLOURS[flag.severity]}]{flag.severity}[/] {escape(flag.name)}: {escape(flag.raised_because)}"
+        )
+
+
+def print_traffic(folder: str | Path | None, console: Console | None = None) -> None:
+    """Print what the record does not say, because it differs between equal runs: journal, retries, price."""
+    log = None if folder is None else RunLog.load(folder)
+    if log is None:
+        return
+    said = [
+        f"{log.cached:,} of these rows were answered by the journal" if log.cached else "",
+        f"{log.retries:,} rows were sent again after a failure" if log.retries else "",
+        f"all requests cost {money(log.cost)}" if log.cost else "",
+    ]
+    if any(said):
+        (console or Console(highlight=False)).print(f"[dim]{'; '.join(filter(None, said))}.[/]")
+
+
+def _value(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return "–"
+    return f"{'~' if estimate.unstable else ''}{estimate.value:.3f}"
+
+
+def _interval(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return _value(estimate)
+    return f"{_value(estimate)} ({estimate.low:.2f}–{estimate.high:.2f})"
+
+
+def forecast_json(forecast: Forecast) -> dict[str, Any]:
+    """A forecast as JSON types."""
+    return {**asdict(forecast), "rows": forecast.rows}
+
+
+def print_forecast(forecast: Forecast, console: Console | None = None) -> None:
+    """Print rows per attack, at most, and the time where it was measured."""
+    console = console or Console(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("attack")
+    for heading in ("labels per candidate", "rows", "set-up rows"):
+        table.add_column(heading, justify="right")
+    for line in forecast.lines:
+        rungs = f" (runs at {', '.join(f'{b:,}' for b in line.budgets)} labels)" if line.budgets else ""
+        table.add_row(escape(line.name + rungs), f"{line.labels:,}", f"{line.rows:,}", f"{line.setup_rows:,}")
+    console.print(table)
+    each = "run" if any(line.budgets for line in forecast.lines) else "attack"
+    console.print(f"\nat most {forecast.rows:,} rows in all, at {forecast.budget:,} labels per candidate and {each}")
+    for note in forecast.notes:
+        console.print(f"note: {escape(note)}")
+    if forecast.seconds is not None:
+        least, most = map(_duration, forecast.seconds)
+        span = most if least == most else f"{least} to {most}"
+        console.print(f"{span} inside the target (measured on {forecast.probe_rows} billed rows)")
+    if forecast.cost is not None and forecast.cost[1]:
+        console.print(f"costs {money(forecast.cost[0])} to {money(forecast.cost[1])} without retries")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def attacks_json() -> list[dict[str, Any]]:
+    """Every attack with its first sentence, needs and settings."""
+    found = []
+    for name in registry.names():
+        kind: Any = registry.load(name)
+        doc = inspect.getdoc(kind) or ""
+        found.append(
+            {
+                "name": name,
+                "needs": sorted(kind.needs),
+                "distance": bool(kind.is_distance),
+                "what": _plain(doc.split("\n\n")[0]),
+                "source": _plain(doc.partition("Source:")[2].split("\n\n")[0]),
+                "settings": {k: repr(p.default) for k, p in inspect.signature(kind).parameters.items()},
+            }
+        )
+    return found
+
+
+def _plain(text: str) -> str:
+    """On one line, without the marks of a cross-reference."""
+    return " ".join(re.sub(r":\w+:`~?([^`]*)`", r"\1", text).split())
+
+
+def print_attacks(console: Console | None = None) -> None:
+    """Print every attack: what it does, what it needs, its settings, its source."""
+    console = console or Console(highlight=False)
+    for attack in attacks_json():
+        needs = ", ".join(attack["needs"]) or "nothing but the candidates"
+        console.print(f"[bold]{attack['name']}[/]  (needs {needs})")
+        console.print(f"  {escape(attack['what'])}")
+        if attack["settings"]:
+            console.print(f"  [dim]settings: {escape(', '.join(f'{k}={v}' for k, v in attack['settings'].items()))}[/]")
+        console.print(f"  [dim]source: {escape(attack['source'])}[/]\n")

@@ -1,0 +1,1 @@
+"""Shadow and reference models: architectures, training, and what is kept of them."""

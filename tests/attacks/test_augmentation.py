@@ -1,0 +1,177 @@
+"""The augmentation attack: its moves against scipy's, their order, the score, and the inputs that it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.ndimage
+import torch
+from torch import Tensor
+
+from labelleaks.attacks import augmentation as module
+from labelleaks.attacks.augmentation import Augmentation, rotate, translate
+from labelleaks.core.domains import Box
+from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.types import Candidates, Knowledge, Scores, Status
+from labelleaks.errors import InputError, NeedsError
+
+
+def _images(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _run(attack: Augmentation, decide, x: Tensor, budget: int | None = None, y: Tensor | None = None) -> Scores:
+    labels = torch.zeros(len(x), dtype=torch.int64) if y is None else y
+    candidates = Candidates(x, labels, Box(0, 1), 2)
+    gate = Gate(decide, batch_rows=1 << 20)
+    oracle = gate.oracle("augmentation", len(candidates), budget)
+    return attack.score(oracle, candidates, Knowledge(gate.setup_oracle("setup")), seed=0)
+
+
+@pytest.mark.parametrize("shift", [(1, 0), (0, -2), (-3, 1), (2, 2)])
+def test_translate_is_scipys_shift(shift: tuple[int, int]) -> None:
+    images = _images(3, 2, 9, 7)
+    expected = scipy.ndimage.shift(images.numpy(), (0, 0, *shift), order=0, mode="nearest")
+    assert np.array_equal(translate(images, *shift).numpy(), expected)
+
+
+@pytest.mark.parametrize("size", [(12, 12), (9, 14), (16, 7)])
+@pytest.mark.parametrize("degrees", [-8.0, 3.0, 45.0, 90.0])
+def test_rotate_is_scipys_rotate(size: tuple[int, int], degrees: float) -> None:
+    """Bilinear with edge filling; scipy turns by the same convention (row towards column)."""
+    images = _images(2, 3, *size)
+    expected = scipy.ndimage.rotate(images.numpy(), degrees, axes=(2, 3), reshape=False, order=1, mode="nearest")
+    assert np.abs(rotate(images, degrees).numpy() - expected).max() < 2e-5
+
+
+def test_bits_of_an_image_do_not_depend_on_its_batch() -> None:
+    images = _images(65, 3, 13, 13)
+    whole = rotate(images, 5.0)
+    for i in (0, 31, 64):
+        assert torch.equal(rotate(images[i : i + 1], 5.0)[0], whole[i])
+
+
+def test_transforms_are_complete_and_ordered_by_size() -> None:
+    attack = Augmentation(rotations=(2, 8), translations=(1, 2))
+    blank = torch.zeros(1, 1, 33, 33)
+    blank[0, 0, 16, 16] = 1.0
+    offsets = []
+    for transform in attack.transforms(33, 33):
+        moved = transform(blank)[0, 0]
+        if moved[16, 16] < 0.5:  # not a rotation
+            row, column = divmod(int(moved.argmax()), 33)
+            offsets.append((row - 16, column - 16))
+    length = [abs(i) + abs(j) for i, j in offsets]
+    assert length == [1] * 4 + [2] * 8
+    assert len(set(offsets)) == 12
+    assert len(attack.transforms(33, 33)) == 2 * 2 + 4 + 8
+    centre = [tuple(np.sum(offsets[k : k + 4], 0)) for k in (0, 4, 8)]
+    assert centre == [(0, 0)] * 3  # every four are balanced
+
+
+def test_cost_is_exact() -> None:
+    attack = Augmentation(rotations=(1, 5), translations=(1, 2))
+    x = _images(4, 1, 8, 8)
+    candidates = Candidates(x, torch.zeros(4, dtype=torch.int64), Box(0, 1), 2)
+    knowledge = Knowledge(Gate(lambda rows: rows.new_zeros(len(rows), dtype=torch.int64)).setup_oracle("setup"))
+    assert attack.cost(candidates, knowledge, 1000).most == 1 + 4 + 4 + 8
+    assert attack.cost(candidates, knowledge, 9).most == 9
+    scores = _run(attack, lambda rows: rows.new_zeros(len(rows), dtype=torch.int64), x)
+    assert scores.queries.tolist() == [17] * 4
+
+
+def test_score_by_hand() -> None:
+    """A target that looks at one column: shifts to the right or left lose the label, the others keep it."""
+    x = torch.zeros(3, 1, 8, 8)
+    x[:, :, :, 3] = 1.0
+
+    def column(rows: Tensor) -> Tensor:
+        return (rows[:, 0, 4, 3] < 0.5).to(torch.int64)
+
+    attack = Augmentation(rotations=(), translations=(1,))
+    scores = _run(attack, column, x, y=torch.tensor([0, 1, 0]))
+    assert scores.value.tolist() == [3 / 5, 0.0, 3 / 5]
+    assert scores.details["kept"].sum(1).tolist() == [2, 0, 2]
+    assert scores.status.tolist() == [Status.DONE, Status.MISCLASSIFIED, Status.DONE]
+    cut = _run(attack, column, x, budget=3)
+    assert cut.status.tolist() == [Status.BUDGET] * 3
+    assert scores.trajectory is not None
+    assert scores.trajectory.checkpoints == (1, 2, 5)
+
+
+def test_trajectory_is_the_score_of_a_smaller_budget() -> None:
+    x = _images(8, 3, 10, 10)
+
+    def decide(rows: Tensor) -> Tensor:
+        return (rows[:, 0, 3:5, 3:5].amax((1, 2)) > rows[:, 1, 3:5, 3:5].amax((1, 2))).to(torch.int64)
+
+    attack = Augmentation(rotations=(4, 20), translations=(1, 2))
+    whole = _run(attack, decide, x, y=decide(x))
+    assert whole.trajectory is not None
+    for checkpoint, value in zip(whole.trajectory.checkpoints, whole.trajectory.value, strict=True):
+        assert torch.equal(_run(attack, decide, x, checkpoint, y=decide(x)).value, value)
+    assert len(whole.value.unique()) > 2
+
+
+def test_layouts_are_the_same_picture() -> None:
+    flat = _images(6, 10, 12)
+
+    def decide(rows: Tensor) -> Tensor:
+        return (rows.reshape(len(rows), 10, 12, -1)[:, 5, 6, 0] > 0.5).to(torch.int64)
+
+    grey = _run(Augmentation(), decide, flat, y=decide(flat))
+    first = _run(Augmentation(), lambda r: decide(r.movedim(1, 3)), flat[:, None].repeat(1, 3, 1, 1), y=decide(flat))
+    last = _run(Augmentation(), decide, flat[..., None].repeat(1, 1, 1, 3), y=decide(flat))
+    assert torch.equal(grey.value, first.value)
+    assert torch.equal(grey.value, last.value)
+    assert len(grey.value.unique()) > 1
+
+
+def test_blocks_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = _images(9, 1, 8, 8)
+    sizes: list[int] = []
+
+    def decide(rows: Tensor) -> Tensor:
+        sizes.append(len(rows))
+        return (rows[:, 0, 4, 4] > 0.5).to(torch.int64)
+
+    y = (x[:, 0, 4, 4] > 0.5).to(torch.int64)
+    whole = _run(Augmentation(), decide, x, y=y)
+    monkeypatch.setattr(module, "_BLOCK", 11 * 64 * 2)
+    sizes.clear()
+    cut = _run(Augmentation(), decide, x, y=y)
+    assert torch.equal(cut.value, whole.value)
+    assert max(sizes[1:]) == 20
+
+
+@pytest.mark.parametrize("shape", [(64,), (2, 3, 8, 8)])
+def test_rows_that_are_not_images_are_refused_before_a_query(shape: tuple[int, ...]) -> None:
+    asked: list[int] = []
+
+    def decide(rows: Tensor) -> Tensor:
+        asked.append(len(rows))
+        return rows.new_zeros(len(rows), dtype=torch.int64)
+
+    with pytest.raises(NeedsError, match=r"needs images.*\(" + str(shape[0])):
+        _run(Augmentation(), decide, torch.zeros(2, *shape))
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("rotations", "translations", "says"),
+    [
+        ((), (), "at least one"),
+        ((0.0,), (), r"rotations must be .*\(0, 180\]"),
+        ((float("nan"),), (), "rotations must be .* got nan"),
+        ((), (0,), "translations must be .*whole numbers"),
+        ((), (1.5,), "translations must be .*whole numbers"),
+    ],
+)
+def test_bad_settings(rotations: tuple[float, ...], translations: tuple[int, ...], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        Augmentation(rotations=rotations, translations=translations)
+
+
+def test_translation_beyond_the_image_is_refused() -> None:
+    with pytest.raises(NeedsError, match="too far for images of 8 x 6"):
+        _run(Augmentation(translations=(6,)), lambda rows: rows[:, 0, 0, 0].to(torch.int64), torch.zeros(1, 1, 8, 6))

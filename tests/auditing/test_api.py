@@ -1,0 +1,344 @@
+"""audit, infer and forecast as a user calls them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import labelleaks as ll
+from labelleaks.cli import demo
+
+PUBLIC = {
+    "Attack", "AttackResult", "AuditRecord", "Binary", "Box", "BudgetExceeded", "Candidates", "Continuous", "Cost",
+    "Decisions", "Domain", "FixedFPR", "Forecast", "HoldOut", "InputError", "Integer", "Knowledge", "LabelLeaksError",
+    "LabelOracle", "Ledger", "MissingExtra", "Mixed", "NeedsError", "OneHot", "RandomInputs", "Recipe", "Recorded",
+    "Scores", "ShadowCalibrated", "ShadowRows", "SpecError", "Status", "TargetError", "Threshold", "Trajectory",
+    "attacks", "audit", "errors", "forecast", "infer", "load", "metrics", "targets", "write_report",
+}  # fmt: skip
+
+
+class Counting:
+    """A target that counts what it sees."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.rows = 0
+        self.least = 10**9
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        self.rows += len(x)
+        self.least = min(self.least, len(x))
+        with torch.no_grad():
+            return torch.as_tensor(self.model(torch.as_tensor(x)).argmax(1))
+
+
+@pytest.fixture(scope="module")
+def case() -> demo.DemoCase:
+    return demo.build()
+
+
+def few(rows: tuple[Any, ...], n: int = 30) -> tuple[Any, ...]:
+    return tuple(part[:n] for part in rows)
+
+
+def arguments(case: demo.DemoCase, **changes: Any) -> dict[str, Any]:
+    given = {
+        "members": few(case.members), "nonmembers": few(case.nonmembers), "attacks": ["gap", "noise", "boundary"],
+        "domain": ll.Box(0, 1), "budget": 60, "seed": 0, "thresholds": [], "show_progress": False,
+    }  # fmt: skip
+    return given | changes
+
+
+def test_public_names_are_pinned() -> None:
+    assert set(ll.__all__) == PUBLIC
+    for name in PUBLIC:
+        assert getattr(ll, name) is not None
+    assert callable(ll.audit) and callable(ll.infer) and callable(ll.forecast)
+    import labelleaks.auditing.api
+
+    assert ll.audit is labelleaks.auditing.api.audit  # still the function after its module was imported
+    with pytest.raises(AttributeError):
+        ll.nothing  # noqa: B018
+
+
+def test_the_issue_s_example_works(case: demo.DemoCase) -> None:
+    target = Counting(case.target)
+    record = ll.audit(
+        target,
+        members=few(case.members),
+        nonmembers=few(case.nonmembers),
+        attacks=["gap", "noise", "boundary", "transfer"],
+        shadow=few(case.shadow, 200),
+        domain=ll.Box(0, 1),
+        budget=100,
+        seed=0,
+    )
+    r = record["boundary"]
+    assert r.scores.shape == r.status.shape == r.queries.shape == (60,)
+    assert record.member.tolist() == [True] * 30 + [False] * 30
+    assert r.auc.value is not None and r.auc.low is not None and r.auc.high is not None
+    assert 0 <= r.auc.low <= r.auc.value <= r.auc.high <= 1
+    assert r.tpr_at_fpr[0.01].value is None and r.tpr_at_fpr[0.01].reason
+    assert r.balanced_accuracy.value is not None and r.advantage.value is not None
+    assert r.given_correct.auc.value is not None and "cross-fitted" in r.threshold.source
+    assert record.ledger.rows == target.rows and target.least >= 1
+    assert int(r.queries.max()) <= 100
+    frame = record.to_frame()
+    assert len(frame) == 60 and "boundary.score" in frame
+
+
+def test_a_leak_is_found_and_oriented(case: demo.DemoCase) -> None:
+    record = ll.audit(case.target, **arguments(case, members=case.members, nonmembers=case.nonmembers))
+    for name in ("gap", "noise", "boundary"):
+        low = record[name].auc.low
+        assert low is not None and low > 0.6, (name, record[name].auc)
+
+
+def test_equal_runs_give_equal_bytes(case: demo.DemoCase, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        ll.audit(case.target, **arguments(case, thresholds=None, out=tmp_path / folder))
+    names = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert names == ["arrays.npz", "candidates.csv", "record.json", "report.html", "run.json"]
+    for name in ("arrays.npz", "candidates.csv", "record.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    assert ll.load(tmp_path / "a") == ll.load(tmp_path / "b")
+
+
+def test_scores_hang_on_the_row_alone(case: demo.DemoCase) -> None:
+    """Rows permuted, groups swapped, ids renamed: the same scores. The target works in float64, a row at a time."""
+    model = copy.deepcopy(case.target).double()
+
+    def target(x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return torch.stack([model(row[None].double())[0].argmax() for row in x])
+
+    options = arguments(
+        case, members=few(case.members, 8), nonmembers=few(case.nonmembers, 8), attacks=["noise", "boundary"]
+    )
+    plain = ll.audit(target, **options)
+    order = torch.tensor([5, 2, 7, 0, 1, 6, 3, 4])
+    turned = {side: tuple(part[:8][order] for part in getattr(case, side)) for side in ("members", "nonmembers")}
+    swapped = ll.audit(
+        target,
+        **options
+        | {"members": turned["nonmembers"], "nonmembers": turned["members"], "ids": [f"x{i}" for i in range(16)]},
+    )
+    for name in ("noise", "boundary"):
+        a, b = plain[name], swapped[name]
+        assert np.array_equal(a.scores[:8][order], b.scores[8:]) and np.array_equal(a.scores[8:][order], b.scores[:8])
+        assert a.auc.value is not None and b.auc.value == pytest.approx(1 - a.auc.value)
+
+
+def test_inputs_are_left_untouched(case: demo.DemoCase) -> None:
+    x_m, y_m = (part.clone() for part in few(case.members))
+    kept = x_m.clone(), y_m.clone()
+    ll.audit(case.target, **arguments(case, members=(x_m, y_m)))
+    assert torch.equal(x_m, kept[0]) and torch.equal(y_m, kept[1])
+    as_numpy = {side: tuple(p.numpy() for p in few(getattr(case, side))) for side in ("members", "nonmembers")}
+    a = ll.audit(case.target, **arguments(case))
+    b = ll.audit(case.target, **arguments(case, **as_numpy))
+    assert np.array_equal(a["boundary"].scores, b["boundary"].scores)
+
+
+class Breaks(Counting):
+    """Fails for good after so many rows."""
+
+    def __init__(self, model: nn.Module, after: int, error: BaseException) -> None:
+        super().__init__(model)
+        self.after = after
+        self.error = error
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        if self.rows > self.after:
+            raise self.error
+        return super().__call__(x)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(ConnectionError("gone"), ll.TargetError), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
+def test_what_was_finished_stays(
+    case: demo.DemoCase, tmp_path: Path, error: BaseException, raised: type[BaseException]
+) -> None:
+    target = Breaks(case.target, 60 * 61 + 100, error)  # within the third attack
+    with pytest.raises(raised) as caught:
+        ll.audit(target, **arguments(case, out=tmp_path / "run"))
+    assert any("gap, noise" in note for note in caught.value.__notes__)
+    kept = ll.load(tmp_path / "run")
+    assert not kept.complete and list(kept.attacks) == ["gap", "noise"] and kept.missing == ("boundary",)
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_journal_pays_for_nothing_twice(case: demo.DemoCase, tmp_path: Path) -> None:
+    options = arguments(case, journal=tmp_path / "answers.sqlite", thresholds=None)
+    target = Breaks(case.target, 3000, ConnectionError("gone"))
+    target.fingerprint = "demo"  # type: ignore[attr-defined]
+    with pytest.raises(ll.TargetError):
+        ll.audit(target, **options)
+    again = Breaks(case.target, 10**9, ConnectionError())
+    again.fingerprint = "demo"  # type: ignore[attr-defined]
+    resumed = ll.audit(again, **options | {"out": tmp_path / "resumed"})
+    whole = Breaks(case.target, 10**9, ConnectionError())
+    whole.fingerprint = "demo"  # type: ignore[attr-defined]
+    fresh = ll.audit(whole, **options | {"journal": tmp_path / "other.sqlite", "out": tmp_path / "fresh"})
+    assert again.rows < whole.rows
+    assert resumed == fresh
+    for name in ("record.json", "arrays.npz"):
+        assert (tmp_path / "resumed" / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
+
+
+def test_another_run_s_folder_is_refused(case: demo.DemoCase, tmp_path: Path) -> None:
+    target = Counting(case.target)
+    ll.audit(target, **arguments(case, attacks=["gap"], out=tmp_path / "run"))
+    seen = target.rows
+    with pytest.raises(ll.InputError, match="holds another run"):
+        ll.audit(target, **arguments(case, attacks=["gap"], out=tmp_path / "run"))
+    assert target.rows == seen
+    ll.audit(target, **arguments(case, attacks=["gap"], out=tmp_path / "run", overwrite=True))
+
+
+def test_the_total_budget_holds_and_is_shared_evenly(case: demo.DemoCase) -> None:
+    target = Counting(case.target)
+    record = ll.audit(target, **arguments(case, attacks=["noise"], budget=500, budget_total=2000))
+    assert target.rows <= 2000 and record.spec["budget"] < 500
+    assert any("budget_total=2000" in note for note in record.notes)
+    with pytest.raises(ll.NeedsError, match="budget_total=10 is below"):
+        ll.audit(target, **arguments(case, budget_total=10))
+
+
+BAD = [
+    ({"attacks": ["bondary"]}, "did you mean 'boundary'"),
+    ({"attacks": []}, "name at least one"),
+    ({"attacks": ["gap", "gap"]}, "twice"),
+    ({"attacks": ["transfer"]}, "shadow"),
+    ({"budget": 0}, "budget=0"),
+    ({"budget": 2, "attacks": ["boundary"]}, "at least"),
+    ({"seed": 1.5}, "seed=1.5"),
+    ({"domain": "box"}, "is not a domain"),
+    ({"domain": ll.Box(0, 0.5)}, "outside the domain"),
+    ({"members": (torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64))}, "empty"),
+    ({"members": (torch.zeros(3, 8), torch.zeros(3, dtype=torch.int64))}, "shape"),
+    ({"members": (torch.full((3, 1, 8, 8), float("nan")), torch.zeros(3, dtype=torch.int64))}, "NaN"),
+    ({"members": (torch.zeros(3, 1, 8, 8), torch.zeros(2, dtype=torch.int64))}, "3 rows but 2 labels"),
+    ({"members": (torch.zeros(3, 1, 8, 8), torch.tensor([0, 1, 12])), "classes": 10}, "outside the 10 classes"),
+    ({"thresholds": ["random"]}, "did you mean 'random_inputs'"),
+    ({"thresholds": ["random_inputs"], "attacks": ["gap"]}, "no attack of this run has a distance"),
+    ({"thresholds": [ll.FixedFPR()]}, "shadow"),
+    ({"shadow": (torch.zeros(3, 2),)}, "shape"),
+    ({"ids": ["a"]}, "1 names for 60 candidates"),
+    ({"attacks": "gap"}, "a list is needed"),
+    ({"budget": None}, "budget=None"),
+    ({"device": "cuda:99"}, "cannot be used"),
+    ({"family": "cn"}, "did you mean 'cnn'"),
+    ({"family": torch.nn.Linear(64, 10)}, "already built"),
+    ({"out": "/proc/labelleaks"}, "nothing can be written there"),
+]
+
+
+@pytest.mark.parametrize(("changes", "says"), BAD, ids=[str(list(c)) + s[:12] for c, s in BAD])
+def test_bad_input_is_one_line_before_any_query(case: demo.DemoCase, changes: dict[str, Any], says: str) -> None:
+    target = Counting(case.target)
+    with pytest.raises(ll.InputError) as caught:
+        ll.audit(target, **arguments(case, **changes))
+    assert says in str(caught.value), caught.value
+    assert "\n" not in str(caught.value)
+    assert target.rows == 0
+
+
+def test_shadow_rows_that_are_all_candidates_are_refused(case: demo.DemoCase) -> None:
+    for attack in ("transfer", "guided"):
+        with pytest.raises(ll.NeedsError, match="all 30 given are equal or nearly equal to a candidate"):
+            ll.audit(case.target, **arguments(case, attacks=[attack], shadow=few(case.members)[:1]))
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda x: torch.zeros(len(x) + 1, dtype=torch.int64), "rows"),
+        (lambda x: torch.rand(len(x)), "float"),
+        (lambda x: torch.randint(0, 10, (len(x),)), "changed its label"),
+        (lambda x: None, "None"),
+        (lambda x: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_a_faulty_target_is_found_by_its_probe(case: demo.DemoCase, answer: Any, says: str) -> None:
+    seen = []
+
+    def target(x: torch.Tensor) -> Any:
+        seen.append(len(x))
+        return answer(x)
+
+    with pytest.raises(ll.InputError, match=says):
+        ll.audit(target, **arguments(case))
+    assert sum(seen) <= 16
+
+
+def test_infer_needs_no_truth(case: demo.DemoCase) -> None:
+    x = torch.cat([case.members[0][:40], case.nonmembers[0][:40]])
+    y = torch.cat([case.members[1][:40], case.nonmembers[1][:40]])
+    decisions = ll.infer(
+        case.target,
+        x,
+        y,
+        attack=ll.attacks.Boundary(norm="l2"),
+        threshold=ll.RandomInputs(percentile=50, n=20),
+        domain=ll.Box(0, 1),
+        budget=100,
+        seed=0,
+    )
+    assert decisions.member.dtype == bool and decisions.member.shape == decisions.scores.shape == (80,)
+    assert np.array_equal(decisions.member, decisions.scores > decisions.threshold.tau)
+    assert "random inputs" in decisions.threshold.source
+    assert decisions.ledger.setup_rows > 0 and len(decisions.rows()) == 80
+    gap = ll.infer(case.target, x, y, attack="gap", domain=ll.Box(0, 1))
+    assert gap.member[:40].all() and gap.threshold.tau == 0.5
+    given = ll.infer(case.target, x, y, attack="noise", threshold=0.9, budget=20)
+    assert given.threshold.source == "a number given by the user"
+    with pytest.raises(ll.NeedsError, match="threshold needs"):
+        ll.infer(case.target, x, y, attack="noise")
+
+
+def test_forecast_is_an_upper_bound_and_sends_at_most_a_probe(case: demo.DemoCase) -> None:
+    target = Counting(case.target)
+    options = {k: v for k, v in arguments(case, thresholds=None).items() if k != "show_progress"}
+    assert ll.forecast(target, **options, probe=False).seconds is None and target.rows == 0
+    found = ll.forecast(target, **options)
+    assert target.rows == found.probe_rows <= 16
+    assert found.seconds is not None and 0 < found.seconds[0] <= found.seconds[1]
+    record = ll.audit(case.target, **arguments(case, thresholds=None))
+    assert record.ledger.rows <= found.rows
+    assert [line.name for line in found.lines] == ["gap", "noise", "boundary"]
+
+
+def test_attacks_of_one_kind_are_told_apart(case: demo.DemoCase) -> None:
+    record = ll.audit(case.target, **arguments(case, attacks=[ll.attacks.Boundary(), ll.attacks.Boundary(norm="linf")]))
+    assert list(record.attacks) == ["boundary", "boundary(norm=linf)"]
+
+
+def test_without_inputs_the_record_holds_none(case: demo.DemoCase, tmp_path: Path) -> None:
+    record = ll.audit(case.target, **arguments(case, keep_inputs=False, out=tmp_path / "run"))
+    assert record.inputs is None and not record.holds_inputs
+    held = np.load(tmp_path / "run" / "arrays.npz")
+    pixels = case.members[0][0].numpy().tobytes()
+    assert all(pixels[:64] not in bytes(held[name]) for name in held.files)
+    json.loads((tmp_path / "run" / "record.json").read_text())
+
+
+def test_every_kind_of_target_gives_the_same_scores(case: demo.DemoCase) -> None:
+    def labels(x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return case.target(x).argmax(1)  # type: ignore[no-any-return]
+
+    def scores_only(x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return case.target(x).softmax(1)  # type: ignore[no-any-return]
+
+    found = [ll.audit(t, **arguments(case))["boundary"].scores for t in (case.target, labels, scores_only)]
+    assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])

@@ -1,0 +1,270 @@
+"""Analyses beside the attack rows: closed forms, and the grid's rules for them."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from scipy.stats import norm
+
+from labelleaks import experiments, metrics
+from labelleaks.core.domains import Box
+from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.types import Candidates
+from labelleaks.experiments import runner
+from labelleaks.experiments.runner import Options, Plan
+from labelleaks.experiments.spec import load_reproduction
+from labelleaks.experiments.studies import percentile
+from labelleaks.experiments.studies.case import difference_of_means, mean
+from labelleaks.experiments.studies.percentile import Called
+from labelleaks.experiments.studies.radius import ALPHA, SIGMA, certify
+from labelleaks.experiments.studies.spec import StudySpec
+from labelleaks.metrics import binomial
+from labelleaks.testing.planted import HalfSpace
+
+HERE = Path(__file__).parents[2] / "reproductions"
+GRID = """
+about: tiny
+worlds:
+  digits:
+    model: mlp
+    sizes: [100]
+    epochs: 4
+    shadow_rows: 150
+    shadow_epochs: 3
+measures:
+  - {attack: gap}
+  - {attack: transfer, candidates: 60}
+  - {attack: loss_threshold, candidates: 60}
+  - {attack: boundary, variant: hopskipjump, labels: 60, read: [20, 60], norms: true, candidates: 8}
+"""
+STUDIES = """
+studies:
+  - {study: radius, rows: images, candidates: 4, draws: 50}
+  - {study: percentile, of: hopskipjump, inputs: 4}
+  - {study: distribution, of: transfer}
+  - {study: distribution, of: hopskipjump}
+  - {study: fresh, of: gap}
+  - {study: paired, of: hopskipjump}
+  - {study: memguard, of: loss_threshold}
+  - {study: memguard, of: hopskipjump}
+"""
+
+
+def rows_of(offsets: list[float]) -> tuple[HalfSpace, Candidates]:
+    """A plane, and rows at these distances from it."""
+    x = torch.full((len(offsets), 16), 0.5)
+    x[:, 0] += torch.tensor(offsets)
+    plane = HalfSpace(torch.eye(16)[0], 0.5)
+    return plane, Candidates(x, torch.ones(len(offsets)).long(), Box(0, 1), 2)
+
+
+def test_before_a_plane_the_certified_radius_is_the_distance() -> None:
+    """Noise crosses a plane at distance d with probability Phi(-d / sigma), so sigma Phi^-1(p) is d itself."""
+    plane, rows = rows_of([0.1, 0.25, 0.4, -0.2])
+    gate = Gate(plane)
+    found = certify(gate.oracle("radius", 4, 20_100), rows, draws=20_000, seed=0)
+    assert found.label.tolist() == [1, 1, 1, 0]
+    distance = plane.distance(rows.x)
+    assert bool((found.radius < distance).all())  # a lower bound
+    torch.testing.assert_close(found.radius, distance, atol=0.02, rtol=0)
+    assert gate.ledger.rows == 4 * 20_100 and gate.ledger.by_phase() == {"radius.choose": 400, "radius.certify": 80_000}
+
+
+def test_a_certificate_fails_no_more_often_than_it_says() -> None:
+    """The bound of the probability, exactly: over all counts, P(bound > p) is at most ALPHA."""
+    n = 200
+    counts = np.arange(n + 1)
+    bound = binomial.lower_limit(counts, n, np.full(n + 1, ALPHA))
+    from scipy.stats import binom
+
+    for p in (0.3, 0.5, 0.77, 0.95):
+        assert binom.pmf(counts[bound > p], n, p).sum() <= ALPHA
+    assert bound[n] == pytest.approx(ALPHA ** (1 / n))
+
+
+def test_it_abstains_on_the_boundary_and_is_finite_where_no_copy_differs() -> None:
+    plane, rows = rows_of([0.0, 0.49])
+    found = certify(Gate(plane).oracle("radius", 2, 1100), rows, draws=1000, seed=0, sigma=0.1)
+    assert found.radius[0] == 0 and found.probability[0] < 0.5
+    most = 0.1 * norm.ppf(ALPHA ** (1 / 1000))
+    assert 0.24 < float(found.radius[1]) <= most + 1e-12 < math.inf
+
+
+def test_a_radius_does_not_depend_on_the_rows_beside_it_and_stays_inside_when_told() -> None:
+    plane, rows = rows_of([0.1, 0.3, 0.2])
+    seen: list[torch.Tensor] = []
+
+    def target(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x)
+        return plane(x)
+
+    box = Box(0, 1)
+    all_of_them = certify(Gate(target).oracle("r", 3, 400), rows, draws=300, seed=0, inside=box)
+    assert min(float(x.min()) for x in seen) == 0 and max(float(x.max()) for x in seen) == 1
+    alone = Candidates(rows.x[1:2], rows.y[1:2], box, 2)
+    assert (
+        certify(Gate(plane).oracle("r", 1, 400), alone, draws=300, seed=0, inside=box).radius == all_of_them.radius[1]
+    )
+    outside = Gate(target)
+    seen.clear()
+    certify(outside.oracle("r", 3, 400), rows, draws=300, seed=0)
+    assert min(float(x.min()) for x in seen) < -2 * SIGMA
+
+
+def test_f1_and_its_interval() -> None:
+    of = Called(tp=30, fp=10, m=40, n=50)
+    found = percentile.f1(of)
+    assert found["value"] == pytest.approx(60 / (60 + 10 + 10), abs=1e-5)
+    assert found["low"] < found["value"] < found["high"]
+    nobody = percentile.f1(Called(0, 0, 40, 50))
+    assert nobody["value"] == 0 and nobody["high"] > 0
+    same = percentile.balanced_accuracy(of)
+    assert same["value"] == pytest.approx((30 / 40 + 40 / 50) / 2)
+
+
+def test_the_interval_of_f1_covers() -> None:
+    draw = np.random.default_rng(0)
+    truth = 2 * 0.8 * 40 / (40 * 1.8 + 50 * 0.3)
+    hits = 0
+    for _ in range(300):
+        found = percentile.f1(Called(int(draw.binomial(40, 0.8)), int(draw.binomial(50, 0.3)), 40, 50))
+        hits += found["low"] <= truth <= found["high"]
+    assert hits >= 0.95 * 300
+
+
+def test_random_images_of_the_authors_are_bytes_of_all_values_alike() -> None:
+    levels = (255 * percentile.wrapped(torch.tensor([0.0, 1.0, 1.01, -0.5, -1.01]))).round()
+    assert levels.tolist() == [0, 255, 1, 129, 255]
+    x = percentile.wrapped(torch.randn(80_000, generator=torch.Generator().manual_seed(0)))
+    counts = np.bincount((255 * x).round().long(), minlength=256)
+    assert len(counts) == 256 and counts.min() > 0.7 * counts.mean() and counts.max() < 2 * counts.mean()
+
+
+def test_means_with_intervals() -> None:
+    a, b = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.0, 0.0, 0.0])
+    assert mean(a)["value"] == 2.5 and mean(a)["high"] - 2.5 == pytest.approx(3.18245 * np.std(a, ddof=1) / 2, abs=1e-4)
+    assert difference_of_means(a, b) == mean(a)  # one side without spread: Welch is Student's
+    assert difference_of_means(b, b) == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"study": "radius"}, "rows: images"),
+        ({"study": "percentile", "of": "gap"}, "hopskipjump, qeba, pointwise"),
+        ({"study": "radius", "rows": "images", "of": "gap"}, "of no attack"),
+        ({"study": "tsne"}, "Input should be"),
+    ],
+)
+def test_a_wrong_study_is_named(spec: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        StudySpec.model_validate(spec)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    folder = tmp_path / "reproductions" / "tiny"
+    (folder / "profiles").mkdir(parents=True)
+    (folder / "profiles" / "smoke.yaml").write_text(GRID + STUDIES)
+    shutil.copy(HERE / "label-leaks" / "expected.yaml", folder)
+    return folder
+
+
+def plan_of(home: Path) -> Plan:
+    place = home.parent.parent / "place"
+    found = load_reproduction("tiny", "smoke", home.parent)
+    return experiments.plan(found, Options(store=str(place / "store"), out=str(place / "out")))
+
+
+def finish(plan: Plan) -> int:
+    done = experiments.run(plan, say=lambda text: None)
+    experiments.write_page(plan.reproduction, plan.options.out)
+    return done
+
+
+def read(plan: Plan, name: str) -> list[dict[str, Any]]:
+    (file,) = (Path(plan.options.out) / "studies").glob(f"*-{name}-*.json")
+    rows: list[dict[str, Any]] = json.loads(file.read_text())
+    return rows
+
+
+def test_studies_are_stages_like_others(home: Path) -> None:
+    spec = home / "profiles" / "smoke.yaml"
+    spec.write_text(GRID)
+    finish(plan_of(home))
+    spec.write_text(GRID + STUDIES)
+    assert {stage.kind for stage, _ in runner.forecast(plan_of(home))} == {"study"}  # scores are read, not asked again
+    assert finish(plan_of(home)) == 8 and finish(plan_of(home)) == 0
+    shutil.rmtree(plan_of(home).options.store)
+    assert not runner.forecast(plan_of(home))  # what is committed counts as done
+    next((Path(plan_of(home).options.out) / "studies").glob("*fresh-gap*")).unlink()
+    assert [s.name.rpartition("clean")[2] for s, _ in runner.forecast(plan_of(home))] == [
+        " target",
+        " gap",
+        "-fresh-gap",
+    ]
+
+
+def test_what_studies_say(home: Path) -> None:
+    plan = plan_of(home)
+    finish(plan)
+    head, *points = read(plan, "radius")
+    assert (head["dataset"], head["target_size"], head["labels"], len(points)) == ("digits", 100, 150, 8)
+    ours = [p["radius"] * p["correct"] for p in points if p["member"]]
+    assert head["radius"]["members"]["value"] == pytest.approx(np.mean(ours), abs=1e-4) and head["projected"]
+
+    head, *points = read(plan, "percentile-hopskipjump")
+    assert [p["t"] for p in points] == [*range(1, 100)] * 2
+    for kind, about in head["inputs"].items():
+        mine = [p for p in points if p["inputs"] == kind]
+        assert about["changed"] <= about["tried"] <= about["labels"] <= about["tried"] * 61
+        assert [p["tp"] for p in mine] == sorted((p["tp"] for p in mine), reverse=True)  # a larger t, fewer members
+
+    ((_, scores),) = [(m, e.needs[0]) for m, e in plan.worlds[0].evaluations if m.attack == "transfer"]
+    found = plan.store.scored(scores)
+    head, *points = read(plan, "distribution-transfer")
+    counted = [
+        head["misclassified"][i] + sum(p[side] for p in points) for i, side in enumerate(("members", "nonmembers"))
+    ]
+    assert counted == [head["n_members"], head["n_nonmembers"]] == [60, 60]
+    assert head["misclassified"][1] == int((found.readings[0].path[-1][~found.member] == -100).sum())
+    head, *points = read(plan, "distribution-hopskipjump")
+    assert sum(p["members"] + p["nonmembers"] for p in points) + sum(head["misclassified"] + head["no_start"]) == 16
+
+    _, point = read(plan, "fresh-gap")
+    assert point["auc"]["value"] + point["swapped"] == pytest.approx(1, abs=1e-5)
+    assert point["auc"]["low"] <= 0.5 <= point["auc"]["high"]
+
+
+def test_pairs_of_one_run(home: Path) -> None:
+    plan = plan_of(home)
+    finish(plan)
+    ((_, scores),) = [(m, e.needs[0]) for m, e in plan.worlds[0].evaluations if m.attack == "boundary"]
+    found = plan.store.scored(scores)
+    head, *points = read(plan, "paired-hopskipjump")
+    assert (head["attack"], head["n_members"], head["n_nonmembers"]) == ("boundary", 8, 8)
+    assert len(points) == 6 + 1  # four norms, and the one that was read at 20 labels too
+    l2, l1 = (next(r for r in found.readings if r.variant == f"hopskipjump{n}") for n in ("", ", norm=l1"))
+    point = next(p for p in points if p["first"] == ["hopskipjump", 60] and p["second"] == ["hopskipjump, norm=l1", 60])
+    expected = metrics.compare_auc(l2.path[-1], l1.path[-1], found.member).difference
+    assert point["difference"]["value"] == pytest.approx(expected.value, abs=1e-5)
+    assert [p["second"] for p in points if p["first"] == ["hopskipjump", 20]] == [["hopskipjump", 60]]
+
+
+def test_behind_memguard_posteriors_say_what_labels_say(home: Path) -> None:
+    plan = plan_of(home)
+    finish(plan)
+    _, point, *norms = read(plan, "memguard-hopskipjump")
+    assert point["identical"] == point["scores"] == 16 and point["without"] == point["behind"]
+    assert all(p["identical"] == p["scores"] for p in norms) and len(norms) == 3
+    _, loss, one_hot = read(plan, "memguard-loss_threshold")
+    assert loss["identical"] == 0 and one_hot["identical"] == one_hot["scores"]
+    assert loss["behind"]["value"] == one_hot["without"]["value"]
