@@ -30,9 +30,10 @@ from benchmarks import rivals
 from benchmarks.closed_form import CANDIDATES, Cell, Problem, problem
 from benchmarks.tables import RESULTS, environment, markdown, write
 from labelleaks import attacks
+from labelleaks.core.attack import Knowledge
 from labelleaks.core.domains import Box
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Candidates, Knowledge, Scores
+from labelleaks.core.types import Candidates, Scores
 
 BUDGETS = (500, 2_500, 10_000)
 WIDTHS = (8, 64, 784, 3072)

@@ -27,9 +27,10 @@ from torch import Tensor, nn
 from benchmarks.rivals import art_attack, foolbox_attack
 from benchmarks.tables import environment, markdown, write
 from labelleaks.attacks import Boundary
+from labelleaks.core.attack import Knowledge
 from labelleaks.core.domains import Box
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Candidates, Knowledge
+from labelleaks.core.types import Candidates
 from labelleaks.targets.base import default_batch_rows
 
 BUDGET = 1_000

@@ -28,9 +28,10 @@ from benchmarks.audit_cifar import cifar
 from benchmarks.closed_form import Cell, problem
 from benchmarks.tables import RESULTS, environment, markdown, write
 from labelleaks.attacks import Boundary
+from labelleaks.core.attack import Knowledge
 from labelleaks.core.domains import Box
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Candidates, Knowledge, Predict, Status
+from labelleaks.core.types import Candidates, Predict, Status
 from labelleaks.models import training
 
 BUDGETS = (50, 200, 1_000, 2_500)

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.power.worlds import DATASETS, SEEDS
 from labelleaks import attacks as registry
-from labelleaks.core.types import Attack
+from labelleaks.core.attack import Attack
 from labelleaks.models.training import Recipe
 
 __all__ = ["ALL", "FEW", "ROBUSTNESS", "THOUSAND", "Plan", "plans"]

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.power.worlds import World
-from labelleaks.core.types import Candidates, Knowledge
+from labelleaks.core.attack import Knowledge
+from labelleaks.core.types import Candidates
 from labelleaks.models import reference_models
 from labelleaks.models.shadow_model import log_posteriors
 from labelleaks.models.training import Recipe

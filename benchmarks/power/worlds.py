@@ -23,9 +23,10 @@ from torch.nn import functional
 
 from benchmarks.power.store import cache_folder, digest_of
 from labelleaks.core import serialization
+from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.domains import Binary, Box, Domain
 from labelleaks.core.oracle.label_oracle import LabelOracle
-from labelleaks.core.types import Candidates, Knowledge, ShadowRows
+from labelleaks.core.types import Candidates
 from labelleaks.models import architectures, checkpoints, shadow_training, training
 from labelleaks.models.randaugment import RandAugment
 from labelleaks.models.training import Recipe

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from labelleaks.auditing.record import AttackResult, AuditRecord, load
     from labelleaks.auditing.report import write_report
     from labelleaks.auditing.thresholds import FixedFPR, HoldOut, RandomInputs, ShadowCalibrated, Threshold
+    from labelleaks.core.attack import Attack, Cost, Knowledge, ShadowRows
     from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
     from labelleaks.core.oracle.label_oracle import LabelOracle, Ledger
-    from labelleaks.core.types import Attack, Candidates, Cost, Knowledge, Scores, ShadowRows, Status, Trajectory
+    from labelleaks.core.types import Candidates, Scores, Status, Trajectory
     from labelleaks.errors import (
         BudgetExceeded,
         InputError,
@@ -56,7 +57,8 @@ _HOMES = {
     "auditing.report": ("write_report",),
     "targets": ("Recorded",),
     "models.training": ("Recipe",),
-    "core.types": ("Attack", "Candidates", "Cost", "Knowledge", "Scores", "ShadowRows", "Status", "Trajectory"),
+    "core.attack": ("Attack", "Cost", "Knowledge", "ShadowRows"),
+    "core.types": ("Candidates", "Scores", "Status", "Trajectory"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = ("attacks", "errors", "metrics", "targets")

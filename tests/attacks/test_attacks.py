@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from labelleaks import attacks
-from labelleaks.core.types import Attack
+from labelleaks.core.attack import Attack
 from labelleaks.errors import InputError
 
 

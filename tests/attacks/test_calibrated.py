@@ -11,9 +11,10 @@ from torch import nn
 from labelleaks.attacks import calibrated as module
 from labelleaks.attacks.boundary import Boundary
 from labelleaks.attacks.calibrated import BISECT, COARSE, OCTAVES, Calibrated
+from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.domains import Box
 from labelleaks.core.oracle.label_oracle import Gate, Ledger
-from labelleaks.core.types import Candidates, Knowledge, Predict, Scores, ShadowRows, Status
+from labelleaks.core.types import Candidates, Predict, Scores, Status
 from labelleaks.errors import NeedsError
 from labelleaks.models.training import Recipe
 from labelleaks.testing.conformance import check_attack

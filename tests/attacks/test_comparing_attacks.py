@@ -14,9 +14,10 @@ from torch import nn
 import labelleaks
 from labelleaks import attacks
 from labelleaks.auditing.report import write_report
+from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.domains import Box
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Attack, Candidates, Knowledge, ShadowRows
+from labelleaks.core.types import Candidates
 from labelleaks.models.training import Recipe, train
 
 N = 250

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from labelleaks.attacks.dhattack import DHAttack, _distance, _end, _transformed, _walk, _Way
 from labelleaks.core import domains
+from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.domains import Binary, Box, Continuous, Integer, Mixed, OneHot
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Candidates, Knowledge, ShadowRows, Status
+from labelleaks.core.types import Candidates, Status
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import reference_models
 from labelleaks.models.training import Recipe

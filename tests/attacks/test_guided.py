@@ -16,9 +16,10 @@ from labelleaks.attacks import guided
 from labelleaks.attacks._guided.directions import all_log_odds, log_odds
 from labelleaks.attacks._guided.posterior import Measure
 from labelleaks.attacks.guided import Guided
+from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.domains import Box
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Candidates, Knowledge, Scores, ShadowRows, Status
+from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import architectures, reference_models
 from labelleaks.models.checkpoints import Training

@@ -8,8 +8,9 @@ from sklearn.linear_model import LogisticRegression
 
 from labelleaks.attacks.oslo import Oslo, _Craft, _spread
 from labelleaks.attacks.surrogate_gradients import confidence
+from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Knowledge, ShadowRows, Status
+from labelleaks.core.types import Status
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import reference_models
 from labelleaks.models.training import Recipe

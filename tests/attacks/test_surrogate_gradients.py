@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labelleaks.attacks import surrogate_gradients
+from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.domains import Binary, Box, Continuous, Integer, Mixed, OneHot
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Candidates, Knowledge, ShadowRows
+from labelleaks.core.types import Candidates
 from labelleaks.errors import NeedsError
 from labelleaks.models import shadow_training
 from labelleaks.models.training import Recipe

@@ -13,9 +13,10 @@ from torch import nn
 
 from labelleaks.attacks.transfer import Transfer
 from labelleaks.core import rng
+from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.domains import Binary, Box
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Attack, Candidates, Knowledge, ShadowRows, Status
+from labelleaks.core.types import Candidates, Status
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import reference_models as refs
 from labelleaks.models import shadow_model

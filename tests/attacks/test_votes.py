@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks import Boundary
+from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.domains import Box
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Candidates, Knowledge, Scores, ShadowRows, Status
+from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import InputError
 
 D = 12

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from labelleaks.attacks import yoqo
 from labelleaks.attacks.surrogate_gradients import Moves
 from labelleaks.attacks.yoqo import Yoqo, _Loss
+from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Candidates, Knowledge, ShadowRows, Status
+from labelleaks.core.types import Candidates, Status
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import reference_models, shadow_training
 from labelleaks.models.training import Recipe

@@ -12,8 +12,9 @@ import labelleaks as ll
 from labelleaks import attacks as registry
 from labelleaks.auditing import ladder
 from labelleaks.cli import demo
+from labelleaks.core.attack import Cost, Knowledge, ShadowRows
 from labelleaks.core.oracle.label_oracle import Gate, LabelOracle
-from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, ShadowRows
+from labelleaks.core.types import Candidates, Scores
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from labelleaks import attacks
 from labelleaks.attacks import noise
 from labelleaks.core.domains import Box
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Candidates, Knowledge
+from labelleaks.core.attack import Knowledge
+from labelleaks.core.types import Candidates
 
 torch.set_num_threads(1)
 name, unchunked, few, many, side, budget = json.loads(sys.argv[1])

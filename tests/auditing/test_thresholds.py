@@ -24,9 +24,10 @@ from labelleaks.auditing.thresholds import (
     ThresholdRule,
 )
 from labelleaks.core import rng
+from labelleaks.core.attack import Cost, Knowledge, ShadowRows
 from labelleaks.core.domains import Box
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, ShadowRows, Status
+from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import BudgetExceeded, InputError, NeedsError
 from labelleaks.models import shadow_training
 from labelleaks.models.training import Recipe

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from labelleaks import attacks, data
+from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Candidates, Knowledge, Scores, ShadowRows
+from labelleaks.core.types import Candidates, Scores
 from labelleaks.data import label_leaks_split
 from labelleaks.defenses import MemGuard, memguard
 from labelleaks.models import architectures

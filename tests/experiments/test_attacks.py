@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from labelleaks import metrics
+from labelleaks.core.attack import Knowledge
 from labelleaks.core.domains import Binary, Box
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Candidates, Knowledge, Scores, Status
+from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import InputError
 from labelleaks.experiments import scorebased
 from labelleaks.experiments.saltpepper import SaltAndPepper

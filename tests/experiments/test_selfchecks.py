@@ -13,8 +13,9 @@ from torch import Tensor
 
 from labelleaks import data, metrics
 from labelleaks.attacks import Augmentation, Boundary, Gap, Noise, Transfer
+from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Attack, Candidates, Knowledge, Scores, ShadowRows, Status
+from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.data import label_leaks_split
 from labelleaks.experiments.saltpepper import SaltAndPepper
 from labelleaks.models import architectures

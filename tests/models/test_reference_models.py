@@ -18,8 +18,8 @@ import labelleaks
 from labelleaks import attacks
 from labelleaks.cli import main
 from labelleaks.core import rng
+from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Knowledge, ShadowRows
 from labelleaks.errors import BudgetExceeded, InputError, NeedsError
 from labelleaks.models import checkpoints, parallel_training, shadow_training
 from labelleaks.models import reference_models as refs

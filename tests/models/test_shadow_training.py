@@ -10,9 +10,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 from labelleaks.core import near_duplicates
+from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.domains import Binary, Box, Continuous, Mixed, OneHot
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Candidates, Knowledge, ShadowRows
+from labelleaks.core.types import Candidates
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import shadow_model, shadow_training
 from labelleaks.models.training import Recipe

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 import labelleaks as ll
 from labelleaks.attacks import Augmentation, Boundary, Gap, Noise, Transfer
+from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.domains import Box, distance
 from labelleaks.core.oracle.label_oracle import Gate, Ledger
-from labelleaks.core.types import Attack, Candidates, Knowledge, Scores, ShadowRows, Status
+from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.metrics import auc
 from labelleaks.testing.planted import Ball, Case, HalfSpace, Memory, case
 

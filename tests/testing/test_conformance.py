@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from labelleaks import attacks
+from labelleaks.core.attack import Attack, Cost, Knowledge
 from labelleaks.core.oracle.label_oracle import LabelOracle
-from labelleaks.core.types import Attack, Candidates, Cost, Knowledge, Scores, Status, Trajectory
+from labelleaks.core.types import Candidates, Scores, Status, Trajectory
 from labelleaks.models.training import Recipe
 from labelleaks.testing.conformance import ROWS, NotConformant, check, check_attack
 from labelleaks.testing.planted import CASES, Ball, HalfSpace, Memory, case, remembered, row_sums

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from labelleaks.attacks.oslo import Oslo
     from labelleaks.attacks.transfer import Transfer
     from labelleaks.attacks.yoqo import Yoqo
-    from labelleaks.core.types import Attack
+    from labelleaks.core.attack import Attack
 
 __all__ = [
     "Augmentation",
@@ -91,7 +91,7 @@ def resolve(attack: str | Attack) -> Attack:
     if missing:
         raise InputError(
             f"{attack!r} is not an attack: it lacks {', '.join(missing)}; give one of {', '.join(names())} "
-            "or an object with the members of labelleaks.core.types.Attack"
+            "or an object with the members of labelleaks.core.attack.Attack"
         )
     return attack
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from labelleaks.core.attack import Cost, Knowledge
 from labelleaks.core.oracle.label_oracle import LabelOracle
-from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
+from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
 from labelleaks.core.validation import numbers
 from labelleaks.errors import InputError, NeedsError
 

@@ -12,10 +12,11 @@ from labelleaks.attacks.search.driver import Search, Track, run
 from labelleaks.attacks.search.rays import Rays
 from labelleaks.attacks.search.registry import SEARCHES, SearchName, make
 from labelleaks.attacks.search.start import TRIES, from_pool, from_trials
+from labelleaks.core.attack import Cost, Knowledge
 from labelleaks.core.batch_invariant import distances
 from labelleaks.core.domains import Norm
 from labelleaks.core.oracle.label_oracle import SETUP, LabelOracle
-from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
+from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
 from labelleaks.core.validation import choice, whole
 
 __all__ = ["Boundary"]

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks.boundary import Boundary
+from labelleaks.core.attack import Cost, Knowledge
 from labelleaks.core.batch_invariant import row_sums
 from labelleaks.core.domains import Box, Norm
 from labelleaks.core.oracle.label_oracle import LabelOracle
-from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status
+from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.core.validation import optional
 from labelleaks.models.reference_models import margins, references, setup_cost
 from labelleaks.models.shadow_model import ShadowModel

@@ -13,9 +13,10 @@ from torch import Tensor
 from labelleaks.attacks.noise import FLIPS, RELATIVE, NoisyCopies
 from labelleaks.attacks.surrogate_gradients import softmax
 from labelleaks.core import rng
+from labelleaks.core.attack import Cost, Knowledge
 from labelleaks.core.domains import Binary, Box
 from labelleaks.core.oracle.label_oracle import LabelOracle
-from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
+from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
 from labelleaks.core.validation import number, optional, whole
 from labelleaks.errors import InputError
 from labelleaks.models import reference_models

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from labelleaks.core import rng
+from labelleaks.core.attack import Cost, Knowledge
 from labelleaks.core.batch_invariant import mean_of
 from labelleaks.core.domains import Binary, Box, Mixed, OneHot
 from labelleaks.core.oracle.label_oracle import LabelOracle
-from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status
+from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.core.validation import choice, flag, number, optional, whole
 from labelleaks.errors import InputError
 from labelleaks.models import reference_models

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import torch
 
+from labelleaks.core.attack import Cost, Knowledge
 from labelleaks.core.oracle.label_oracle import LabelOracle
-from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory
+from labelleaks.core.types import Candidates, Scores, Status, Trajectory
 
 __all__ = ["Gap"]
 

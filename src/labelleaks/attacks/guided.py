@@ -13,10 +13,11 @@ from labelleaks.attacks._guided.directions import Ground, all_log_odds, councils
 from labelleaks.attacks._guided.posterior import Measure, Reading, dulled
 from labelleaks.attacks.surrogate_gradients import need_gradients
 from labelleaks.core import rng
+from labelleaks.core.attack import Cost, Knowledge, ShadowRows
 from labelleaks.core.batch_invariant import mean_of
 from labelleaks.core.domains import Box, Domain
 from labelleaks.core.oracle.label_oracle import LabelOracle
-from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, ShadowRows, Trajectory, checkpoints_up_to
+from labelleaks.core.types import Candidates, Scores, Trajectory, checkpoints_up_to
 from labelleaks.core.validation import optional, whole
 from labelleaks.models import reference_models
 from labelleaks.models.training import Recipe

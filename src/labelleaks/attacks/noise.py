@@ -11,10 +11,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from labelleaks.core.attack import Cost, Knowledge
 from labelleaks.core.domains import Binary, Domain, Mixed, OneHot
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.rng import NormalTable
-from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
+from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
 from labelleaks.core.validation import number, numbers, whole
 from labelleaks.errors import InputError
 

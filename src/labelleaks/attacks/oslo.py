@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks.surrogate_gradients import Moves, confidence, ensemble_gradient, need_gradients, transferable
+from labelleaks.core.attack import Cost, Knowledge
 from labelleaks.core.batch_invariant import row_sums
 from labelleaks.core.oracle.label_oracle import LabelOracle
-from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
+from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
 from labelleaks.core.validation import flag, number, numbers, optional, whole
 from labelleaks.errors import InputError
 from labelleaks.models import reference_models

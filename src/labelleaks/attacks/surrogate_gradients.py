@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labelleaks.core import rng
+from labelleaks.core.attack import Knowledge
 from labelleaks.core.batch_invariant import row_max, row_sums
 from labelleaks.core.domains import Box, Domain, Mixed, OneHot
-from labelleaks.core.types import Candidates, Knowledge
+from labelleaks.core.types import Candidates
 from labelleaks.errors import NeedsError
 from labelleaks.models import architectures, reference_models
 from labelleaks.models.architectures import image_layout

@@ -8,8 +8,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from labelleaks.core.attack import Cost, Knowledge
 from labelleaks.core.oracle.label_oracle import LabelOracle
-from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory
+from labelleaks.core.types import Candidates, Scores, Status, Trajectory
 from labelleaks.core.validation import choice, flag, optional
 from labelleaks.errors import InputError
 from labelleaks.models import reference_models, shadow_training

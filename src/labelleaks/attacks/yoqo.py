@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks.surrogate_gradients import Moves, cross_entropy, nats, need_gradients
+from labelleaks.core.attack import Cost, Knowledge
 from labelleaks.core.batch_invariant import mean_of, row_sums
 from labelleaks.core.oracle.label_oracle import LabelOracle
-from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory
+from labelleaks.core.types import Candidates, Scores, Status, Trajectory
 from labelleaks.core.validation import choice, number, optional, whole
 from labelleaks.models import reference_models, shadow_training
 from labelleaks.models.reference_models import References

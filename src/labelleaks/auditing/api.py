@@ -20,8 +20,9 @@ from labelleaks.auditing.running import Run, as_numpy
 from labelleaks.auditing.session import open_case
 from labelleaks.auditing.thresholds import Threshold, ThresholdRule
 from labelleaks.core import progress
+from labelleaks.core.attack import Attack
 from labelleaks.core.domains import Domain
-from labelleaks.core.types import Attack, Candidates
+from labelleaks.core.types import Candidates
 from labelleaks.engine import Engine
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.targets import Http

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from labelleaks.auditing.thresholds import ThresholdRule
-from labelleaks.core.types import Attack, Cost
+from labelleaks.core.attack import Attack, Cost
 from labelleaks.targets.probe import PROBE_ROWS
 
 __all__ = ["Forecast", "ForecastLine", "Planned", "money"]

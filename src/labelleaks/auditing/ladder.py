@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from labelleaks import attacks as registry
-from labelleaks.core.types import Attack, Candidates, Cost, Knowledge, Scores, Trajectory, checkpoints_up_to
+from labelleaks.core.attack import Attack, Cost, Knowledge
+from labelleaks.core.types import Candidates, Scores, Trajectory, checkpoints_up_to
 from labelleaks.errors import InputError
 
 __all__ = ["LADDER", "Climb", "asked", "climb", "cost_of", "joined", "rungs"]

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from labelleaks.auditing.thresholds import ThresholdRule
+from labelleaks.core.attack import Attack, ShadowRows
 from labelleaks.core.classes import Classes, resolve_classes
 from labelleaks.core.domains import Domain
 from labelleaks.core.names import module_of
-from labelleaks.core.types import Attack, ShadowRows
 from labelleaks.engine import Engine
 from labelleaks.errors import InputError
 from labelleaks.inputs.arrays import Given, check, take

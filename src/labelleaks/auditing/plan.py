@@ -13,8 +13,9 @@ from labelleaks.auditing import ladder, thresholds
 from labelleaks.auditing.forecast import Planned
 from labelleaks.auditing.options import Request, Rows
 from labelleaks.auditing.thresholds import ThresholdRule
+from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.oracle.label_oracle import LabelOracle
-from labelleaks.core.types import Attack, Candidates, Knowledge, ShadowRows
+from labelleaks.core.types import Candidates
 from labelleaks.errors import InputError, NeedsError, nearest
 from labelleaks.models import architectures, checkpoints, shadow_training
 from labelleaks.targets.probe import NOISE_ROWS, PROBE_ROWS

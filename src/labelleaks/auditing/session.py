@@ -21,11 +21,12 @@ from labelleaks.auditing.options import Request, Rows, check_numbers, describe, 
 from labelleaks.auditing.plan import plan
 from labelleaks.auditing.sharding import SHARD_ROWS, Course, Reach, Shards
 from labelleaks.auditing.thresholds import Setting, Threshold
+from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.domains import Box, Domain
 from labelleaks.core.oracle.journal import Journal, default_path
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.oracle.remote import Remote
-from labelleaks.core.types import Candidates, Knowledge, Scores, ShadowRows
+from labelleaks.core.types import Candidates, Scores
 from labelleaks.engine import Engine, choose
 from labelleaks.errors import InputError
 from labelleaks.targets import Target, sendable, wrap

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelleaks.auditing import ladder
+from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.domains import Domain
 from labelleaks.core.oracle.label_oracle import Gate, LabelOracle, Ledger
 from labelleaks.core.oracle.query_keys import KEY, Answers, Keys
-from labelleaks.core.types import Attack, Candidates, Knowledge, Scores, ShadowRows, Trajectory
+from labelleaks.core.types import Candidates, Scores, Trajectory
 from labelleaks.engine import Engine, Note, Result, Shared, Task, Watch
 from labelleaks.errors import LabelLeaksError
 from labelleaks.targets import Target

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks import Augmentation, Boundary, Gap, Noise, Transfer
+from labelleaks.core.attack import Attack, Knowledge
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Attack, Candidates, Knowledge, Scores, Status, checkpoints_up_to
+from labelleaks.core.types import Candidates, Scores, Status, checkpoints_up_to
 from labelleaks.experiments import scorebased
 from labelleaks.experiments.saltpepper import SaltAndPepper
 from labelleaks.experiments.spec import MeasureSpec

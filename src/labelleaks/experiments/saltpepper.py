@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from labelleaks.core import rng
+from labelleaks.core.attack import Cost, Knowledge
 from labelleaks.core.batch_invariant import distances
 from labelleaks.core.domains import Box
 from labelleaks.core.oracle.label_oracle import LabelOracle
-from labelleaks.core.types import Candidates, Cost, Knowledge, Scores, Status, Trajectory, checkpoints_up_to
+from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
 from labelleaks.errors import InputError
 
 __all__ = ["SaltAndPepper"]

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from labelleaks import metrics
 from labelleaks.core import rng
+from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Candidates, Knowledge, ShadowRows
+from labelleaks.core.types import Candidates
 from labelleaks.data import Dataset, LabelLeaksSplit
 from labelleaks.defenses import MemGuard, memguard
 from labelleaks.experiments import measures

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from labelleaks.core import rng
-from labelleaks.core.types import Knowledge, ShadowRows
+from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.errors import InputError
 from labelleaks.models import architectures, shadow_training
 from labelleaks.models.checkpoints import Training

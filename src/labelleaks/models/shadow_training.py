@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from labelleaks.core import rng
+from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.names import module_of
 from labelleaks.core.near_duplicates import nearly_equal
-from labelleaks.core.types import Candidates, Knowledge, Predict, ShadowRows
+from labelleaks.core.types import Candidates, Predict
 from labelleaks.engine import Engine
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import architectures, checkpoints, shadow_model

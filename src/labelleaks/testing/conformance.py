@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from labelleaks.core.attack import Attack, Cost, Knowledge, ShadowRows
 from labelleaks.core.oracle.label_oracle import Gate, Ledger
-from labelleaks.core.types import Attack, Candidates, Cost, Knowledge, Scores, ShadowRows, Status
+from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import BudgetExceeded, LabelLeaksError
 from labelleaks.testing.planted import Case, Counted, case
 
@@ -339,7 +340,7 @@ def _trajectory(bench: _Bench) -> None:
 def _protocol(bench: _Bench) -> None:
     attack = bench.attack
     known = {field.name for field in fields(Knowledge)} - {"setup", "store"}
-    _expect(isinstance(attack, Attack), "not an Attack: see labelleaks.core.types.Attack for its members")
+    _expect(isinstance(attack, Attack), "not an Attack: see labelleaks.core.attack.Attack for its members")
     _expect(set(attack.needs) <= known, f"needs {sorted(attack.needs)}; the fields are {sorted(known)}")
     cost = bench.first.cost
     _expect(1 <= cost.least <= cost.most, f"cost() must have 1 <= least <= most: {cost}")

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks.gap import Gap
+from labelleaks.core.attack import Knowledge
 from labelleaks.core.domains import Box
 from labelleaks.core.oracle.journal import Journal
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.oracle.query_keys import keys_of
 from labelleaks.core.row_hash import digests
-from labelleaks.core.types import Candidates, Knowledge, Scores
+from labelleaks.core.types import Candidates, Scores
 from labelleaks.errors import InputError
 
 X = torch.rand(40, 6, generator=torch.Generator().manual_seed(0))

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.oracle.label_oracle import Gate, LabelOracle
-from labelleaks.core.types import Attack, Candidates, Knowledge, Scores, ShadowRows
+from labelleaks.core.types import Candidates, Scores
 from labelleaks.errors import InputError
 
 __all__ = ["Held", "Setting", "Threshold", "ThresholdRule", "own_oracle", "own_scores", "rerun_cost", "values"]

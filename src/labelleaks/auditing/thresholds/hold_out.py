@@ -12,7 +12,8 @@ from torch import Tensor
 from labelleaks import metrics
 from labelleaks.auditing.thresholds.base import Held, Setting, Threshold, own_oracle, own_scores, rerun_cost, values
 from labelleaks.core import rng
-from labelleaks.core.types import Attack, Candidates, Knowledge
+from labelleaks.core.attack import Attack, Knowledge
+from labelleaks.core.types import Candidates
 from labelleaks.errors import InputError
 
 __all__ = ["HoldOut"]

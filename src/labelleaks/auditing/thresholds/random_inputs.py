@@ -10,7 +10,8 @@ import torch
 
 from labelleaks.auditing.thresholds.base import Held, Setting, Threshold, own_oracle, own_scores, rerun_cost, values
 from labelleaks.core import rng
-from labelleaks.core.types import Attack, Candidates, Knowledge, Status
+from labelleaks.core.attack import Attack, Knowledge
+from labelleaks.core.types import Candidates, Status
 from labelleaks.errors import InputError, NeedsError
 
 __all__ = ["RandomInputs"]

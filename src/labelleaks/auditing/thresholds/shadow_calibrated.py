@@ -12,8 +12,9 @@ from torch import Tensor
 from labelleaks import metrics
 from labelleaks.auditing.thresholds.base import Held, Setting, Threshold, own_oracle, own_scores, values
 from labelleaks.core import rng
+from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Attack, Candidates, Knowledge, ShadowRows
+from labelleaks.core.types import Candidates
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import shadow_training
 from labelleaks.models.training import Recipe

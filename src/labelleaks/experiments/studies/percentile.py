@@ -11,8 +11,9 @@ from torch import Tensor
 
 from labelleaks import metrics
 from labelleaks.core import rng
+from labelleaks.core.attack import Knowledge
 from labelleaks.core.oracle.label_oracle import SETUP
-from labelleaks.core.types import Candidates, Knowledge, Status
+from labelleaks.core.types import Candidates, Status
 from labelleaks.experiments.measures import attack_of
 from labelleaks.experiments.store import Row
 from labelleaks.experiments.studies.case import Case, Found, Interval, plain
