@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from labelleaks.core.domains import Box
 from labelleaks.errors import InputError
@@ -227,3 +228,22 @@ def test_randaugment_geometry_in_closed_form():
     torch.testing.assert_close(moved[..., -2:], torch.full((1, 1, 8, 2), 128 / 255))
     moved = _translate_y(p, torch.full((1, 1, 1, 1), pixels))
     torch.testing.assert_close(moved[..., :-2, :], p[..., 2:, :])
+
+
+class _Numbers(TorchDispatchMode):
+    """Counts the numbers that Python asks of tensors: on a GPU each waits for all that was begun."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+def test_training_asks_the_device_for_numbers_once_an_epoch():
+    counts = []
+    for batch in (60, 5):
+        with _Numbers() as asked:
+            fit(Recipe(epochs=3, batch=batch, optimizer="sgd"))  # Adam reads its own counters
+        counts.append(asked.count)
+    assert counts[0] == counts[1]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from labelleaks.core.cache import cache_folder
 from labelleaks.core.serialization import write_atomic
 from labelleaks.data.cards import Remote
 from labelleaks.errors import InputError
 
-__all__ = ["Sums", "cache_folder", "check_sums", "dataset_folder", "recorded", "remember", "sums_of"]
+__all__ = ["Sums", "check_sums", "dataset_folder", "recorded", "remember", "sums_of"]
 
 _LOCK = "checksums.json"
 
@@ -26,16 +26,6 @@ class Sums:
     sha256: str
     size: int
     """bytes"""
-
-
-def cache_folder() -> Path:
-    """Return LABELLEAKS_CACHE, else labelleaks in XDG_CACHE_HOME, else ~/.cache/labelleaks. Makes nothing."""
-    own = os.environ.get("LABELLEAKS_CACHE")
-    if own:
-        return Path(own).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    base = Path(shared) if shared and Path(shared).is_absolute() else Path.home() / ".cache"
-    return base / "labelleaks"
 
 
 def dataset_folder(name: str) -> Path:

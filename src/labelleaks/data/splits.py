@@ -4,7 +4,7 @@
 training part only; one permutation; the target's training sets are its beginning (each holds the smaller ones), the
 non-members its end, the shadow rows what lies between the largest training set and them. Frames of one physical sign,
 or two equal rows, may lie on both sides; the checkpoint is the one with the best accuracy on the non-members; searches
-that fail are dropped. Source: paper.md section 1.5 (``main.py``, ``utils.py`` of the authors' code).
+that fail are dropped. Source: ``main.py`` and ``utils.py`` of the authors' published code (arXiv 2007.15528v1).
 
 ``clean`` mends that: rows that belong together stay on one side, of equal rows one is kept, the last checkpoint is
 used, failed searches are kept, and non-members are as many as the data allow up to 10,000, so that low false-positive

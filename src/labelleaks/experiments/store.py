@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelleaks.core import serialization
-from labelleaks.data.cache import cache_folder
+from labelleaks.core.cache import cache_folder
 from labelleaks.errors import InputError
 from labelleaks.experiments.stages import Stage
 from labelleaks.models.checkpoints import check_folder

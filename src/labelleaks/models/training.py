@@ -127,10 +127,9 @@ def train(
     # An attack may run without gradients; a model is trained with them all the same.
     with seeded(seed_from(seed, "dropout")), torch.enable_grad():
         for number in range(1, recipe.epochs + 1):
-            loss_sum = torch.zeros((), dtype=torch.float64)
-            right = 0
-            for rows in torch.randperm(len(x), generator=shuffle).tensor_split(count):
-                rows = rows.to(x.device)
+            losses: list[Tensor] = []  # of the batches, and what is right in them: read once an epoch, not once a step,
+            hits: list[Tensor] = []  # since a GPU stops for each number that it is asked for
+            for rows in torch.randperm(len(x), generator=shuffle).to(x.device).tensor_split(count):
                 xb = x[rows] if augment is None else augment(x[rows], noise)
                 yb = label(xb) if label is not None else y[rows]  # type: ignore[index]
                 if len(xb) == 1:  # batch norm needs two
@@ -141,9 +140,10 @@ def train(
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-                loss_sum += loss.detach().cpu() * len(rows)
-                right += int((logits.detach().argmax(1) == yb)[: len(rows)].sum())
-            epoch = Epoch(number, float(loss_sum) / len(x), right / len(x))
+                losses.append(loss.detach() * len(rows))
+                hits.append((logits.detach().argmax(1) == yb)[: len(rows)].sum())
+            right = int(torch.stack(hits).sum())
+            epoch = Epoch(number, sum(torch.stack(losses).tolist()) / len(x), right / len(x))
             if not math.isfinite(epoch.loss):
                 raise InputError(
                     f"training diverged in epoch {number} (loss {epoch.loss}): lower the recipe's lr, now {recipe.lr:g}"

@@ -379,6 +379,8 @@ def test_the_domain_of_pictures_has_256_levels() -> None:
         ({**ML, "concurrency": True}, "concurrency=True"),
         ({**ML, "retries": -1}, "retries=-1"),
         ({**ML, "rate": 0}, "rate=0"),
+        ({**ML, "timeout": 0}, r"timeout=0: a number above 0 is needed$"),
+        ({**ML, "backoff": -1}, r"backoff=-1: a number of at least 0 is needed$"),
         ({**ML, "timeout": float("nan")}, "timeout=nan"),
         ({**ML, "timeout": "1"}, "timeout='1'"),
         ({**ML, "price_per_row": -1}, "price_per_row=-1"),

@@ -20,6 +20,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from labelleaks.core.cache import cache_folder, usual_cache_folder
 from labelleaks.core.oracle.journal_file import MARK, SCHEMA, TABLES, batches, check_schema, explained, marks, packed
 from labelleaks.core.oracle.query_keys import Answers, Keys, keys_of
 from labelleaks.errors import InputError
@@ -32,11 +33,12 @@ _INSERT = "INSERT INTO answers (keys, labels, checksum) VALUES (?, ?, ?)"
 def default_path(fingerprint: str) -> Path:
     """Return where the journal of a remote target lies that was given none: one file for each fingerprint.
 
-    In ``labelleaks/journals`` below ``XDG_CACHE_HOME``, or ``~/.cache``.
+    In ``journals`` of the cache (LABELLEAKS_CACHE, XDG_CACHE_HOME, ~/.cache). Answers that lie in the usual cache and
+    were paid for before LABELLEAKS_CACHE was said are used where they are.
     """
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    name = hashlib.blake2b(fingerprint.encode(), digest_size=16).hexdigest()
-    return Path(cache) / "labelleaks" / "journals" / f"{name}.journal"
+    name = f"{hashlib.blake2b(fingerprint.encode(), digest_size=16).hexdigest()}.journal"
+    here, usual = (folder / "journals" / name for folder in (cache_folder(), usual_cache_folder()))
+    return usual if usual.exists() and not here.exists() else here
 
 
 class Journal:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -22,23 +21,10 @@ from labelleaks.core.oracle.repeat_counter import Turns
 from labelleaks.core.types import Predict
 from labelleaks.errors import BudgetExceeded, InputError, LabelLeaksError, TargetError
 
-__all__ = ["CANARY", "SETUP", "Budget", "Gate", "LabelOracle", "Ledger"]
+__all__ = ["CANARY", "SETUP", "Gate", "LabelOracle", "Ledger"]
 
 Progress = Callable[[str, int], None]
 """Called with (phase, rows answered) after each call of the target."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How many labels may be bought.
-
-    Args:
-        per_candidate: labels per candidate and attack; None: no limit.
-        total: rows that may be sent in the whole run, set-up included; None: no limit.
-    """
-
-    per_candidate: int | None = None
-    total: int | None = None
 
 
 class Journal(Protocol):

@@ -204,8 +204,9 @@ def _check_numbers(options: Http) -> None:
         if value is None and name == "rate":
             continue
         number = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
-        if not number or value < 0 or (value == 0 and name in ("timeout", "rate")):
-            raise InputError(f"{name}={value!r}: a number above 0 is needed" + ("" if name == "rate" else " (or 0)"))
+        positive = name in ("timeout", "rate")  # of the others, 0 means none
+        if not number or value < 0 or (value == 0 and positive):
+            raise InputError(f"{name}={value!r}: a number {'above 0' if positive else 'of at least 0'} is needed")
     pixels = options.pixel_range
     if len(pixels) != 2 or not all(math.isfinite(p) for p in pixels) or not pixels[0] < pixels[1]:
         raise InputError(f"pixel_range={pixels!r}: the lowest and the highest value of a pixel are needed")
