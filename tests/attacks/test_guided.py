@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from labelleaks import metrics
 from labelleaks.attacks import guided
-from labelleaks.attacks._guided.directions import all_log_odds, log_odds
-from labelleaks.attacks._guided.posterior import Measure
+from labelleaks.attacks._guided.directions import ensemble_log_odds, log_odds
+from labelleaks.attacks._guided.posterior import ScoreScale
+from labelleaks.attacks._guided.tuning import TUNING
 from labelleaks.attacks.guided import Guided
 from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.domains import Box
@@ -40,17 +41,17 @@ def run(attack: Guided, name: str = "vector", budget: int | None = None, count: 
 
 def auc(made, scores: Scores, at: int | None = None) -> float:
     value = scores.value if at is None else scores.trajectory.value[scores.trajectory.checkpoints.index(at)]
-    found = metrics.auc(value.numpy(), made.member.numpy()).value
-    assert found is not None
-    return found
+    area = metrics.auc(value.numpy(), made.member.numpy()).value
+    assert area is not None
+    return area
 
 
-def test_references_say_their_mean_and_spread() -> None:
+def test_details_hold_the_references_mean_and_standard_deviation() -> None:
     made, _, knowledge, scores = run(Guided(labels=1, recipe=SHORT))
     models = reference_models.references(knowledge, 2, seed=0, recipe=SHORT).models
-    said = all_log_odds(models, made.candidates.x, made.candidates.y)
-    torch.testing.assert_close(scores.details["reference_log_odds"], said.mean(0))
-    torch.testing.assert_close(scores.details["reference_spread"], said.std(0, correction=0))
+    expected = ensemble_log_odds(models, made.candidates.x, made.candidates.y)
+    torch.testing.assert_close(scores.details["reference_log_odds"], expected.mean(0))
+    torch.testing.assert_close(scores.details["reference_spread"], expected.std(0, correction=0))
 
 
 def test_the_candidate_is_asked_for_second_where_the_first_way_leaves_doubt() -> None:
@@ -69,8 +70,8 @@ def test_the_candidate_is_asked_for_second_where_the_first_way_leaves_doubt() ->
 
 
 @pytest.mark.parametrize("labels", [1, 2, 3, 7, 30])
-def test_the_path_is_the_score_at_every_smaller_budget(labels: int) -> None:
-    """Nothing is planned for a budget: what a smaller one would have found is on the way to a larger one."""
+def test_the_trajectory_is_the_score_at_every_smaller_budget(labels: int) -> None:
+    """No question depends on the budget, so a smaller one gives the scores that a larger one passes."""
     _, _, _, full = run(Guided(labels=30, ways=3, recipe=SHORT))
     _, gate, _, cut = run(Guided(labels=30, ways=3, recipe=SHORT), budget=labels)
     assert int(cut.queries.max()) <= labels
@@ -92,7 +93,7 @@ def test_few_labels_find_what_was_remembered(name: str) -> None:
 
 
 def test_log_odds_are_read_from_rows_with_features_that_hardly_vary() -> None:
-    """The corners of digits are nearly always 0: what models make of other values there is no way to the target's."""
+    """The corners of digits are nearly always 0: what models make of other values there differs from model to model."""
     data = load_digits()
     order = torch.randperm(len(data.target), generator=torch.Generator().manual_seed(0))
     x, y = torch.tensor(data.data / 16, dtype=torch.float32)[order], torch.tensor(data.target)[order]
@@ -103,12 +104,12 @@ def test_log_odds_are_read_from_rows_with_features_that_hardly_vary() -> None:
     scores = Guided().score(gate.oracle("guided", 200, 13), candidates, knowledge, seed=0)
     right = scores.status == int(Status.DONE)
     truth = log_odds(target(candidates.x).detach().double(), candidates.y)
-    found = scores.details["target_log_odds"]
+    inferred = scores.details["target_log_odds"]
     assert right.sum() > 150
-    assert spearmanr(truth[right], found[right]).statistic > 0.8
+    assert spearmanr(truth[right], inferred[right]).statistic > 0.8
 
 
-def test_references_that_foretell_the_target_count_more() -> None:
+def test_references_that_agree_with_the_target_count_more() -> None:
     class Sign(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.stack([-x[:, 0], x[:, 0]], 1)
@@ -122,24 +123,24 @@ def test_references_that_foretell_the_target_count_more() -> None:
         labels[: round(400 * wrong)] ^= 1
         order = torch.randperm(400, generator=torch.Generator().manual_seed(1))[:held]
         rows = ShadowRows(x[order], labels[order], labels[order])
-        known = reference_models.References((model, model), ShadowRows(x, labels, labels), rows)
-        return guided._measure(known, gate.setup_oracle("none")).weight
+        references = reference_models.References((model, model), ShadowRows(x, labels, labels), rows)
+        return guided._fitted_scale(references, gate.setup_oracle("none")).weight
 
     assert gate.ledger.rows == 0
-    assert weight(0.0, 0) == weight(0.35, 0) == guided.WEIGHT
-    assert guided.WEIGHT < weight(0.0, 5) < weight(0.0, 50) < weight(0.0, 400)
-    assert weight(0.35, 400) == pytest.approx(guided.WEIGHT, abs=0.01)
-    assert weight(0.0, 400) == pytest.approx(0.3 + 0.75 * 0.35, abs=0.01) and weight(0.9, 400) == guided.WEIGHT
+    assert weight(0.0, 0) == weight(0.35, 0) == TUNING.weight
+    assert TUNING.weight < weight(0.0, 5) < weight(0.0, 50) < weight(0.0, 400)
+    assert weight(0.35, 400) == pytest.approx(TUNING.weight, abs=0.01)
+    assert weight(0.0, 400) == pytest.approx(0.3 + 0.75 * 0.35, abs=0.01) and weight(0.9, 400) == TUNING.weight
 
 
-def test_the_first_question_is_harder_where_the_references_are_surer() -> None:
-    measure = Measure(saturation=4.0, weight=0.4, usual=1.0)
-    sure = torch.linspace(-20, 20, 41, dtype=torch.float64)
-    u = measure.opening(sure)
+def test_the_first_question_is_harder_where_the_references_are_more_confident() -> None:
+    scale = ScoreScale(saturation=4.0, weight=0.4, usual_confidence=1.0)
+    confidence = torch.linspace(-20, 20, 41, dtype=torch.float64)
+    u = scale.first_u(confidence)
     assert (u.diff() >= 0).all() and (u[18:25].diff() > 0).all()
     assert 0 < float(u[0]) < 0.5 < 0.9 < float(u[-1]) < 1
     at_usual = 8 * math.atanh(1 / 8)
-    assert float(measure.opening(torch.tensor([at_usual], dtype=torch.float64))) == pytest.approx(0.72)
+    assert float(scale.first_u(torch.tensor([at_usual], dtype=torch.float64))) == pytest.approx(0.72)
 
 
 def test_one_way_orders_the_right_above_the_wrong_and_members_above_others() -> None:
@@ -190,7 +191,7 @@ def test_votes_see_through_labels_that_change() -> None:
     made, _, quiet = fickle("vector", 0.0, Guided(labels=20, recipe=SHORT), 20)
     _, _, once = fickle("vector", 0.15, Guided(labels=100, recipe=SHORT), 100)
     _, gate, often = fickle("vector", 0.15, Guided(labels=100, votes=9, recipe=SHORT), 100)
-    off = [float((found.value - quiet.value).abs().mean()) for found in (once, often)]
+    off = [float((noisy.value - quiet.value).abs().mean()) for noisy in (once, often)]
     assert off[1] < off[0] / 2
     assert 0.8 < float(often.details["agreement"].mean()) < 0.95
     assert "agreement" not in once.details

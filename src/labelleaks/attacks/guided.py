@@ -1,4 +1,4 @@
-"""The guided attack: a few labels along ways that models point out tell how sure the target is of a candidate."""
+"""The guided attack: infers the target's log-odds of a candidate from a few labels along ascent directions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from labelleaks.attacks._guided.directions import Ground, all_log_odds, councils, lead, spread_of
-from labelleaks.attacks._guided.posterior import Measure, Reading, dulled
+from labelleaks.attacks._guided.directions import StartPoints, ensemble_log_odds, feature_scale, perturb_to, splits
+from labelleaks.attacks._guided.posterior import Posterior, ScoreScale, saturated
+from labelleaks.attacks._guided.tuning import TUNING
 from labelleaks.attacks.surrogate_gradients import need_gradients
 from labelleaks.core import rng
 from labelleaks.core.attack import Cost, Knowledge, ShadowRows
@@ -24,59 +25,40 @@ from labelleaks.models.training import Recipe
 
 __all__ = ["Guided"]
 
-_GROUP, _MOST_ROWS = 1 << 22, 1 << 14
-"""Numbers in the candidates that are held at a time (16 MB; as much for each reference's gradient), and rows."""
-_SHADOW_ROWS = 512
-"""Rows that the references are asked about, of those that they know and of those that they do not."""
-_LEAST_SCALE = 1.0  # nats: models that learned nothing
-DEVIATIONS = 1.0
-"""What counts of the references is their mean plus so many standard deviations: the surest that never saw it."""
-GRAINS = (3 / 32, 6 / 32)
-"""How smooth the ways of pictures are (:func:`labelleaks.attacks._guided.directions.lead`), two by two."""
-SATURATION = 1.25
-"""s, in the references' median log-odds on rows that they know."""
-FORETOLD, WEIGHT, USUAL = 0.65, 0.3, 0.4
-"""The share of labels that references foretell of rows that no model saw, as on development data; a where they do;
-and how sure they are of such rows there, in s."""
-SLOPE, MOST = 0.75, 0.6
-"""What a gains with that share where it is larger, and the most."""
-PRIOR_ROWS = 10
-"""Held-out rows that these values are worth."""
-WAYS, WAYS_OF_TABLE = 12, 19
-SHARE_OF_TABLE, FEWEST = 0.25, 16
-"""Share of the features that one way may change, where features cannot move a little; and about how many at least."""
+_VALUES_AT_A_TIME, _ROWS_AT_A_TIME = 1 << 22, 1 << 14
+"""Candidates' features that are held at a time (16 MB; as much for each reference's gradient), and rows."""
 
 
 @dataclass(frozen=True)
 class Guided:
-    """Some reference models say where to push, the others what a label there means, the target only whether it holds.
+    """Membership score from the target's log-odds, inferred from labels along a reference-model ensemble's gradients.
 
     1. Reference models r are trained on relabelled shadow rows; none has seen a candidate (x, y).
-    2. Half of them are guides: their gradient leads x away from y, along a way whose *level* at each point is what the
-       other half loses there on average, in nats of log-odds of y (:mod:`labelleaks.attacks._guided.directions`).
-    3. The target is asked once along each way: the level h at which its label gives way is the target's own log-odds
-       at x, which no label tells, but for what the way misleads. Each answer moves a belief about u = tanh(h / s) by
-       Bayes' rule; the next way, which other halves lead, is asked at the level of the belief's median. A
-       label that holds on the first way holds at x, but for accidents: x itself is asked for at the end. Where it gives
-       way there, x is asked for next.
-    4. Score: s E[u] - 2 a s tanh((μ + σ) / 2 s), with the references' mean log-odds of y at x, μ, and their standard
-       deviation σ. A member is one of which the target is sure, as of a training row, while models that never saw it,
-       even the surest of them, are not.
+    2. Half of them direct a *way*: an ascent direction of their loss, away from x. The other half measure each point
+       on it by their mean *log-odds drop* from x, in nats (:mod:`labelleaks.attacks._guided.directions`).
+    3. The target is asked once along each way. Its own log-odds at x, h, are about the drop at which its label gives
+       way, up to an error of the way. Each answer updates a posterior over u = tanh(h / s) by Bayes' rule; the next
+       way, of another split of the references, is asked at the drop of the posterior's median. A label that holds on
+       the first way holds at x but for accidents, and x itself is asked for at the end. Where it gives way there, x
+       is asked for next.
+    4. Score: s E[u] - 2 a s tanh((μ + σ) / 2 s), with the mean μ and standard deviation σ of the references' log-odds
+       of y at x. A member is a row on which the target is as confident as on a training row, while models that never
+       saw it, even the most confident of them, are not.
 
     s = 1.25 times the references' median log-odds on their own training rows: beyond what a model gives to rows that it
-    knows, more confidence says "easy", not "member". a = 0.3 where the references foretell up to 65 % of the target's
-    labels for rows that no model saw (the held-out shadow rows), 0.0075 more for each per cent beyond, at most 0.6: the
-    better such models know what the target will say, the more of its confidence they explain. A misclassified candidate
-    takes the opposite ways: h is minus what has to be won before its label becomes right, and the score lies s lower:
-    such candidates are ordered among themselves, mostly below the others.
+    was trained on, more confidence says "easy", not "member". a = 0.3 where the references agree with up to 65 % of the
+    target's labels on held-out shadow rows, 0.0075 more for each per cent beyond, at most 0.6: the better such models
+    predict the target, the more of its confidence they explain. A misclassified candidate takes ways in the opposite
+    direction: h is minus the gain that makes its label right, and the score lies s lower, so such candidates are
+    ordered among themselves, mostly below the others.
 
     One label is enough for a score, so ``trajectory`` starts at 1: a candidate whose label gave way before x was asked
     for (``Status.UNASKED``) lies between its scores as a right and as a wrong one.
 
     Domains: in a Box a way is straight; in Binary and Mixed domains features change one after the other
     (a bit flips, a category is chosen, a number goes two standard deviations), each way within a random quarter of
-    them, some 16 at least. All is measured in what the features vary by in the shadow rows: one that never varies there
-    stays.
+    them, some 16 at least. Steps are measured in the features' standard deviations over the shadow rows: a feature that
+    never varies there stays.
 
     Args:
         labels: labels per candidate at most, 1 to 1,000.
@@ -115,7 +97,7 @@ class Guided:
         optional(self, "recipe", Recipe)
 
     def _ways_in(self, domain: Domain) -> int:
-        return self.ways or (WAYS if isinstance(domain, Box) else WAYS_OF_TABLE)
+        return self.ways or (TUNING.ways if isinstance(domain, Box) else TUNING.ways_of_table)
 
     def _most(self, domain: Domain) -> int:
         """Labels that a candidate can take: for each way and for itself, as often as there are votes."""
@@ -133,99 +115,105 @@ class Guided:
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Ask along each candidate's ways, one way after the other, and once for it itself."""
-        known = reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
-        measure = _measure(known, knowledge.setup)
-        spread = spread_of(known.rows.x, candidates.domain).to(candidates.device)
+        references = reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
+        scale = _fitted_scale(references, knowledge.setup)
+        features = feature_scale(references.rows.x, candidates.domain).to(candidates.device)
         most = min([self._most(candidates.domain), *oracle.remaining().tolist()])
-        said = all_log_odds(known.models, candidates.x, candidates.y)
-        mean, deviation, sure = _summary(said)
-        readings = []
-        for rows in _groups(candidates):
+        log_odds = ensemble_log_odds(references.models, candidates.x, candidates.y)
+        mean, deviation, upper = _summary(log_odds)
+        posteriors = []
+        for rows in _batches(candidates):
             x, y = candidates.x[rows], candidates.y[rows]
-            ground = Ground(known.models, x, y, candidates.domain, said[:, rows], spread)
-            reading = Reading(oracle, rows, ground, sure[rows], most, measure, self.votes)
-            self._read(reading, candidates.streams, seed)
-            readings.append(reading)
-        return _scores(readings, most, {"reference_log_odds": mean, "reference_spread": deviation})
+            start = StartPoints(references.models, x, y, candidates.domain, log_odds[:, rows], features)
+            posterior = Posterior(oracle, rows, start, upper[rows], most, scale, self.votes)
+            self._ask_all(posterior, candidates.streams, seed)
+            posteriors.append(posterior)
+        return _scores(posteriors, most, {"reference_log_odds": mean, "reference_spread": deviation})
 
-    def _read(self, reading: Reading, streams: Callable[[int, str], Tensor], seed: int) -> None:
+    def _ask_all(self, posterior: Posterior, streams: Callable[[int, str], Tensor], seed: int) -> None:
         """One label along each way; for the candidate second, if its label gave way on the first one, or last."""
         away, towards = -1, +1
-        self._ask_along(reading, 0, away, streams, seed)
-        reading.ask_for_candidates(~reading.known)
-        for number in range(1, self._ways_in(reading.ground.domain)):
+        self._ask_along(posterior, 0, away, streams, seed)
+        posterior.ask_candidates(~posterior.settled)
+        for number in range(1, self._ways_in(posterior.start.domain)):
             for sign in (away, towards):  # away from a label that holds, towards one that does not
-                self._ask_along(reading, number, sign, streams, seed)
-        reading.ask_for_candidates(~reading.asked)
+                self._ask_along(posterior, number, sign, streams, seed)
+        posterior.ask_candidates(~posterior.asked)
 
     def _ask_along(
-        self, reading: Reading, number: int, sign: int, streams: Callable[[int, str], Tensor], seed: int
+        self, posterior: Posterior, number: int, sign: int, streams: Callable[[int, str], Tensor], seed: int
     ) -> None:
-        rows = reading.open(sign)
+        rows = posterior.open_rows(sign)
         if len(rows) == 0:
             return
-        ground = reading.ground
-        leading = councils(len(ground.models))
-        turn, place = divmod(number, len(leading))
-        council, grain = leading[place], GRAINS[(place // 2 + turn) % len(GRAINS)]  # each turn pairs them anew
+        start = posterior.start
+        available = splits(len(start.models))
+        turn, place = divmod(number, len(available))
+        smoothing = TUNING.smoothing[(place // 2 + turn) % len(TUNING.smoothing)]  # each turn pairs them anew
         allowed = None
-        if not isinstance(ground.domain, Box):
-            allowed = _allowed(ground, rows, streams(seed, f"guided way {number}")[reading.owner[rows]])
-        level = reading.level_of(reading.even(rows, first=number == 0))
-        reading.ask_along(rows, *lead(ground, council, rows, level, sign=sign, grain=grain, allowed=allowed))
+        if not isinstance(start.domain, Box):
+            allowed = _allowed(start, rows, streams(seed, f"guided way {number}")[posterior.owner[rows]])
+        drop = posterior.drop_at(posterior.next_u(rows, first=number == 0))
+        points, reached = perturb_to(
+            start, available[place], rows, drop, sign=sign, smoothing=smoothing, allowed=allowed
+        )
+        posterior.ask_along(rows, points, reached)
 
 
-def _allowed(ground: Ground, rows: Tensor, streams: Tensor) -> Tensor:
-    """The features that one way may change where they cannot move a little: bool (k, *shape), a random part."""
-    x = ground.x[rows]
+def _allowed(start: StartPoints, rows: Tensor, streams: Tensor) -> Tensor:
+    """Return the features that one way may change in a table: bool (k, *shape), a random part."""
+    x = start.x[rows]
     width = x[0].numel()
-    return (rng.uniform(streams, width) < max(SHARE_OF_TABLE, FEWEST / width)).reshape(x.shape)
+    share = max(TUNING.feature_share, TUNING.fewest_features / width)
+    return (rng.uniform(streams, width) < share).reshape(x.shape)
 
 
-def _measure(known: reference_models.References, setup: LabelOracle) -> Measure:
-    """Learn s, a and how sure is usual from shadow rows: those that the references know, and those that they do not."""
-    own, fresh = (_said_of(rows, known, setup) for rows in (known.rows, known.held))
-    saturation = SATURATION * max(_LEAST_SCALE, float(own.median()))
-    foretold = _tempered(int((fresh > 0).sum()) / len(fresh), fresh.shape[1], FORETOLD)
-    sure = float(dulled(_summary(fresh)[2], saturation).sum())
-    weight = min(MOST, WEIGHT + SLOPE * max(0.0, foretold - FORETOLD))
-    return Measure(saturation, weight, _tempered(sure, fresh.shape[1], USUAL * saturation))
+def _fitted_scale(references: reference_models.References, setup: LabelOracle) -> ScoreScale:
+    """Fit s, a and the usual confidence on shadow rows that the references trained on, and on those held out."""
+    trained, held_out = (_log_odds_of(rows, references, setup) for rows in (references.rows, references.held))
+    count = held_out.shape[1]
+    saturation = TUNING.saturation * max(TUNING.least_log_odds, float(trained.median()))
+    agreement = _shrunk(int((held_out > 0).sum()) / len(held_out), count, TUNING.agreement)
+    confidence = float(saturated(_summary(held_out)[2], saturation).sum())
+    weight = min(TUNING.largest_weight, TUNING.weight + TUNING.weight_slope * max(0.0, agreement - TUNING.agreement))
+    return ScoreScale(saturation, weight, _shrunk(confidence, count, TUNING.usual_confidence * saturation))
 
 
-def _tempered(total: float, count: int, usual: float) -> float:
-    """The mean of ``count`` values and of ``PRIOR_ROWS`` more that are as usual."""
-    return (total + PRIOR_ROWS * usual) / (count + PRIOR_ROWS)
+def _shrunk(total: float, count: int, prior: float) -> float:
+    """Return the mean of ``count`` values and of ``TUNING.prior_rows`` more that equal ``prior``."""
+    return (total + TUNING.prior_rows * prior) / (count + TUNING.prior_rows)
 
 
-def _summary(said: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """μ, σ and what counts of them, of the models' log-odds (R, n): float64 (n,) each."""
-    mean = mean_of(said)
-    deviation = mean_of((said - mean).square()).sqrt()
-    return mean, deviation, mean + DEVIATIONS * deviation
+def _summary(log_odds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return μ, σ and μ + σ of the models' log-odds (R, n): float64 (n,) each."""
+    mean = mean_of(log_odds)
+    deviation = mean_of((log_odds - mean).square()).sqrt()
+    return mean, deviation, mean + TUNING.deviations * deviation
 
 
-def _said_of(rows: ShadowRows, known: reference_models.References, setup: LabelOracle) -> Tensor:
-    """The references' log-odds of the target's labels for the first of these rows: float64 (R, n)."""
-    x, y = rows.x[:_SHADOW_ROWS], rows.labels(setup)[:_SHADOW_ROWS]
-    return all_log_odds(known.models, x, y.to(x.device))
+def _log_odds_of(rows: ShadowRows, references: reference_models.References, setup: LabelOracle) -> Tensor:
+    """Return the references' log-odds of the target's labels for the first of these rows: float64 (R, n)."""
+    x, y = rows.x[: TUNING.rows_measured], rows.labels(setup)[: TUNING.rows_measured]
+    return ensemble_log_odds(references.models, x, y.to(x.device))
 
 
-def _groups(candidates: Candidates) -> tuple[Tensor, ...]:
+def _batches(candidates: Candidates) -> tuple[Tensor, ...]:
+    """Return the candidates' places, int64, in parts that fit the memory."""
     everyone = torch.arange(len(candidates), device=candidates.device)
-    return tuple(everyone.split(max(1, min(_MOST_ROWS, _GROUP // max(1, candidates.width)))))
+    return tuple(everyone.split(max(1, min(_ROWS_AT_A_TIME, _VALUES_AT_A_TIME // max(1, candidates.width)))))
 
 
-def _scores(readings: list[Reading], most: int, details: dict[str, Tensor]) -> Scores:
-    votes = readings[0].votes if readings else 1
+def _scores(posteriors: list[Posterior], most: int, details: dict[str, Tensor]) -> Scores:
+    votes = posteriors[0].votes if posteriors else 1
     checkpoints = tuple(c for c in checkpoints_up_to(most) if c >= votes)
     at = torch.tensor(checkpoints) - 1
     if votes > 1:
-        spent = torch.cat([r.spent for r in readings]).clamp_min(1)
-        details = {**details, "agreement": torch.cat([r.agreeing for r in readings]).double() / spent.double()}
+        spent = torch.cat([p.spent for p in posteriors]).clamp_min(1)
+        details = {**details, "agreement": torch.cat([p.agreeing for p in posteriors]).double() / spent.double()}
     return Scores(
-        value=torch.cat([r.value() for r in readings]),
-        status=torch.cat([r.status() for r in readings]),
-        queries=torch.cat([r.spent for r in readings]),
-        trajectory=Trajectory(checkpoints, torch.cat([r.path[at.to(r.path.device)] for r in readings], 1)),
-        details={"target_log_odds": torch.cat([r.log_odds() for r in readings]), **details},
+        value=torch.cat([p.value() for p in posteriors]),
+        status=torch.cat([p.status() for p in posteriors]),
+        queries=torch.cat([p.spent for p in posteriors]),
+        trajectory=Trajectory(checkpoints, torch.cat([p.history[at.to(p.history.device)] for p in posteriors], 1)),
+        details={"target_log_odds": torch.cat([p.log_odds() for p in posteriors]), **details},
     )

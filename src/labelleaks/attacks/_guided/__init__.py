@@ -1,1 +1,1 @@
-"""The parts of the guided attack: where to move a candidate, and what the answers tell."""
+"""Parts of the guided attack: ascent directions of a reference-model ensemble, and the posterior over log-odds."""
