@@ -460,7 +460,7 @@ def test_one_hot_groups_move_as_one_and_numbers_move_part_of_the_way() -> None:
     assert not decide.broken
     assert torch.equal(scores.details["adversarial"][:, [0, 1, *range(3, 10)]], x[:, [0, 1, *range(3, 10)]])
     assert scores.value.tolist() == [31.0] * 4 and scores.details["distance_l0"].tolist() == [1.0] * 4
-    assert Pointwise(domain, 10, iterations=1).G == 5
+    assert Pointwise(domain, (10,), iterations=1).G == 5
     choice = Counted(lambda rows: rows[:, 5].to(torch.int64), domain, (10,))  # a category alone decides
     scores, _ = run(choice, x, domain, budget=400)
     assert scores.value.tolist() == pytest.approx([math.sqrt(2)] * 4)  # a library may be off by a bit

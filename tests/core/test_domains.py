@@ -169,7 +169,7 @@ def test_descriptions_are_json(domain: Domain, shape: tuple[int, ...]) -> None:
 
 
 def test_groups_cover_the_columns() -> None:
-    columns = [(c.start, c.stop) for _, c in MIXED.groups()]
+    columns = [(c.start, c.stop) for _, c in MIXED.columns()]
     assert columns == [(0, 1), (1, 2), (2, 5)]
     assert MIXED.width == 5
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from labelleaks.attacks.boundary import Boundary
 from labelleaks.core.attack import Cost, Knowledge
 from labelleaks.core.batch_invariant import row_sums
-from labelleaks.core.domains import Box, Norm
+from labelleaks.core.domains import Norm
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.core.validation import optional
@@ -116,7 +116,7 @@ def _changes(
 ) -> Tensor:
     """Index of the least of the lengths at which each model is wrong: int64 (k, R); the last where it never is."""
     lengths = lengths.to(rows.device)
-    bounded = isinstance(candidates.domain, Box)  # else points between two inputs: models take them, a target would not
+    bounded = candidates.domain.continuous  # else points between two inputs: models take them, a target would not
 
     def wrong(index: Tensor, i: Tensor, *, model: ShadowModel, part: Tensor) -> Tensor:
         who = part[i]

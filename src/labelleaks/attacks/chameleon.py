@@ -10,17 +10,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from labelleaks.attacks.noise import FLIPS, RELATIVE, NoisyCopies
+from labelleaks.attacks.noise import NoisyCopies, magnitudes_in
 from labelleaks.attacks.surrogate_gradients import softmax
 from labelleaks.core import rng
 from labelleaks.core.attack import Cost, Knowledge
-from labelleaks.core.domains import Binary, Box
+from labelleaks.core.domains import SIDES, Layout, image_layout
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
 from labelleaks.core.validation import number, optional, whole
 from labelleaks.errors import InputError
 from labelleaks.models import reference_models
-from labelleaks.models.architectures import image_layout
 from labelleaks.models.shadow_model import ShadowModel
 from labelleaks.models.training import Recipe
 
@@ -158,18 +157,18 @@ def _divergence(models: Sequence[ShadowModel], points: Tensor, y: Tensor) -> Ten
 def _copies(candidates: Candidates, count: int, seed: int) -> Copies:
     """Return how to make the copies of candidates; each from its own stream."""
     domain, shape = candidates.domain, candidates.shape
-    if isinstance(domain, Box) and image_layout(shape) is not None:
-        return _Moved(candidates, count, seed)
-    noisy = NoisyCopies(FLIPS if isinstance(domain, Binary) else RELATIVE, candidates, seed)
+    layout = image_layout(shape, domain.layout) if domain.continuous else None
+    if layout is not None:
+        return _Moved(candidates, layout, count, seed)
+    noisy = NoisyCopies(magnitudes_in(domain, shape), candidates, seed)
     return lambda rows: noisy.copies(rows, range(count)).reshape(len(rows), count, *shape)
 
 
 class _Moved:
     """Pictures mirrored at even odds and shifted by whole pixels; what is uncovered is filled with the nearest edge."""
 
-    def __init__(self, candidates: Candidates, count: int, seed: int) -> None:
-        layout = image_layout(candidates.shape)
-        self._axes = {"hw": (1, 2), "chw": (2, 3), "hwc": (1, 2)}[str(layout)]  # of height and width, rows first
+    def __init__(self, candidates: Candidates, layout: Layout, count: int, seed: int) -> None:
+        self._axes = (SIDES[layout][0] + 1, SIDES[layout][1] + 1)  # of height and width, behind that of the rows
         self._x = candidates.x
         self._streams = candidates.streams(seed, "chameleon: copies")
         self._count = count

@@ -13,13 +13,12 @@ from torch import Tensor
 from labelleaks.core import rng
 from labelleaks.core.attack import Cost, Knowledge
 from labelleaks.core.batch_invariant import mean_of
-from labelleaks.core.domains import Binary, Box, Mixed, OneHot
+from labelleaks.core.domains import image_layout
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.core.validation import choice, flag, number, optional, whole
 from labelleaks.errors import InputError
 from labelleaks.models import reference_models
-from labelleaks.models.architectures import image_layout
 from labelleaks.models.shadow_model import ShadowModel
 from labelleaks.models.training import Recipe
 
@@ -178,12 +177,12 @@ def _end(candidates: Candidates, towards: str | Tensor) -> Tensor:
             raise InputError("dhattack: towards has NaN or infinity: give finite numbers of the domain")
         domain.check(end, "dhattack: towards")
         return end
-    if isinstance(domain, Box) and image_layout(shape) is not None:
+    if domain.continuous and image_layout(shape, domain.layout) is not None:
         flat = candidates.x.reshape(len(candidates), candidates.width)
         own = flat.amax(1) if towards == "white" else flat.amin(1)
         return own.reshape(-1, *[1] * len(shape)).expand_as(candidates.x)
-    corner = torch.full((1, *shape), math.inf if towards == "white" else -math.inf, device=candidates.device)
-    return domain.project(corner)
+    low, high = domain.bounds(shape)
+    return domain.project((high if towards == "white" else low)[None].to(candidates.device))
 
 
 class _Way:
@@ -214,12 +213,13 @@ class _Way:
 
 def _turns(candidates: Candidates, seed: int) -> Tensor | None:
     """Share of the walk at which each feature takes its end value: float32 (width,), NaN where it moves gradually."""
-    domain = candidates.domain
-    if isinstance(domain, Binary):
-        groups = [slice(i, i + 1) for i in range(candidates.width)]
-    elif isinstance(domain, Mixed):
-        groups = [columns for part, columns in domain.groups() if isinstance(part, OneHot)]
-    else:
+    groups: list[slice] = []
+    for group in candidates.domain.groups(candidates.shape):
+        if group.kind == "one_hot":
+            groups.append(group.columns)
+        elif group.kind == "binary":
+            groups += [slice(i, i + 1) for i in range(group.columns.start, group.columns.stop)]
+    if not groups:
         return None
     turns = torch.full((candidates.width,), math.nan)
     generator = torch.Generator().manual_seed(rng.seed_from(seed, "dhattack: order"))

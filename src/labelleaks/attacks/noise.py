@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import ClassVar
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from labelleaks.core.attack import Cost, Knowledge
-from labelleaks.core.domains import Binary, Domain, Mixed, OneHot
+from labelleaks.core.domains import Domain, Group, is_binary
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.rng import NormalTable
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
 from labelleaks.core.validation import number, numbers, whole
 from labelleaks.errors import InputError
 
-__all__ = ["FLIPS", "RELATIVE", "Noise", "NoisyCopies"]
+__all__ = ["FLIPS", "RELATIVE", "Noise", "NoisyCopies", "magnitudes_in"]
 
 _BLOCK = 1 << 22
 """Noise values held at a time, 16 MB of float32: memory does not grow with candidates x copies."""
@@ -114,16 +114,21 @@ class Noise:
         )
 
     def _magnitudes(self, candidates: Candidates) -> tuple[float, ...]:
-        domain = candidates.domain
+        domain, shape = candidates.domain, candidates.shape
         if self.magnitudes is None:
-            return FLIPS if isinstance(domain, Binary) else RELATIVE
-        most = candidates.width if isinstance(domain, Binary) else 1 if isinstance(domain, Mixed) else math.inf
+            return magnitudes_in(domain, shape)
+        most = candidates.width if is_binary(domain, shape) else math.inf if domain.continuous else 1
         if max(self.magnitudes) > most:
             raise InputError(
                 f"Noise: magnitude {max(self.magnitudes):g} is above {most}, the most that {domain!r} with "
                 f"{candidates.width} features allows (Binary: flipped features, Mixed: a fraction)"
             )
         return self.magnitudes
+
+
+def magnitudes_in(domain: Domain, shape: Sequence[int]) -> tuple[float, ...]:
+    """Return the default magnitudes for rows of ``shape``: flips where all features are bits, else shares of spans."""
+    return FLIPS if is_binary(domain, shape) else RELATIVE
 
 
 class NoisyCopies:
@@ -174,10 +179,11 @@ def _interleaved(magnitudes: tuple[float, ...]) -> list[float]:
 def _perturbation(domain: Domain, candidates: Candidates) -> tuple[Perturb, int]:
     """Return the perturbation that fits the domain, and how many normal numbers one copy takes."""
     span = domain.span(candidates.shape).reshape(-1).to(candidates.device)
-    if isinstance(domain, Binary):
+    groups = domain.groups(candidates.shape)
+    if is_binary(domain, candidates.shape):
         return _flips, candidates.width
-    if isinstance(domain, Mixed):
-        return _mixed(domain, span), candidates.width + len(domain.parts)
+    if not domain.continuous:
+        return _mixed(groups, span), candidates.width + len(groups)
     return lambda x, z, m: z.mul_(m[:, None] * span).add_(x[:, None]), candidates.width
 
 
@@ -192,8 +198,10 @@ def _flips(x: Tensor, z: Tensor, k: Tensor) -> Tensor:
     return torch.where(flip, 1.0 - x[:, None], x[:, None])
 
 
-def _mixed(domain: Mixed, span: Tensor) -> Perturb:
-    one_hot = [(g, columns) for g, (part, columns) in enumerate(domain.groups()) if isinstance(part, OneHot)]
+def _mixed(groups: Sequence[Group], span: Tensor) -> Perturb:
+    """Noise on numbers; a one-hot group, and a bit, is drawn anew with the magnitude for a probability."""
+    one_hot = [(g, group.columns) for g, group in enumerate(groups) if group.kind == "one_hot"]
+    bits = [group.columns for group in groups if group.kind == "binary"]
 
     def perturb(x: Tensor, z: Tensor, m: Tensor) -> Tensor:
         z, toss = z[:, :, : x.shape[1]], z[:, :, x.shape[1] :] > _exceed(m)[:, None]
@@ -202,6 +210,9 @@ def _mixed(domain: Mixed, span: Tensor) -> Perturb:
             hot = z[:, :, columns].argmax(2, keepdim=True)
             fresh = torch.zeros_like(z[:, :, columns]).scatter_(2, hot, 1.0)
             noisy[:, :, columns] = torch.where(toss[:, :, g, None], fresh, x[:, None, columns])
+        for columns in bits:  # half of the bits that are drawn anew stay what they were
+            flip = z[:, :, columns] > _exceed(m / 2)[:, None]
+            noisy[:, :, columns] = torch.where(flip, 1.0 - x[:, None, columns], x[:, None, columns])
         return noisy
 
     return perturb

@@ -17,11 +17,10 @@ from torch.nn import functional as F
 from labelleaks.core import rng
 from labelleaks.core.attack import Knowledge
 from labelleaks.core.batch_invariant import row_max, row_sums
-from labelleaks.core.domains import Box, Domain, Mixed, OneHot
+from labelleaks.core.domains import Domain, image_layout
 from labelleaks.core.types import Candidates
 from labelleaks.errors import NeedsError
 from labelleaks.models import architectures, reference_models
-from labelleaks.models.architectures import image_layout
 from labelleaks.models.shadow_model import ShadowModel
 
 __all__ = [
@@ -95,9 +94,9 @@ def ensemble_gradient(ensemble: Sequence[ShadowModel], x: Tensor, y: Tensor) -> 
 class Moves:
     """Steps inside a domain. A position z is a relaxed input; what is sent is its projection.
 
-    In a Box a step goes by the sign of the direction and stays within ``radius`` (L∞, in spans) of x. Elsewhere nothing
-    can move a little: the one feature that the direction pulls most, of those that can still go there, moves by
-    ``step`` spans, and it flips when its z has come halfway.
+    Where features are continuous a step goes by the sign of the direction and stays within ``radius`` (L∞, in spans) of
+    x. Elsewhere nothing can move a little: the one feature that the direction pulls most, of those that can still go
+    there, moves by ``step`` spans, and it flips when its z has come halfway.
 
     Args:
         domain: of the inputs.
@@ -115,19 +114,19 @@ class Moves:
     @property
     def gradual(self) -> bool:
         """Whether an input can move a little."""
-        return isinstance(self.domain, Box)
+        return self.domain.continuous
 
     def span(self, device: torch.device) -> Tensor:
         """float32 (1, *shape)"""
         return self.domain.span(self.shape)[None].to(device)
 
     def within(self, x: Tensor, z: Tensor, radius: float) -> Tensor:
-        """Return z moved to at most ``radius`` spans from x, and in a Box to its bounds (not to its levels)."""
+        """Return z moved to at most ``radius`` spans from x, and where gradual to the bounds (not to levels)."""
         reach = radius * self.span(x.device)
         z = torch.minimum(torch.maximum(z, x - reach), x + reach)
         if not self.gradual:
             return z
-        low, high = (self.domain.project(torch.full_like(x[:1], end)) for end in (-math.inf, math.inf))
+        low, high = (end.to(x.device) for end in self.domain.bounds(self.shape))
         return torch.minimum(torch.maximum(z, low), high)
 
     def signed(self, x: Tensor, z: Tensor, direction: Tensor, *, step: float, radius: float) -> Tensor:
@@ -146,12 +145,10 @@ class Moves:
 
     def _ends(self) -> tuple[Tensor, Tensor]:
         """Where a relaxed feature ends, float32 (width,) each; a category may overtake the one that is set."""
-        if not isinstance(self.domain, Mixed):
-            ones = torch.ones(self.shape).flatten()
-            return torch.zeros_like(ones), ones
-        low, high = torch.empty(self.domain.width), torch.empty(self.domain.width)
-        for part, columns in self.domain.groups():
-            low[columns], high[columns] = (0.0, 1.5) if isinstance(part, OneHot) else (part.low, part.high)
+        low, high = (end.flatten().clone() for end in self.domain.bounds(self.shape))
+        for group in self.domain.groups(self.shape):
+            if group.kind == "one_hot":
+                high[group.columns] = 1.5
         return low, high
 
 
@@ -172,10 +169,10 @@ def transferable(
     * smoothing (TI, Dong et al. 2019): the gradient is convolved with a Gaussian, 7 pixels to each side of its middle
       for 299 pixels, 2 at least: see :func:`smoothed`.
     """
-    layout = image_layout(shape) if isinstance(domain, Box) else None
+    layout = image_layout(shape, domain.layout) if domain.continuous else None
     if layout is None:
         return lambda x, y, streams, number: gradient(x, y)
-    low = domain.project(torch.full((1, *shape), -math.inf))
+    low = domain.bounds(shape)[0][None]
 
     def made(x: Tensor, y: Tensor, streams: Tensor, number: int) -> Tensor:
         if diversity > 0:
@@ -221,7 +218,7 @@ def _shrunk(pictures: Tensor, draws: Tensor, probability: float) -> Tensor:
 
 
 def smoothed(x: Tensor, domain: Domain, share: float, *, least: int = 0) -> Tensor:
-    """Convolve pictures in a Box with a separable Gaussian, term by term; zeros outside. Other rows stay as they are.
+    """Convolve continuous pictures with a separable Gaussian, term by term; zeros outside. Other rows stay as they are.
 
     Args:
         x: float32 (k, *shape).
@@ -229,7 +226,7 @@ def smoothed(x: Tensor, domain: Domain, share: float, *, least: int = 0) -> Tens
         least: the same in pixels, at least.
     """
     shape = tuple(x.shape[1:])
-    layout = image_layout(shape) if isinstance(domain, Box) else None
+    layout = image_layout(shape, domain.layout) if domain.continuous else None
     if layout is None:
         return x
     pictures = _pictures(x, layout)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from labelleaks.core import rng
-from labelleaks.core.domains import Binary, Domain
+from labelleaks.core.domains import Domain, is_binary
 
 __all__ = ["NEAR", "nearly_equal"]
 
@@ -31,8 +31,8 @@ def nearly_equal(x: Tensor, others: Tensor, domain: Domain) -> Tensor:
     has no unit and fits itself to the number of features: a fixed tolerance per feature would call honest neighbours
     equal in a table with two columns, and miss a JPEG copy of a picture.
 
-    In a ``Binary`` domain, and where ``x`` has no two different rows, only equal rows count: a record that differs in
-    one bit is another record.
+    Where all features are bits (``Binary``), and where ``x`` has no two different rows, only equal rows count: a record
+    that differs in one bit is another record.
 
     Exact: the screen by a few principal directions only spares comparisons. Memory is bounded: a chunk of both, never
     all pairs.
@@ -46,7 +46,7 @@ def nearly_equal(x: Tensor, others: Tensor, domain: Domain) -> Tensor:
         return torch.zeros(len(x), dtype=torch.bool, device=x.device)
     others = others.to(x.device)
     near = torch.isin(rng.content_keys(x + 0.0), rng.content_keys(others + 0.0))  # + 0.0: -0 equals 0
-    if isinstance(domain, Binary):
+    if is_binary(domain, tuple(x.shape[1:])):
         return near
     span = domain.span(x.shape[1:]).reshape(-1).to(x.device, torch.float64)
     tolerance = _typical_distance(x, span) * NEAR

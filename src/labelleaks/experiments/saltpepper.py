@@ -11,7 +11,6 @@ from torch import Tensor
 from labelleaks.core import rng
 from labelleaks.core.attack import Cost, Knowledge
 from labelleaks.core.batch_invariant import distances
-from labelleaks.core.domains import Box
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
 from labelleaks.errors import InputError
@@ -43,7 +42,7 @@ class SaltAndPepper:
     is_distance: ClassVar[bool] = True
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
-        if not isinstance(candidates.domain, Box):
+        if not candidates.domain.continuous:
             raise InputError("salt_and_pepper needs a Box domain: rows of bits have the search pointwise")
         return Cost(least=2, most=max(2, min(budget, 1 + LEVELS * REPETITIONS)))
 
@@ -67,8 +66,7 @@ class _Walk:
         self.oracle, self.candidates, self.seed = oracle, candidates, seed
         self.x = candidates.x.flatten(1)
         self.low, self.high = (
-            candidates.domain.project(torch.full_like(candidates.x[:1], end)).flatten(1)
-            for end in (-torch.inf, torch.inf)
+            end[None].to(candidates.device).flatten(1) for end in candidates.domain.bounds(candidates.shape)
         )
         n, device = len(candidates), candidates.device
         most = min(1 + LEVELS * REPETITIONS, int(oracle.remaining().max())) if n else 1

@@ -235,7 +235,7 @@ def _changed(start: StartPoints, z: Tensor, gradient: Tensor, free: Tensor) -> l
     z, gradient, free = z.flatten(1), gradient.flatten(1), free.flatten(1).clone()
     value, gain = _best_values(domain, z, gradient, start.scale.flatten())
     groups = (
-        [columns for part, columns in domain.groups() if isinstance(part, OneHot)] if isinstance(domain, Mixed) else []
+        [columns for part, columns in domain.columns() if isinstance(part, OneHot)] if isinstance(domain, Mixed) else []
     )
     rows = torch.arange(len(z), device=z.device)
     after = []
@@ -264,7 +264,7 @@ def _best_values(domain: Domain, z: Tensor, gradient: Tensor, scale: Tensor) -> 
         return value, gradient * (value - z)
     assert isinstance(domain, Mixed)
     value, gain = z.clone(), torch.full_like(z, -math.inf)
-    for part, columns in domain.groups():
+    for part, columns in domain.columns():
         block, slope = z[:, columns], gradient[:, columns]
         if isinstance(part, OneHot):
             value[:, columns] = 1.0

@@ -28,7 +28,7 @@ from labelleaks.attacks.search.hadamard import Signs
 from labelleaks.attacks.search.normal_estimate import Ballot, normal
 from labelleaks.attacks.search.subspaces import Space, Subspace, space
 from labelleaks.core.batch_invariant import distances, reject, row_max, unit
-from labelleaks.core.domains import Box, Norm
+from labelleaks.core.domains import Norm
 
 __all__ = ["HopSkipJump", "HopState", "combine"]
 
@@ -65,7 +65,7 @@ class HopState:
 
 
 class HopSkipJump:
-    """The search for Box domains.
+    """The search for domains whose features can move a little, such as a Box.
 
     Args:
         norm: ``"l2"`` or ``"linf"``: the distance to make small.
@@ -223,11 +223,8 @@ class HopSkipJump:
     def _radius(self, track: Track, length: Tensor) -> Tensor:
         """delta: float64 (k,); with quantised features long enough that a probe moves each by a level."""
         delta = PROBE * length / math.sqrt(self.d)
-        domain = track.domain
-        if isinstance(domain, Box) and domain.levels is not None:
-            level = float(domain.span(track.shape).max()) / (domain.levels - 1)
-            delta = delta.clamp_min(level * math.sqrt(track.x.shape[1]))
-        return delta
+        level = max(group.step for group in track.domain.groups(track.shape))
+        return delta.clamp_min(level * math.sqrt(track.x.shape[1])) if level else delta
 
     def _precision(self, state: HopState, who: Tensor) -> Tensor:
         """Of a projection in L2, relative to |b - x|: what is left along the normal is PRECISION deviations of a

@@ -1,4 +1,4 @@
-"""The search for Binary and Mixed domains: whole features are moved to another value, or back.
+"""The search where features cannot move a little (Binary, Mixed): each is moved to another value, or back.
 
 A *group* is what moves as one: a feature, or the columns of a one-hot choice. Each group has the candidate's value and
 one other value, so a query is a set M of moved groups. The steps are HopSkipJump's on that cube: a path from the
@@ -18,7 +18,7 @@ from torch import Tensor
 from labelleaks.attacks.search.bisect import widest
 from labelleaks.attacks.search.driver import Track
 from labelleaks.core import rng
-from labelleaks.core.domains import Domain, Mixed, OneHot
+from labelleaks.core.domains import Domain
 
 __all__ = ["Pointwise", "PointwiseState"]
 
@@ -47,17 +47,17 @@ class PointwiseState:
 
 
 class Pointwise:
-    """The search for Binary and Mixed domains, in the track's norm.
+    """The search for domains whose features cannot move a little, such as Binary and Mixed, in the track's norm.
 
     Args:
-        domain: Binary or Mixed.
-        width: features of a row.
+        domain: of the rows.
+        shape: of a row.
         iterations: steps at most.
     """
 
-    def __init__(self, domain: Domain, width: int, *, iterations: int) -> None:
+    def __init__(self, domain: Domain, shape: tuple[int, ...], *, iterations: int) -> None:
         self.iterations = iterations
-        group, numeric = _groups(domain, width)
+        group, numeric = _groups(domain, shape)
         self._group = torch.tensor(group)
         self._numeric = torch.tensor(numeric)
         self.G = max(group) + 1
@@ -239,16 +239,12 @@ def _place(moved: Tensor, rank: Tensor) -> Tensor:
     return _ranks(key)
 
 
-def _groups(domain: Domain, width: int) -> tuple[list[int], list[bool]]:
+def _groups(domain: Domain, shape: tuple[int, ...]) -> tuple[list[int], list[bool]]:
     """For each feature, the number of its group, and whether its values lie on a line with more than two values."""
-    if not isinstance(domain, Mixed):
-        return list(range(width)), [False] * width
     group: list[int] = []
     numeric: list[bool] = []
-    for part, columns in domain.groups():
+    for part in domain.groups(shape):
         first = max(group) + 1 if group else 0
-        columns_wide = columns.stop - columns.start
-        whole = isinstance(part, OneHot)
-        group += [first] * columns_wide if whole else range(first, first + columns_wide)
-        numeric += [not whole] * columns_wide
+        group += [first] * part.width if part.kind == "one_hot" else range(first, first + part.width)
+        numeric += [part.kind in ("continuous", "integer")] * part.width
     return group, numeric

@@ -13,7 +13,7 @@ from labelleaks.attacks.search.signopt import SignOpt
 from labelleaks.attacks.search.subspaces import Subspace
 from labelleaks.attacks.search.surfree import SurFree
 from labelleaks.attacks.search.tangent import Tangent
-from labelleaks.core.domains import Box, Domain, Norm
+from labelleaks.core.domains import Domain, Norm
 from labelleaks.errors import InputError
 
 __all__ = ["SEARCHES", "SearchName", "make"]
@@ -27,7 +27,7 @@ _NORMS: dict[str, tuple[Norm, ...]] = {
     "signopt": ("l2",),
     "tangent": ("l2",),
 }
-"""In which norms of a Box each search looks for the nearest point."""
+"""In which norms of a continuous domain each search looks for the nearest point."""
 
 
 def make(
@@ -46,12 +46,9 @@ def make(
         InputError: the search, the norm or the subspace does not fit the domain.
     """
     shape = tuple(shape)
-    if not isinstance(domain, Box):
+    if not domain.continuous:
         _refuse_box_settings(name, subspace)
-        width = 1
-        for side in shape:
-            width *= side
-        return Pointwise(domain, width, iterations=iterations)
+        return Pointwise(domain, shape, iterations=iterations)
     if norm not in _NORMS[name]:
         raise InputError(_other_norm(name, norm))
     if name == "rays":

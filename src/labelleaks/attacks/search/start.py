@@ -12,7 +12,7 @@ from torch import Tensor
 
 from labelleaks.attacks.search.driver import Track
 from labelleaks.core import rng
-from labelleaks.core.domains import Box
+from labelleaks.core.domains import SIDES, Layout, image_layout
 
 __all__ = ["TRIES", "from_pool", "from_trials"]
 
@@ -98,27 +98,18 @@ class _Inverted:
 class _Blurred:
     """The candidate, an image, averaged over windows of a share of its height and width."""
 
-    def __init__(self, track: Track, share: float) -> None:
-        self._track, self._share = track, share
+    def __init__(self, track: Track, layout: Layout, share: float) -> None:
+        self._track, self._layout, self._share = track, layout, share
 
     def __call__(self, who: Tensor) -> Tensor:
         shape = self._track.shape
         images = self._track.x[who].reshape(len(who), *shape)
-        for axis in _sides(shape):
+        for axis in SIDES[self._layout]:
             images = _averaged(images, axis + 1, max(1, round(self._share * shape[axis])))
         return images.reshape(len(who), -1)
 
 
 _TOP = 1.0 - 2.0**-24  # the largest uniform draw
-
-
-def _sides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Which axes of a row are height and width; none where the row is no image."""
-    if len(shape) == 2:
-        return (0, 1)
-    if len(shape) == 3:
-        return (0, 1) if shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4) else (1, 2)
-    return ()
 
 
 def _averaged(images: Tensor, axis: int, radius: int) -> Tensor:
@@ -135,9 +126,10 @@ def _trials(track: Track) -> Iterator[_Uniform | _Corner | _Inverted | _Blurred]
     streams = track.streams("start")
     yield _Uniform(track, streams, 0)
     spent = 1
-    if isinstance(track.domain, Box) and _sides(track.shape):
+    layout = image_layout(track.shape, track.domain.layout) if track.domain.continuous else None
+    if layout is not None:
         for share in (0.15, 0.4):
-            yield _Blurred(track, share)
+            yield _Blurred(track, layout, share)
             spent += 1
     yield _Inverted(track)
     for share in (0.0, _TOP, 0.5):

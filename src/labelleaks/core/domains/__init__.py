@@ -1,0 +1,29 @@
+"""Which inputs exist: bounds, projection, quantisation to what a real client can send, and how far apart they are."""
+
+from labelleaks.core.domains.base import Domain, Group, Kind, Norm, distance, is_binary, need_domain
+from labelleaks.core.domains.binary import Binary
+from labelleaks.core.domains.box import Box
+from labelleaks.core.domains.layout import SIDES, Layout, Word, image_layout, image_size, why_no_layout
+from labelleaks.core.domains.mixed import Continuous, Integer, Mixed, OneHot
+
+__all__ = [
+    "SIDES",
+    "Binary",
+    "Box",
+    "Continuous",
+    "Domain",
+    "Group",
+    "Integer",
+    "Kind",
+    "Layout",
+    "Mixed",
+    "Norm",
+    "OneHot",
+    "Word",
+    "distance",
+    "image_layout",
+    "image_size",
+    "is_binary",
+    "need_domain",
+    "why_no_layout",
+]

@@ -1,0 +1,111 @@
+"""Real features between bounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from labelleaks.core.domains.base import Group, Norm, check_range, diameter_of
+from labelleaks.core.domains.layout import Word, check_word
+from labelleaks.errors import InputError
+
+__all__ = ["Box"]
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """Real features between bounds, for example images: ``Box(0, 1)``, or ``Box(0, 1, levels=256)`` for 8 bits.
+
+    Args:
+        low, high: a number for all features, or an array that broadcasts to a row's shape. low < high.
+        levels: number of equally spaced values that a client can send (256 for 8-bit pixels); None: any float32.
+        layout: how a row is a picture, where its shape does not tell: ``"chw"``, ``"hwc"``, ``"hw"`` or ``"none"``
+            (:mod:`labelleaks.core.domains.layout`).
+
+    Raises:
+        InputError: bounds that are not finite or not ordered, fewer than 2 levels, or another layout.
+    """
+
+    low: float | Tensor | Sequence[float] = 0.0
+    high: float | Tensor | Sequence[float] = 1.0
+    levels: int | None = None
+    layout: Word | None = None
+
+    def __post_init__(self) -> None:
+        low = torch.as_tensor(self.low, dtype=torch.float32)
+        high = torch.as_tensor(self.high, dtype=torch.float32)
+        if not (torch.isfinite(low).all() and torch.isfinite(high).all() and (low < high).all()):
+            raise InputError(f"Box: low must be below high and both finite, got {self.low} and {self.high}")
+        if self.levels is not None and self.levels < 2:
+            raise InputError(f"Box: levels must be at least 2 (256 for 8-bit pixels), got {self.levels}")
+        check_word(self.layout, "Box")
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
+
+    def _bounds(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        assert isinstance(self.low, Tensor) and isinstance(self.high, Tensor)
+        return self.low.to(device), self.high.to(device)
+
+    @property
+    def continuous(self) -> bool:
+        return True
+
+    def bounds(self, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        low, high = (self.project(torch.full((1, *shape), end))[0] for end in (-math.inf, math.inf))
+        return low, high
+
+    def groups(self, shape: Sequence[int]) -> tuple[Group, ...]:
+        step = 0.0 if self.levels is None else float(self.span(shape).max()) / (self.levels - 1)
+        low, high = (
+            end.item() if end.dim() == 0 else end.expand(tuple(shape)).reshape(-1)
+            for end in self._bounds(torch.device("cpu"))
+        )
+        return (Group("continuous", slice(0, math.prod(shape)), low, high, step),)
+
+    def project(self, x: Tensor) -> Tensor:
+        low, high = self._bounds(x.device)
+        x = torch.minimum(torch.maximum(x, low), high)
+        if self.levels is not None:
+            steps = self.levels - 1
+            x = torch.round((x - low) / (high - low) * steps) / steps * (high - low) + low
+        return x
+
+    def check(self, x: Tensor, what: str) -> None:
+        low, high = self._bounds(x.device)
+        try:
+            fits = torch.broadcast_shapes(low.shape, high.shape, x.shape[1:]) == x.shape[1:]
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise InputError(
+                f"{what}: rows of shape {tuple(x.shape[1:])} do not fit the domain's bounds of shape "
+                f"{tuple(low.shape or high.shape)}: give one bound for all features or one for each"
+            )
+        check_range(x, low, high, what)
+
+    def from_uniform(self, u: Tensor) -> Tensor:
+        low, high = self._bounds(u.device)
+        return self.project(low + u * (high - low))
+
+    def span(self, shape: Sequence[int]) -> Tensor:
+        low, high = self._bounds(torch.device("cpu"))
+        return (high - low).expand(tuple(shape)).clone()
+
+    def diameter(self, shape: Sequence[int], norm: Norm) -> float:
+        return diameter_of(self.span(shape), norm)
+
+    def describe(self) -> dict[str, Any]:
+        low, high = self._bounds(torch.device("cpu"))
+        word = {} if self.layout is None else {"layout": self.layout}
+        return {"kind": "box", "low": low.tolist(), "high": high.tolist(), "levels": self.levels, **word}
+
+    def __repr__(self) -> str:
+        low, high = self._bounds(torch.device("cpu"))
+        show = [f"{b.item():g}" if b.dim() == 0 else f"<{tuple(b.shape)}>" for b in (low, high)]
+        given = [f"{name}={value!r}" for name in ("levels", "layout") if (value := getattr(self, name)) is not None]
+        return f"Box({', '.join(show + given)})"

@@ -1,0 +1,169 @@
+"""Tabular rows of continuous, integer and one-hot features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from labelleaks.core.domains.base import Group, Kind, Norm, check_range, diameter_of
+from labelleaks.core.domains.layout import Word
+from labelleaks.errors import InputError
+
+__all__ = ["Continuous", "Integer", "Mixed", "OneHot"]
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """``width`` neighbouring real features between ``low`` and ``high``; a part of :class:`Mixed`."""
+
+    low: float
+    high: float
+    width: int = 1
+
+
+@dataclass(frozen=True)
+class Integer:
+    """``width`` neighbouring whole-number features from ``low`` to ``high``, both included."""
+
+    low: int
+    high: int
+    width: int = 1
+
+
+@dataclass(frozen=True)
+class OneHot:
+    """``width`` neighbouring features of which exactly one is 1 and the others are 0."""
+
+    width: int
+
+
+@dataclass(frozen=True, init=False)
+class Mixed:
+    """Tabular rows: continuous, integer and one-hot features, in the order of the columns.
+
+    ``Mixed(Continuous(17, 90), Integer(0, 16), OneHot(7))`` speaks of rows with 1 + 1 + 7 = 9 features.
+
+    Raises:
+        InputError: no part, a width below 1 (2 for one-hot), or bounds that are not ordered.
+    """
+
+    parts: tuple[Continuous | Integer | OneHot, ...]
+    _low: Tensor = field(compare=False, repr=False)
+    _high: Tensor = field(compare=False, repr=False)
+
+    def __init__(self, *parts: Continuous | Integer | OneHot) -> None:
+        if not parts:
+            raise InputError("Mixed: name at least one part, for example Mixed(Continuous(0, 1, width=4))")
+        low: list[float] = []
+        high: list[float] = []
+        for part in parts:
+            if part.width < (2 if isinstance(part, OneHot) else 1):
+                raise InputError(f"Mixed: {part} is too narrow")
+            bounds = (0.0, 1.0) if isinstance(part, OneHot) else (float(part.low), float(part.high))
+            if not (math.isfinite(bounds[0]) and math.isfinite(bounds[1]) and bounds[0] < bounds[1]):
+                raise InputError(f"Mixed: low must be below high and both finite in {part}")
+            low += [bounds[0]] * part.width
+            high += [bounds[1]] * part.width
+        object.__setattr__(self, "parts", parts)
+        object.__setattr__(self, "_low", torch.tensor(low))
+        object.__setattr__(self, "_high", torch.tensor(high))
+
+    @property
+    def width(self) -> int:
+        """Number of features of a row."""
+        return len(self._low)
+
+    @property
+    def continuous(self) -> bool:
+        return False
+
+    @property
+    def layout(self) -> Word | None:
+        return "none"
+
+    def bounds(self, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return self._low.expand(tuple(shape)).clone(), self._high.expand(tuple(shape)).clone()
+
+    def groups(self, shape: Sequence[int]) -> tuple[Group, ...]:
+        return tuple(
+            Group("one_hot", columns) if isinstance(part, OneHot) else Group(_kind(part), columns, part.low, part.high)
+            for part, columns in self.columns()
+        )
+
+    def columns(self) -> list[tuple[Continuous | Integer | OneHot, slice]]:
+        """Return each part with the columns that it owns."""
+        found = []
+        start = 0
+        for part in self.parts:
+            found.append((part, slice(start, start + part.width)))
+            start += part.width
+        return found
+
+    def project(self, x: Tensor) -> Tensor:
+        given = x
+        x = torch.minimum(torch.maximum(x, self._low.to(x.device)), self._high.to(x.device))
+        for part, columns in self.columns():
+            if isinstance(part, Integer):
+                x[:, columns] = torch.round(x[:, columns])
+            elif isinstance(part, OneHot):
+                hot = given[:, columns].argmax(1, keepdim=True)  # before clipping, which would tie what exceeds 1
+                x[:, columns] = torch.zeros_like(x[:, columns]).scatter_(1, hot, 1.0)
+        return x
+
+    def check(self, x: Tensor, what: str) -> None:
+        if x.dim() != 2 or x.shape[1] != self.width:
+            raise InputError(
+                f"{what}: rows of shape {tuple(x.shape[1:])}, but the Mixed domain describes {self.width} features"
+            )
+        check_range(x, self._low.to(x.device), self._high.to(x.device), what)
+        for part, columns in self.columns():
+            block = x[:, columns]
+            if isinstance(part, Integer):
+                wrong = (block != torch.round(block)).any(1)
+                rule = "whole numbers"
+            elif isinstance(part, OneHot):
+                wrong = ((block != 0) & (block != 1)).any(1) | (block.sum(1) != 1)
+                rule = "exactly one 1 among 0s"
+            else:
+                continue
+            if bool(wrong.any()):
+                row = int(wrong.to(torch.int8).argmax())
+                raise InputError(
+                    f"{what}: {int(wrong.sum())} of {len(x)} rows break {part} in columns {columns.start} to "
+                    f"{columns.stop - 1} ({rule}); the first is row {row}: {block[row].tolist()[:8]}"
+                )
+
+    def from_uniform(self, u: Tensor) -> Tensor:
+        low, high = self._low.to(u.device), self._high.to(u.device)
+        whole = torch.zeros(self.width, dtype=torch.bool, device=u.device)
+        for part, columns in self.columns():
+            whole[columns] = isinstance(part, Integer)
+        # Integer(low, high) has high - low + 1 equally likely values.
+        spread = torch.where(whole, torch.floor(u * (high - low + 1)), u * (high - low))
+        return self.project(low + spread)
+
+    def span(self, shape: Sequence[int]) -> Tensor:
+        return (self._high - self._low).expand(tuple(shape)).clone()
+
+    def diameter(self, shape: Sequence[int], norm: Norm) -> float:
+        span = self.span(shape)
+        for part, columns in self.columns():  # two one-hot groups differ in two features at most
+            if isinstance(part, OneHot):
+                span[columns] = 0.0
+                span[columns.start : columns.start + 2] = 1.0
+        return diameter_of(span, norm)
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "mixed", "parts": [{"part": type(p).__name__.lower(), **vars(p)} for p in self.parts]}
+
+    def __repr__(self) -> str:
+        return f"Mixed({', '.join(map(repr, self.parts))})"
+
+
+def _kind(part: Continuous | Integer) -> Kind:
+    return "integer" if isinstance(part, Integer) else "continuous"
