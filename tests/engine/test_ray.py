@@ -257,7 +257,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     members, nonmembers = rows(5, 1), rows(5, 2)
     for side, (x, y) in (("members", members), ("nonmembers", nonmembers)):
         np.savez(f"{side}.npz", x=x.numpy(), y=y.numpy())
-    words = ["audit", "--target", "tests.test_engine_ray:by_sum", "--members", "members.npz"]
+    words = ["audit", "--target", "tests.engine.test_ray:by_sum", "--members", "members.npz"]
     done = CliRunner().invoke(main.app, [*words, "--nonmembers", "nonmembers.npz", "--engine", "ray"])
     assert done.exit_code == 2 and "pip install 'labelleaks[ray]'" in done.output
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from labelleaks.core.classes import Classes, label_array
 from labelleaks.errors import InputError, TargetError
-from labelleaks.targets import Recorded, Target, default_batch_rows, resolve_classes, wrap
+from labelleaks.targets import Recorded, default_batch_rows, is_target, resolve_classes, wrap
 from labelleaks.targets.answers import read_answer
 
 THREE = Classes((0, 1, 2))
@@ -193,7 +193,7 @@ def test_what_a_record_says_is_json_without_addresses() -> None:
         wrap(Recorded(X, [0, 1, 2] * 4), numpy=True),
     ]
     for target in targets:
-        assert isinstance(target, Target)
+        assert is_target(target)
         text = json.dumps(target.describe(), allow_nan=False)
         assert "0x" not in text
         assert {"kind", "name", "fingerprint", "fingerprint_of"} <= target.describe().keys() | {"name"}

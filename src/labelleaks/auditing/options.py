@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from labelleaks.auditing.thresholds import ThresholdRule
 from labelleaks.core.attack import Attack, ShadowRows
-from labelleaks.core.classes import Classes, resolve_classes
+from labelleaks.core.classes import Classes
 from labelleaks.core.domains import Domain
 from labelleaks.core.names import module_of
 from labelleaks.engine import Engine
 from labelleaks.errors import InputError
 from labelleaks.inputs.arrays import Given, check, take
-from labelleaks.targets import usable_device
+from labelleaks.targets import resolve_classes, usable_device
 
 __all__ = ["Request", "Rows", "check_numbers", "describe", "gather", "name_of"]
 

@@ -29,7 +29,7 @@ from labelleaks.core.oracle.remote import Remote
 from labelleaks.core.types import Candidates, Scores
 from labelleaks.engine import Engine, choose
 from labelleaks.errors import InputError
-from labelleaks.targets import Target, sendable, wrap
+from labelleaks.targets import Target, is_target, opened, sendable, wrap
 from labelleaks.targets.probe import (
     NOISE_ROWS,
     NoiseResult,
@@ -218,7 +218,7 @@ def open_case(
     )
     with (
         choose(request.engine) as engine,
-        wrapped(request.target) as target,
+        opened(wrapped(request.target), check=is_target(request.target)) as target,
         _journal(request.journal, target, replay_only=request.replay_only) as journal,
     ):
         gate = Gate(
@@ -248,7 +248,7 @@ def open_case(
         )
         size = request.shard_rows or SHARD_ROWS
         if len(candidates) > size and case.stays is None:
-            reach = Reach(request.target, target, wrapped)
+            reach = Reach(target.name, request.target, target, wrapped)
             case = replace(case, shards=Shards(engine, gate, reach, candidates, size, progress))
         yield case
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from labelleaks.core.oracle.query_keys import KEY, Answers, Keys
 from labelleaks.core.types import Candidates, Scores, Trajectory
 from labelleaks.engine import Engine, Note, Result, Shared, Task, Watch
 from labelleaks.errors import LabelLeaksError
-from labelleaks.targets import Target
+from labelleaks.targets import Target, opened
 
 __all__ = ["SHARD_ROWS", "Course", "Reach", "Shards", "attack_shard", "cut"]
 
@@ -65,20 +66,29 @@ class Course:
 class Reach:
     """The target, open here; pickled, it becomes what the user brought, which is wrapped and opened there."""
 
+    name: str
     given: Any
     target: Target | None
+    """Open in this process; None in another."""
     wrap: partial[Target]
     """of :func:`labelleaks.targets.wrap`, without the target"""
 
-    def open(self) -> Target:
-        """Return the target of this process."""
-        if self.target is None:
-            self.target = self.wrap(self.given)
-        return self.target
+    @contextmanager
+    def open(self) -> Iterator[Target]:
+        """Give the target of this process: the run's own, which is open, or one that is opened for the time."""
+        if self.target is not None:
+            yield self.target
+        else:
+            with opened(self._made) as target:
+                yield target
+
+    @cached_property
+    def _made(self) -> Target:
+        return self.wrap(self.given)
 
     def __getstate__(self) -> dict[str, Any]:
         given = _Script.of(self.given) if isinstance(self.given, torch.jit.ScriptModule) else self.given
-        return {"given": given, "target": None, "wrap": self.wrap}
+        return {"name": self.name, "given": given, "target": None, "wrap": self.wrap}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -134,7 +144,7 @@ class Shards:
     ) -> None:
         self._engine, self._gate, self._candidates, self._note = engine, gate, candidates, note
         self.parts = cut(len(candidates), rows)
-        self._target = Shared(thing=reach, name=f"the target {reach.open().name}")
+        self._target = Shared(thing=reach, name=f"the target {reach.name}")
         x, y = candidates.x, candidates.y
         self._rows = [Shared({"x": x[a:b], "y": y[a:b]}, name="candidates", kept=False) for a, b in self.parts]
         self._models: dict[str, Shared] = {}

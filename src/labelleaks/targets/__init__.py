@@ -14,10 +14,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from labelleaks.core.classes import Classes, is_estimator, is_target, resolve_classes
+from labelleaks.core.classes import Classes
 from labelleaks.core.domains import Domain
 from labelleaks.errors import InputError
-from labelleaks.targets.base import Preprocess, Target, default_batch_rows
+from labelleaks.targets.base import (
+    Preprocess,
+    Target,
+    default_batch_rows,
+    is_nearly_target,
+    is_target,
+    lacking,
+    opened,
+)
+from labelleaks.targets.classes import is_estimator, resolve_classes
 from labelleaks.targets.estimator import EstimatorTarget
 from labelleaks.targets.function import FunctionTarget
 from labelleaks.targets.http import Http, HttpTarget
@@ -27,6 +36,7 @@ from labelleaks.targets.probe import ProbeResult, probe
 from labelleaks.targets.recorded import Recorded, RecordedTarget
 
 __all__ = [
+    "Classes",
     "Http",
     "Onnx",
     "Preprocess",
@@ -34,6 +44,8 @@ __all__ = [
     "Recorded",
     "Target",
     "default_batch_rows",
+    "is_target",
+    "opened",
     "probe",
     "resolve_classes",
     "sendable",
@@ -69,6 +81,7 @@ def wrap(
         InputError: not something that answers labels, classes unknown, or an option that does not fit the target.
     """
     if is_target(target):
+        _refuse(preprocess=preprocess, device=device, batch_rows=batch_rows)
         ready: Target = target
         return ready
     kind = _kind(target)
@@ -96,6 +109,14 @@ def wrap(
     return FunctionTarget(target, numpy=numpy, classes=found, batch_rows=rows, preprocess=preprocess, device=place)
 
 
+def _refuse(**given: Any) -> None:
+    """Options of the kinds of targets that are wrapped here."""
+    for option, value in given.items():
+        if value is not None:
+            shown = option if callable(value) else f"{option}={value if isinstance(value, int) else str(value)!r}"
+            raise InputError(f"{shown} does not apply to a target of your own: let it see to that itself")
+
+
 def sendable(target: Any, domain: Domain) -> Domain:
     """Return the inputs of ``domain`` that this target can really be sent: of pictures, 256 levels a pixel.
 
@@ -118,6 +139,11 @@ def _kind(target: Any) -> str:
         raise InputError(f"target: {target.__name__} is a class; give a fitted or trained instance of it")
     if is_estimator(target):
         return "estimator"
+    if is_nearly_target(target):
+        raise InputError(
+            f"target: {type(target).__name__} is nearly a target: it lacks {', '.join(lacking(target))} "
+            "(labelleaks.targets.Target says what they are)"
+        )
     if callable(target):
         return "callable"
     raise InputError(

@@ -2,43 +2,56 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from labelleaks.core.classes import Classes
 from labelleaks.core.names import module_of
+from labelleaks.errors import InputError, LabelLeaksError, TargetError
 
-__all__ = ["Preprocess", "Target", "default_batch_rows", "plain_copy", "qualified_name", "scope"]
+__all__ = [
+    "Preprocess",
+    "Target",
+    "default_batch_rows",
+    "is_nearly_target",
+    "is_target",
+    "lacking",
+    "opened",
+    "plain_copy",
+    "qualified_name",
+    "scope",
+]
 
 Preprocess = Callable[[Any], Any]
 """Applied to each batch just before the target, in the kind of array that the target gets."""
 
 
-@runtime_checkable
 class Target(Protocol):
-    """Something that answers labels: a :data:`labelleaks.core.types.Predict` with a name.
+    """Something that answers labels: a :data:`labelleaks.core.types.Predict` that says what it is.
 
     Called with (m, *shape) float32 in the domain's units, m >= 1, it returns int64 (m,) codes 0 … K - 1 and raises
-    TargetError where the answer is not one label a row. It is given to a Gate; nothing else calls it.
+    TargetError where the answer is not one label a row. It is asked through the oracle and by nothing else, and only
+    while it is open. A run opens it once and closes it at its end; it may be opened again afterwards. An engine that
+    attacks shards on other machines pickles it, open or not, and opens the copy there.
     """
 
     @property
-    def kind(self) -> str:
-        """``"torch"``, ``"estimator"``, ``"callable"`` or ``"recorded"``."""
-        ...
-
-    @property
     def name(self) -> str:
-        """Qualified name of what is wrapped; no memory addresses."""
+        """Qualified name of what answers; no memory addresses."""
         ...
 
     @property
-    def classes(self) -> Classes: ...
+    def classes(self) -> Classes:
+        """The classes that it answers. Known before it is opened."""
+        ...
 
     @property
     def batch_rows(self) -> int:
@@ -47,7 +60,10 @@ class Target(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Equal for equal targets, on every machine; a journal of answers belongs to one fingerprint."""
+        """Equal for equal targets, on every machine, and known before the first label is asked for.
+
+        A journal of answers belongs to one fingerprint.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -61,6 +77,78 @@ class Target(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+_MEMBERS = ("name", "classes", "batch_rows", "fingerprint", "describe", "__call__", "__enter__", "__exit__")
+_MARKS = ("fingerprint", "describe", "__call__", "__enter__")
+_MISSING = object()
+
+
+def is_target(thing: Any) -> bool:
+    """Whether ``thing`` is a :class:`Target`: it has every member, on its class or its own. Computes none of them."""
+    return not inspect.isclass(thing) and not lacking(thing)
+
+
+def lacking(thing: Any) -> list[str]:
+    """Return the members of :class:`Target` that ``thing`` does not have. Computes none of them."""
+    return [member for member in _MEMBERS if not _has(thing, member)]
+
+
+def is_nearly_target(thing: Any) -> bool:
+    """Whether ``thing`` was meant for a :class:`Target`: it has the members that nothing else has, and lacks others."""
+    return not inspect.isclass(thing) and all(_has(thing, mark) for mark in _MARKS) and bool(lacking(thing))
+
+
+def _has(thing: Any, member: str) -> bool:
+    where = type(thing) if member.startswith("__") else thing
+    return inspect.getattr_static(where, member, _MISSING) is not _MISSING
+
+
+@contextmanager
+def opened(target: Target, *, check: bool = False) -> Iterator[Target]:
+    """Open a target, and close it on leaving.
+
+    Args:
+        check: hold it to what :class:`Target` says of its members, as one of the user's own is not known to keep it.
+
+    Raises:
+        TargetError: it cannot be opened, or a member of it raises.
+        InputError: a member is not what it should be.
+    """
+    with ExitStack() as stack:
+        _asked("could not be opened", stack.enter_context, target)
+        if check:
+            _check(target)
+        yield target
+
+
+def _check(target: Target) -> None:
+    rows = _asked("has batch_rows that raised", getattr, target, "batch_rows")
+    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+        raise InputError(f"the target's batch_rows is {rows!r}, a whole number of at least 1 is needed")
+    mark = _asked("has a fingerprint that raised", getattr, target, "fingerprint")
+    if not isinstance(mark, str) or not mark:
+        raise InputError(
+            f"the target's fingerprint is {mark!r}, a text is needed that is equal for equal targets, for example the "
+            "model's version"
+        )
+    said = _asked("has a describe() that raised", target.describe)
+    try:
+        json.dumps(said, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the target's describe() must return JSON types only: {error}") from None
+    if not isinstance(said, dict):
+        raise InputError(f"the target's describe() must return a dictionary, not {said!r}")
+
+
+def _asked(what: str, ask: Callable[..., Any], *given: Any) -> Any:
+    """Ask somebody else's code: whatever it raises gets our name and its text."""
+    try:
+        return ask(*given)
+    except LabelLeaksError:
+        raise
+    except Exception as error:
+        raise TargetError(f"the target {what}: {type(error).__name__}: {error}") from error
 
 
 def default_batch_rows(width: int, *, device: torch.device | None = None) -> int:

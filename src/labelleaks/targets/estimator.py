@@ -9,10 +9,11 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
-from labelleaks.core.classes import Classes, own_classes
+from labelleaks.core.classes import Classes
 from labelleaks.errors import MissingExtra
 from labelleaks.targets.answers import read_answer
 from labelleaks.targets.base import Preprocess, plain_copy, qualified_name, scope
+from labelleaks.targets.classes import own_classes
 
 __all__ = ["EstimatorTarget"]
 

@@ -17,7 +17,7 @@ from labelleaks.core.oracle.journal import Journal
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.oracle.remote import Remote
 from labelleaks.errors import InputError, TargetError
-from labelleaks.targets import Http, Target, wrap
+from labelleaks.targets import Http, is_target, wrap
 from tests.servers.faulty import FAULTS, Faulty, rows_of, truth
 
 SECRET = "sk-hunter2hunter2"
@@ -97,7 +97,7 @@ def test_the_seconds_and_the_price_are_forecast() -> None:
 
 def test_it_is_a_target() -> None:
     with Faulty() as server, wrap(options(server), numpy=True, classes=3, width=3) as target:
-        assert isinstance(target, Target) and isinstance(target, Remote)
+        assert is_target(target) and isinstance(target, Remote)
         assert target.batch_rows == 8 * 4 * 16
         json.dumps(target.describe(), allow_nan=False)
         x = rows_of(40)
