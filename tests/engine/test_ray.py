@@ -240,11 +240,11 @@ def test_a_grid_leaves_the_same_rows(cluster: Ray, tmp_path: Path) -> None:
         said: list[str] = []
         options = Options(store=str(tmp_path / name / "store"), out=str(tmp_path / name))
         done = experiments.run(experiments.plan(found, options), engine=engine, say=said.append)
-        results = {path.name: path.read_bytes() for path in (tmp_path / name / "results").glob("*.json")}
+        results = {path.name: path.read_bytes() for path in (tmp_path / name / "results").rglob("*.jsonl")}
         return done, sorted(line.rpartition(":")[0] for line in said), results
 
     here = run("here", None)
-    assert here == run("there", cluster) and here[0] == len(here[1]) + len(here[2]) > 8
+    assert here == run("there", cluster) and here[0] == len(here[1]) + 4 > 8 and list(here[2]) == ["digits.jsonl"]
     assert run("there", cluster)[0] == 0
 
 

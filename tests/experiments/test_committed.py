@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from labelleaks import experiments
 from labelleaks.experiments import runner
 from labelleaks.experiments.runner import Options
 from labelleaks.experiments.spec import load_reproduction
+from labelleaks.experiments.store import Results
 
 HERE = Path(__file__).parents[2] / "reproductions"
 SOURCE = Path(os.environ.get("LABELLEAKS_DATA", "nowhere"))
@@ -29,11 +29,12 @@ def test_a_committed_row_is_recomputed_from_its_spec(tmp_path: Path, attack: str
     one = next((m, s) for m, s in world.evaluations if m.attack == attack)
     plan = replace(whole, worlds=(replace(world, evaluations=(one,), studies=()),))
     assert experiments.run(plan, say=lambda text: None) > 2
-    (made,) = (tmp_path / "results").glob("*.json")
-    committed = HERE / "label-leaks" / "results" / made.name  # its name ends in a hash of spec, data and code version
-    for now, then in zip(json.loads(made.read_text()), json.loads(committed.read_text()), strict=True):
+    made = plan.results.rows()
+    key = made[0]["key"]  # a hash of spec, data and the revision of the code
+    committed = [row for row in Results(HERE / "label-leaks" / "results", "cpu").rows() if row["key"] == key]
+    for now, then in zip(made, committed, strict=True):
         for name, value in then.items():
-            measured = name in ("auc", "tpr_at_fpr", "train_accuracy", "test_accuracy")
+            measured = name in ("auc", "tpr_at_fpr", "train_accuracy", "test_accuracy", "version", "commit")
             assert measured or now[name] == value
         for name in ("train_accuracy", "test_accuracy"):
             assert now[name] == pytest.approx(then[name], abs=TOLERANCE)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from labelleaks.errors import InputError, SpecError
 from labelleaks.experiments import runner, stages
 from labelleaks.experiments.runner import Options, Plan
 from labelleaks.experiments.spec import load_reproduction
+from labelleaks.experiments.store import Results
 from labelleaks.models import architectures, training
 from labelleaks.models.training import Recipe
 
@@ -82,6 +84,22 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+def rows_of(plan: Plan, stage: str) -> list[dict[str, Any]]:
+    """The rows of one stage, without what the file adds to name it."""
+    rows = [row for row in plan.results.rows() if row["stage"] == stage]
+    assert rows, stage
+    return [{name: value for name, value in row.items() if name not in ("stage", "key")} for row in rows]
+
+
+def forget(results: Results, stage: str) -> None:
+    """Take the rows of one stage out of its file."""
+    (file,) = results.folder.glob(f"{results.profile}/*.jsonl")
+    lines = file.read_text().splitlines(keepends=True)
+    left = [line for line in lines if json.loads(line)["stage"] != stage]
+    assert len(left) < len(lines)
+    file.write_text("".join(left))
+
+
 def weights(plan: Plan) -> dict[Path, tuple[int, int]]:
     """Trained models by file, with what changes when one is written again."""
     files = [p for p in Path(plan.options.store).rglob("*.safetensors") if p.with_suffix(".json").is_file()]
@@ -95,7 +113,8 @@ def test_killed_at_random_points_it_gives_the_same_bytes_and_trains_nothing_twic
     whole = plan_of(home, "whole")
     assert finish(whole) > 20
     expected = contents(Path(whole.options.out))
-    assert len(expected) > 16 and len(weights(whole)) == 4 + 2 * (2 + 1)  # targets; shadows of size 100, of 200
+    assert len(whole.results.rows()) > 16 and len(whole.studies.rows()) == 6
+    assert len(weights(whole)) == 4 + 2 * (2 + 1)  # targets; shadows of size 100, of 200
 
     plan, write = plan_of(home, "killed"), serialization.write_atomic
     draw = np.random.default_rng(0)
@@ -171,7 +190,8 @@ def test_a_second_run_does_nothing_and_an_added_row_costs_only_itself(home: Path
     spec.write_text(GRID.replace("read: [20, 60]", "read: [10, 60]"))
     assert [stage.kind for stage, _ in runner.forecast(plan_of(home))] == ["evaluation"] * 2
     assert finish(plan_of(home)) == 2
-    assert len(list((Path(plan.options.out) / "results").iterdir())) == len([n for n in before if "results/" in n])
+    keys = {(row["stage"], row["key"]) for row in plan.results.rows()}
+    assert len(keys) == len({stage for stage, _ in keys}) == sum(len(of.evaluations) for of in plan.worlds)
 
 
 def test_a_committed_result_counts_as_done_without_its_scores(home: Path) -> None:
@@ -179,8 +199,7 @@ def test_a_committed_result_counts_as_done_without_its_scores(home: Path) -> Non
     finish(plan)
     shutil.rmtree(plan.options.store)
     assert not runner.forecast(plan_of(home))
-    one = next((Path(plan.options.out) / "results").glob("*-100-s1-clean-gap-*"))
-    one.unlink()
+    forget(plan.results, "digits-100-s1-clean-gap")
     assert [stage.kind for stage, _ in runner.forecast(plan_of(home))] == ["target", "scores", "evaluation"]
 
 
@@ -196,8 +215,7 @@ def test_a_row_is_what_its_spec_says(home: Path) -> None:
     """The gap row of the smallest clean target, by hand: split, training, accuracies."""
     plan = plan_of(home)
     finish(plan)
-    files = Path(plan.options.out) / "results"
-    (row,) = json.loads(next(files.glob("*-100-s1-clean-gap-*")).read_text())
+    (row,) = rows_of(plan, "digits-100-s1-clean-gap")
     digits = data.load("digits")
     split = label_leaks_split(digits, seed=1, protocol="clean")
     own = rng.seed_from(1, "target digits-100-s1-clean")
@@ -213,7 +231,7 @@ def test_a_row_is_what_its_spec_says(home: Path) -> None:
     assert row["auc"]["value"] == pytest.approx(0.5 + (right["train"] - right["test"]) / 2, abs=1e-5)
     assert (row["n_members"], row["n_nonmembers"], row["labels"]) == (100, len(split.nonmembers()), 1)
     assert row["tpr_at_fpr"].keys() == {"0.01"} and row["protocol"] == "clean" and row["model"] == "mlp"
-    one_hot = json.loads(next(files.glob("*-100-s1-clean-loss_threshold-*")).read_text())[1]
+    one_hot = rows_of(plan, "digits-100-s1-clean-loss_threshold")[1]
     assert one_hot["variant"] == "one_hot" and one_hot["n_nonmembers"] == 100
 
 
@@ -230,7 +248,7 @@ def test_the_authors_keep_the_epoch_that_is_best_on_the_non_members(home: Path) 
         model, x, y, Recipe(epochs=4), seed=own,
         progress=lambda epoch: seen.append(float((model(tx).argmax(1) == ty).float().mean())),
     )  # fmt: skip
-    (row,) = json.loads(next((Path(plan.options.out) / "results").glob("*-100-s1-authors-gap-*")).read_text())
+    (row,) = rows_of(plan, "digits-100-s1-authors-gap")
     assert row["test_accuracy"] == pytest.approx(max(seen), abs=1e-5)
 
 
@@ -288,8 +306,7 @@ def test_the_boundary_attack_is_read_at_the_labels_that_are_named(home: Path) ->
     )
     plan = plan_of(home)
     finish(plan)
-    files = Path(plan.options.out) / "results"
-    long, short = (json.loads(next(files.glob(f"*-clean-boundary-hopskipjump-{n}-*")).read_text()) for n in (60, 37))
+    long, short = (rows_of(plan, f"digits-100-s1-clean-boundary-hopskipjump-{n}") for n in (60, 37))
     assert [row["labels"] for row in long] == [37, 60] and long[:1] == short
 
 
@@ -333,7 +350,7 @@ def test_a_shadow_that_is_labelled_anew_in_every_epoch_is_another_row(home: Path
     )
     plan = plan_of(home)
     finish(plan)
-    plain, anew = (json.loads(p.read_text()) for p in sorted((Path(plan.options.out) / "results").iterdir()))
+    plain, anew = (rows_of(plan, f"digits-100-s1-clean-transfer{also}") for also in ("", "-relabel-2"))
     assert [row["variant"] for row in anew] == [f"{row['variant']}, relabel=2" for row in plain]
     assert [row["auc"] for row in anew] != [row["auc"] for row in plain]
     assert len(weights(plan)) == 2  # the target, and the shadow that is kept

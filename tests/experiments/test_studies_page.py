@@ -138,10 +138,11 @@ def all_kinds() -> dict[str, list[dict[str, Any]]]:
 
 
 def test_the_page_of_studies(tmp_path: Path) -> None:
-    for part, files in (("studies", all_kinds()), ("results", {"row": [gap_row()]})):
-        (tmp_path / part).mkdir()
-        for name, rows in files.items():
-            (tmp_path / part / f"smoke-{name}.json").write_text(json.dumps(rows))
+    studies = [head | {"points": points} for head, *points in all_kinds().values()]
+    for part, rows in (("studies", studies), ("results", [gap_row()])):
+        (tmp_path / part / "smoke").mkdir(parents=True)
+        text = "".join(json.dumps(row | named("x", "1" * 16)) + "\n" for row in rows)
+        (tmp_path / part / "smoke" / "digits.jsonl").write_text(text)
     found = load_reproduction("label-leaks", "smoke", HERE)
     text = write_page(found, tmp_path).read_text()
     assert all(f"## {title}" in text for title, _ in WORDS.values()) and "7 studies" in text
@@ -157,6 +158,7 @@ def test_the_page_of_studies(tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
     write_page(found, tmp_path)
     assert {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == before
+    assert "What made them: 8 by labelleaks 0.1.0 at commit 000000000000." in text
     assert [one.name for one in read_studies(tmp_path / "studies", "cpu")] == []
 
 
@@ -169,11 +171,27 @@ def test_the_gap_attack_is_checked_against_the_accuracies() -> None:
 
 @pytest.mark.parametrize("content", ["[", "[]", "{}", '[{"study": "radius"}]', "[1]"])
 @pytest.mark.parametrize("part", ["results", "studies"])
-def test_a_damaged_file_is_named(tmp_path: Path, part: str, content: str) -> None:
+def test_a_damaged_file_of_a_former_version_is_named(tmp_path: Path, part: str, content: str) -> None:
     (tmp_path / part).mkdir()
-    (tmp_path / part / "smoke-x.json").write_text(content)
-    with pytest.raises(InputError, match=r"smoke-x\.json: .*delete it"):
+    (tmp_path / part / f"smoke-digits-x-{'1' * 16}.json").write_text(content)
+    with pytest.raises(InputError, match=r"smoke-digits-x-1{16}\.json: .*delete it"):
         write_page(load_reproduction("label-leaks", "smoke", HERE), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"), [("[", "damaged"), ("1", "holds a int"), ("{}", "has no commit, "), ("\xff", "damaged")]
+)
+@pytest.mark.parametrize("part", ["results", "studies"])
+def test_a_damaged_line_is_named(tmp_path: Path, part: str, line: str, says: str) -> None:
+    (tmp_path / part / "smoke").mkdir(parents=True)
+    right = json.dumps(gap_row() | named("x", "1" * 16) | {"points": []})
+    (tmp_path / part / "smoke" / "digits.jsonl").write_bytes(f"{right}\n{line}\n".encode("latin-1"))
+    with pytest.raises(InputError, match=rf"digits\.jsonl, line 2: .*{says}.*delete the line"):
+        write_page(load_reproduction("label-leaks", "smoke", HERE), tmp_path)
+
+
+def named(stage: str, key: str) -> dict[str, Any]:
+    return {"stage": stage, "key": key, "version": "0.1.0", "commit": "0" * 12, "revision": 1}
 
 
 def gap_row(**other: Any) -> dict[str, Any]:

@@ -55,6 +55,7 @@ class Augmentation:
     """
 
     name: ClassVar[str] = "augmentation"
+    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset()
     is_distance: ClassVar[bool] = False
 

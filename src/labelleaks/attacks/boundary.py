@@ -74,6 +74,7 @@ class Boundary:
     votes: int = 1
 
     name: ClassVar[str] = "boundary"
+    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset()
     is_distance: ClassVar[bool] = True
 

@@ -65,6 +65,7 @@ class Calibrated(Boundary):
     recipe: Recipe | None = None
 
     name: ClassVar[str] = "calibrated"
+    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
     anytime: ClassVar[bool] = False

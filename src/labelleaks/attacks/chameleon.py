@@ -71,6 +71,7 @@ class Chameleon:
     """
 
     name: ClassVar[str] = "chameleon"
+    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
 

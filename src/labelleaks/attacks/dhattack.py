@@ -73,6 +73,7 @@ class DHAttack:
     """
 
     name: ClassVar[str] = "dhattack"
+    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
     anytime: ClassVar[bool] = False

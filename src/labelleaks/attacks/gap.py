@@ -25,6 +25,7 @@ class Gap:
     """
 
     name: ClassVar[str] = "gap"
+    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset()
     is_distance: ClassVar[bool] = False
 

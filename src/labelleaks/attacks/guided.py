@@ -81,6 +81,7 @@ class Guided:
     """
 
     name: ClassVar[str] = "guided"
+    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
 

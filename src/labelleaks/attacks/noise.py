@@ -64,6 +64,7 @@ class Noise:
     """
 
     name: ClassVar[str] = "noise"
+    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset()
     is_distance: ClassVar[bool] = False
 

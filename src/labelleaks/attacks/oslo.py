@@ -74,6 +74,7 @@ class Oslo:
     """
 
     name: ClassVar[str] = "oslo"
+    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
     anytime: ClassVar[bool] = False

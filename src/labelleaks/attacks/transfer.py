@@ -64,6 +64,7 @@ class Transfer:
     """
 
     name: ClassVar[str] = "transfer"
+    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
 

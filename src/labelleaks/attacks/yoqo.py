@@ -74,6 +74,7 @@ class Yoqo:
     """
 
     name: ClassVar[str] = "yoqo"
+    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
 

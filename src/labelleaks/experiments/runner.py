@@ -94,17 +94,19 @@ class Plan:
                 visit(measure, need)
             found[stage.key] = (measure, stage)
 
+        dataset = of.world.dataset
+        measured, studied = self.results.keys(dataset), self.studies.keys(dataset)
         for measure, evaluation in of.evaluations:
-            if self.results.has(evaluation):
+            if evaluation.key in measured:
                 continue
-            if self.results.elsewhere(evaluation) is None:
+            if self.results.elsewhere(dataset, evaluation) is None:
                 for need in evaluation.needs:  # scores, which name all that they need
                     visit(measure, need)
             found[evaluation.key] = (measure, evaluation)
         for study, stage in of.studies:
-            if self.studies.has(stage):
+            if stage.key in studied:
                 continue
-            if self.studies.elsewhere(stage) is None:
+            if self.studies.elsewhere(dataset, stage) is None:
                 for need in stage.needs:
                     visit(of.measure_of(need) or study, need)
             found[stage.key] = (study, stage)
@@ -226,10 +228,10 @@ def run_world(found: Plan, of: WorldPlan, *, say: Say) -> int:
                 _evaluate(found, of, measure, stage)
                 continue
             if isinstance(measure, StudySpec) and stage.kind == "study":
-                rows = found.studies.elsewhere(stage) or studies.do(
-                    bench, stage, measure, of.measure_of(stage.needs[0])
-                )
-                found.studies.write(stage, rows)
+                rows = found.studies.elsewhere(of.world.dataset, stage) or [
+                    studies.do(bench, stage, measure, of.measure_of(stage.needs[0]))
+                ]
+                found.studies.write(of.world.dataset, stage, rows)
             else:
                 bench.do(stage, measure)
             say(f"{stage.name}: {time.monotonic() - began:.1f} s")
@@ -239,10 +241,10 @@ def run_world(found: Plan, of: WorldPlan, *, say: Say) -> int:
 
 
 def _evaluate(found: Plan, of: WorldPlan, measure: MeasureSpec, stage: Stage) -> None:
-    rows = found.results.elsewhere(stage)
+    rows = found.results.elsewhere(of.world.dataset, stage)
     if rows is None:
         rows = rows_of(of.world, measure, found.store.scored(stage.needs[0]))
-    found.results.write(stage, rows)
+    found.results.write(of.world.dataset, stage, rows)
 
 
 def forecast(found: Plan) -> Sequence[tuple[Stage, float]]:

@@ -38,6 +38,7 @@ class SaltAndPepper:
     """
 
     name: ClassVar[str] = "salt_and_pepper"
+    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset()
     is_distance: ClassVar[bool] = True
 

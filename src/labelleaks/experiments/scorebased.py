@@ -6,7 +6,7 @@ a member. A target that gives labels only is one whose posterior is 1 for its la
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,10 @@ from labelleaks.models.checkpoints import Training
 from labelleaks.models.shadow_model import LOG_FLOOR, Network
 from labelleaks.models.training import Recipe, train
 
-__all__ = ["TOP", "lira_offline", "loss_threshold", "one_hot", "salem"]
+__all__ = ["REVISIONS", "TOP", "lira_offline", "loss_threshold", "one_hot", "salem"]
 
+REVISIONS: Mapping[str, int] = {"salem": 1, "loss_threshold": 1, "lira_offline": 1}
+"""Raise a number where the scores of that baseline change."""
 TOP = 3
 """Posteriors that Salem's attack net sees, largest first."""
 _RECIPE = Recipe(epochs=50)

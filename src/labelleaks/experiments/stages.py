@@ -2,7 +2,9 @@
 
 target → shadow → scores → evaluation. A stage's key holds the keys of the stages that it needs, its own settings, the
 content of the data set, and a number for the code behind it that is raised by hand when that code changes what comes
-out. Neither machine nor library is in it: a finished stage counts as done wherever it was done.
+out: VERSIONS for a kind of stage, an attack's own ``revision`` for its scores. Revision 1 leaves no trace in a key, so
+stages that were made before attacks had revisions are found. Neither machine nor library is in a key: a finished stage
+counts as done wherever it was done.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from labelleaks import data
+from labelleaks.experiments.provenance import FIRST
+from labelleaks.experiments.revisions import revision_of
 from labelleaks.experiments.spec import POSTERIORS, MeasureSpec, WorldSpec
 from labelleaks.experiments.studies.spec import StudySpec
 
@@ -23,7 +27,7 @@ __all__ = ["Stage", "World", "stages_of"]
 Kind = Literal["target", "shadow", "scores", "evaluation", "study"]
 
 VERSIONS: Mapping[str, int] = {"target": 1, "shadow": 1, "scores": 1, "evaluation": 1, "study": 1}
-"""Raise a number where the code of that stage, or of an attack in it, changes its results."""
+"""Raise a number where the code of that stage changes its results; where that of an attack does, its revision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +116,9 @@ def _shadows(world: World, measure: MeasureSpec, target: Stage, there: int) -> t
 def _scores(world: World, measure: MeasureSpec, needs: tuple[Stage, ...]) -> Stage:
     what: dict[str, Any] = {"attack": measure.attack, "variant": measure.variant, "labels": measure.labels}
     what |= {"iterations": measure.iterations, "candidates": measure.candidates}
+    revision = revision_of(measure)
+    if revision != FIRST:
+        what["revision"] = revision
     if measure.noted:
         what["noted"] = list(measure.noted)
     trained = 0.0

@@ -1,4 +1,4 @@
-"""Where finished stages lie. Targets, shadows and scores: a folder outside git. Evaluations: small JSON to commit.
+"""Where finished stages lie. Targets, shadows and scores: a folder outside git. Evaluations: JSON Lines to commit.
 
 Every file is written whole or not at all, and what says that a stage is finished is written last.
 """
@@ -6,7 +6,7 @@ Every file is written whole or not at all, and what says that a stage is finishe
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,19 @@ from numpy.typing import NDArray
 from labelleaks.core import serialization
 from labelleaks.core.cache import cache_folder
 from labelleaks.errors import InputError
+from labelleaks.experiments import jsonl
+from labelleaks.experiments.jsonl import Row
+from labelleaks.experiments.provenance import FIRST, UNKNOWN, Made
 from labelleaks.experiments.stages import Stage
 from labelleaks.models.checkpoints import check_folder
 
-__all__ = ["Reading", "Results", "Row", "Scored", "Store", "default_folder", "read_rows"]
+__all__ = ["Reading", "Results", "Row", "Scored", "Store", "default_folder"]
 
-Row = dict[str, Any]
 _WORLD = {"dataset", "target_size", "seed", "protocol"}
-"""What the first entry of any file says."""
+_SAID = _WORLD | {"stage", "key", "version", "commit", "revision"}
+"""What every row says."""
+_DIGITS = 16
+"""Of a key."""
 
 
 def default_folder() -> Path:
@@ -54,6 +59,8 @@ class Scored:
     readings: tuple[Reading, ...]
     train_accuracy: float
     test_accuracy: float
+    made: Made
+    """what scored them"""
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ class Store:
             arrays |= {f"path.{i}": reading.path, f"kept.{i}": reading.kept}
             about.append({"variant": reading.variant, "checkpoints": list(reading.checkpoints)})
         document = {"readings": about, "train_accuracy": found.train_accuracy, "test_accuracy": found.test_accuracy}
-        content = serialization.npz_bytes(arrays, json.dumps(document))
+        content = serialization.npz_bytes(arrays, json.dumps({**document, "made": dict(found.made)}))
         serialization.write_atomic(self.place("scores") / f"{stage.key}.npz", content, private=False)
 
     def scored(self, stage: Stage) -> Scored:
@@ -95,49 +102,96 @@ class Store:
             Reading(one["variant"], tuple(one["checkpoints"]), arrays[f"path.{i}"], arrays[f"kept.{i}"])
             for i, one in enumerate(about["readings"])
         ]
-        return Scored(arrays["member"], tuple(readings), about["train_accuracy"], about["test_accuracy"])
+        accuracies = about["train_accuracy"], about["test_accuracy"]
+        return Scored(arrays["member"], tuple(readings), *accuracies, made=about.get("made", UNKNOWN))
 
 
 @dataclass(frozen=True)
 class Results:
-    """Evaluations: ``PROFILE-WORLD-ATTACK-KEY.json``, a list of rows each. A file that is there is a finished stage."""
+    """Rows of finished evaluations, or studies: ``PROFILE/DATASET.jsonl``. A stage that has rows there is finished.
+
+    A row names its stage, the stage's key and what made it; rows are sorted by stage. Former versions wrote a file for
+    each stage, ``PROFILE-STAGE-KEY.json``: these are read where they lie, and taken over with the next write.
+    """
 
     folder: Path
     profile: str
 
-    def has(self, stage: Stage) -> bool:
-        return self._file(stage).is_file()
+    def keys(self, dataset: str) -> frozenset[str]:
+        """Return the keys of the stages that are finished."""
+        return frozenset(row["key"] for row in self._rows(dataset))
 
-    def elsewhere(self, stage: Stage) -> list[Row] | None:
+    def rows(self) -> list[Row]:
+        """Return all rows of the profile, data set by data set."""
+        names = {path.stem for path in (self.folder / self.profile).glob("*.jsonl")}
+        former = self.folder.glob(f"{self.profile}-*-*.json")
+        names |= {path.name[len(self.profile) + 1 :].partition("-")[0] for path in former}
+        return [row for name in sorted(names) for row in self._rows(name)]
+
+    def elsewhere(self, dataset: str, stage: Stage) -> list[Row] | None:
         """Return the rows of this stage where another profile has measured them."""
+        for path in sorted(self.folder.glob(f"*/{dataset}.jsonl")):
+            rows = [row for row in read_rows(path) if row["key"] == stage.key]
+            if rows:
+                return rows
         for path in sorted(self.folder.glob(f"*-{stage.key}.json")):
-            return read_rows(path)
+            return former_rows(path, stage.name)
         return None
 
-    def write(self, stage: Stage, rows: Sequence[Row]) -> None:
-        """Keep rows, one a line, in place of what an older version or another setting left under this name."""
-        check_folder(self.folder)
-        lines = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
-        path = self._file(stage)
-        for half in self.folder.glob(f".{path.name}.*"):  # what a kill in the middle of this write has left
-            half.unlink(missing_ok=True)
-        serialization.write_atomic(path, f"[\n{lines}\n]\n", private=False)
-        stem = path.stem.removesuffix(stage.key)
-        for old in self.folder.glob(f"{stem}{'[0-9a-f]' * len(stage.key)}.json"):
-            if old != path:
+    def write(self, dataset: str, stage: Stage, rows: Sequence[Row]) -> None:
+        """Keep rows, in place of what an older version or another setting left under this stage's name."""
+        path = self._file(dataset)
+        with jsonl.locked(path):
+            former = list(self._former(dataset))
+            kept = [row for row in self._rows(dataset) if row["stage"] != stage.name]
+            named = [{"stage": stage.name, "key": stage.key} | row for row in rows]
+            jsonl.write(path, _sorted([*kept, *named]))
+            for _, old in former:
                 old.unlink()
 
-    def _file(self, stage: Stage) -> Path:
-        return self.folder / f"{self.profile}-{stage.name}-{stage.key}.json"
+    def _rows(self, dataset: str) -> list[Row]:
+        """Of one data set, sorted by stage; where a former file was taken over already, it does not count."""
+        former = {stage: former_rows(path, stage) for stage, path in self._former(dataset)}
+        rows = read_rows(self._file(dataset))  # later: what is taken over meanwhile is in here
+        for stage in {row["stage"] for row in rows}:
+            former.pop(stage, None)
+        return _sorted([*rows, *(row for old in former.values() for row in old)])
+
+    def _former(self, dataset: str) -> Iterator[tuple[str, Path]]:
+        for path in sorted(self.folder.glob(f"{self.profile}-{dataset}-*-{'[0-9a-f]' * _DIGITS}.json")):
+            yield path.stem[len(self.profile) + 1 : -_DIGITS - 1], path
+
+    def _file(self, dataset: str) -> Path:
+        return self.folder / self.profile / f"{dataset}.jsonl"
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the rows of one file. Raises InputError where it holds none."""
+    """Return the rows of one file; none where it is not there. Raises InputError where a line is no row."""
+    rows = jsonl.read(path)
+    for number, row in enumerate(rows, 1):
+        if not row.keys() >= _SAID:
+            lacking = ", ".join(sorted(_SAID - row.keys()))
+            raise InputError(f"{path}, line {number}: no row of a grid, it has no {lacking}; {jsonl.MEND}")
+    return rows
+
+
+def former_rows(path: Path, stage: str) -> list[Row]:
+    """Return what a file of a former version holds, a stage's rows or a study, as rows are now."""
     try:
         rows: list[Row] = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:  # another process has just taken it over
+        return []
     except ValueError as error:  # no JSON, or no UTF-8
         raise InputError(f"{path}: damaged ({error}); delete it and run again, which measures it anew") from None
     known = isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) for row in rows)
     if not known or not rows[0].keys() >= _WORLD:
         raise InputError(f"{path}: no measured rows of a grid; delete it and run again, or keep it elsewhere")
-    return rows
+    if "study" in rows[0]:
+        rows = [rows[0] | {"points": rows[1:]}]
+    named = {"stage": stage, "key": path.stem[-_DIGITS:]}
+    return [{**named, **row, **UNKNOWN, "revision": FIRST} for row in rows]
+
+
+def _sorted(rows: Iterable[Row]) -> list[Row]:
+    """By stage; those of a stage in the order in which they were measured."""
+    return sorted(rows, key=lambda row: str(row["stage"]))

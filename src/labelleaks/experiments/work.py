@@ -19,6 +19,8 @@ from labelleaks.core.types import Candidates
 from labelleaks.data import Dataset, LabelLeaksSplit
 from labelleaks.defenses import MemGuard, memguard
 from labelleaks.experiments import measures
+from labelleaks.experiments.provenance import Made, made_by
+from labelleaks.experiments.revisions import revision_of
 from labelleaks.experiments.spec import MeasureSpec
 from labelleaks.experiments.stages import Stage, World
 from labelleaks.experiments.store import Reading, Row, Scored, Store
@@ -45,6 +47,8 @@ class Bench:
     dataset: Dataset
     split: LabelLeaksSplit
     store: Store
+    made: Made = field(default_factory=made_by)
+    """what does the work; found out before it begins"""
     _measured: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
 
     def do(self, stage: Stage, measure: MeasureSpec | StudySpec) -> None:
@@ -159,7 +163,7 @@ class Bench:
     def _score(self, stage: Stage, measure: MeasureSpec) -> None:
         readings = self.readings(stage, measure)
         member = self.candidates(measure.candidates)[1]
-        self.store.keep(stage, Scored(member, readings, *self._accuracies(stage.needs[0])))
+        self.store.keep(stage, Scored(member, readings, *self._accuracies(stage.needs[0]), made=self.made))
 
     def _accuracies(self, target: Stage) -> tuple[float, float]:
         """Of the deployed target, on all members and all non-members."""
@@ -247,6 +251,8 @@ def _row(
         "tpr_at_fpr": {str(FPR): at},
         "train_accuracy": round(found.train_accuracy, 5),
         "test_accuracy": round(found.test_accuracy, 5),
+        **found.made,
+        "revision": revision_of(measure),
     }
 
 

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labelleaks.experiments.store import Row, read_rows
+from labelleaks.experiments.store import Results, Row
 
 __all__ = ["Study", "read_studies"]
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """One file: its head and its points."""
+    """One study of one world: what came out, and the points of its figure."""
 
     head: Row
     points: Sequence[Row]
@@ -30,6 +30,5 @@ class Study:
 
 def read_studies(folder: Path, profile: str) -> list[Study]:
     """Return the studies of a profile, those of one data set and protocol together, larger targets first."""
-    found = [read_rows(path) for path in sorted(folder.glob(f"{profile}-*.json"))]
-    studies = [Study(head, points) for head, *points in found]
+    studies = [Study(row, row["points"]) for row in Results(folder, profile).rows()]
     return sorted(studies, key=lambda one: (*one.world[:2], -one.world[2], one.world[3], one.name, one.head["of"]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from labelleaks.experiments.provenance import FIRST
+from labelleaks.experiments.revisions import revision_of
 from labelleaks.experiments.spec import MeasureSpec
 from labelleaks.experiments.stages import Stage
 from labelleaks.experiments.store import Row
@@ -25,8 +27,8 @@ _DO: Mapping[StudyName, Callable[[Case], Found]] = {
 }
 
 
-def do(bench: Bench, stage: Stage, study: StudySpec, measure: MeasureSpec | None) -> list[Row]:
-    """Return the rows of a study whose needs are finished: the head, then the points.
+def do(bench: Bench, stage: Stage, study: StudySpec, measure: MeasureSpec | None) -> Row:
+    """Return a study whose needs are finished: a row with its ``points``.
 
     Args:
         measure: whose scores it reads; None: it is of the target alone.
@@ -35,4 +37,5 @@ def do(bench: Bench, stage: Stage, study: StudySpec, measure: MeasureSpec | None
     head: Row = {"study": study.study, "of": study.of, "dataset": world.dataset, "target_size": world.size}
     head |= {"seed": world.seed, "protocol": world.protocol, "model": world.spec.model}
     more, points = _DO[study.study](Case(bench, stage.needs[0], study, measure))
-    return [head | more, *points]
+    made = {**bench.made, "revision": FIRST if measure is None else revision_of(measure)}
+    return head | more | {"points": points} | made
