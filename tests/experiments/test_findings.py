@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +128,13 @@ def test_a_wrong_finding_is_named(tmp_path: Path) -> None:
 
 
 def test_the_page_is_made_of_the_rows_alone(tmp_path: Path) -> None:
-    results = tmp_path / "results"
-    results.mkdir()
     rows = [row("gap", 0.55, size=s, protocol=p) for s in (300, 100) for p in ("clean", "authors")]
     rows += [row("boundary", 0.6 + n / 1000, size=300, variant="hopskipjump", labels=n) for n in (50, 200)]
-    (results / "smoke-a.json").write_text(json.dumps(rows))
-    (results / "cpu-a.json").write_text(json.dumps([row("salem", 0.99)]))
+    made = {"stage": "a", "key": "1" * 16, "version": "0.1.0", "commit": "1" * 12, "revision": 1}
+    for profile, several in (("smoke", rows), ("cpu", [row("salem", 0.99)])):
+        (tmp_path / "results" / profile).mkdir(parents=True)
+        text = "".join(json.dumps(one | made) + "\n" for one in several)
+        (tmp_path / "results" / profile / "digits.jsonl").write_text(text)
     found = load_reproduction("label-leaks", "smoke", HERE)
     page = write_page(found, tmp_path)
     text, first = page.read_text(), page.read_bytes()
@@ -168,10 +170,10 @@ def test_the_committed_pages_are_those_of_the_committed_rows(tmp_path: Path) -> 
             continue
         found = load_reproduction("label-leaks", page.stem, HERE)
         for part in ("results", "studies"):
-            (tmp_path / part).mkdir(exist_ok=True)
-            for file in (home / part).glob(f"{page.stem}-*.json"):
-                (tmp_path / part / file.name).write_bytes(file.read_bytes())
+            shutil.copytree(home / part / page.stem, tmp_path / part / page.stem)
         assert write_page(found, tmp_path).read_bytes() == page.read_bytes(), "run labelleaks reproduce again"
+    drawn, committed = ({p.name: p.read_text() for p in (at / "figures").iterdir()} for at in (tmp_path, home))
+    assert drawn == committed
 
 
 def test_the_table_says_how_many_were_scored_and_leaves_ablations_to_theirs() -> None:
