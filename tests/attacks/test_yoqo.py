@@ -105,7 +105,7 @@ def test_online_trains_models_with_each_candidate(monkeypatch: pytest.MonkeyPatc
         trained.append((x, y))
         return train(x, y, *rest, **more)
 
-    monkeypatch.setattr(yoqo.shadows, "train_shadow", watched)
+    monkeypatch.setattr(yoqo.shadow_training, "train_shadow", watched)
     attack = Yoqo(mode="online", rounds=2, recipe=SHORT)
     scores = attack.score(gate.oracle("yoqo", 3, 1), few, knowledge, seed=0)
     inside = trained[-6:]

@@ -109,7 +109,7 @@ def test_missing_things_are_named(tmp_path: Path) -> None:
 def test_safetensors_with_a_factory(tmp_path: Path) -> None:
     model = build()
     save_model(model, str(tmp_path / "m.safetensors"))
-    found = load_target(str(tmp_path / "m.safetensors"), factory="tests.test_files:build")
+    found = load_target(str(tmp_path / "m.safetensors"), factory="tests.inputs.test_files:build")
     x = torch.rand(5, 4)
     assert torch.equal(found(x), model(x))
     with pytest.raises(SpecError, match="name the factory"):
