@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--attacks", help="attacks, as guided,gap")
     parser.add_argument("--most", type=int, default=10**6, help="only runs with at most so many labels")
     parser.add_argument("--robustness", action="store_true", help="the second table in place of the first")
-    parser.add_argument("--again", action="store_true", help="run also what is there (after an attack was changed)")
+    parser.add_argument("--again", action="store_true", help="run also what is there")
     parser.add_argument("--final", action="store_true", help=f"also {FINAL}, which nothing was developed on")
     parser.add_argument("--list", action="store_true", help="only say what is missing")
     arguments = parser.parse_args()

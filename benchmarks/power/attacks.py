@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.power import ceilings, rivals
 from benchmarks.power.worlds import DATASETS, SEEDS
 from labelleaks import attacks as registry
 from labelleaks.core.attack import Attack
@@ -54,10 +55,17 @@ class Plan:
 
     @property
     def key(self) -> str:
-        """The plan as part of a file's name."""
+        """The plan as part of a run's name."""
         parts = [self.attack, *([] if self.implementation == "labelleaks" else [self.implementation]), self.variant]
         words = "-".join(part.replace(", ", "-") for part in parts if part)
         return f"{words}-{self.budget}" + (f"-of-{self.most}" if self.most else "")
+
+    @property
+    def revision(self) -> int:
+        """Of the attack: raised where its code changes its scores, which are then run again."""
+        if self.implementation == "posteriors":
+            return ceilings.REVISION
+        return rivals.REVISION if self.implementation in RIVALS else registry.load(self.attack).revision
 
     def ready(self) -> bool:
         """Whether this version of labelleaks has the attack."""

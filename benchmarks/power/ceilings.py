@@ -17,8 +17,10 @@ from labelleaks.models import reference_models
 from labelleaks.models.shadow_model import log_posteriors
 from labelleaks.models.training import Recipe
 
-__all__ = ["RMIA_A", "ceiling", "lira", "logit_of", "rmia"]
+__all__ = ["REVISION", "RMIA_A", "ceiling", "lira", "logit_of", "rmia"]
 
+REVISION = 1
+"""Raise it where a score changes."""
 RMIA_A = 0.3
 """How an average of IN and OUT models is guessed from OUT ones alone: ((1 + a) p_out + (1 - a)) / 2; their default."""
 _ROWS = 512

@@ -13,6 +13,7 @@ from benchmarks.power.summary import Key, Mean, Row, Summary, best_ceiling, diff
 from benchmarks.power.worlds import SEEDS
 from benchmarks.tables import markdown
 from labelleaks.core import serialization
+from labelleaks.experiments import provenance
 
 __all__ = ["page", "write"]
 
@@ -48,7 +49,7 @@ def page(rows: Sequence[Row], pairs: Sequence[Row]) -> str:
     parts = [_HEAD, _bars(main, pairs, apart)]
     for dataset in _datasets(found):
         parts.append(_leaderboard(dataset, rows, [s for s in found if s.dataset == dataset], pairs))
-    parts += [_robustness(apart, main), _FOOT]
+    parts += [_robustness(apart, main), _FOOT, provenance.words(rows) if rows else ""]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
@@ -179,7 +180,7 @@ def _by_difference(apart: Sequence[Summary], plain: Sequence[Summary]) -> Iterat
 _HEAD = """
 # How much each attack finds at equal cost
 
-Written by `python -m benchmarks.power page` from `results/*.json` and `pairs/*.json` alone; `make power` runs what is
+Written by `python -m benchmarks.power page` from `results/*.jsonl` and `pairs/*.jsonl` alone; `make power` runs what is
 missing.
 
 Targets: the 32-64-128 CNN for images and the 256-256 network for tables (Location-30, digits), trained for 30 epochs,
@@ -213,10 +214,12 @@ guided.
 _FOOT = """
 ## Rows
 
-`results/*.json` are lists of rows: `dataset, seed, target, attack, variant, implementation, labels` (the budget),
-`labels_mean` (spent), `setup_labels, references, n_members, n_nonmembers, auc {value, low, high}, tpr_at_fpr {"0.01",
-"0.001"}` (null where there are too few non-members), `seconds` (of processor time, without training; null where none
-was kept), `train_accuracy, test_accuracy`. `pairs/*.json`: AUC of `a` minus AUC of `b` on the candidates of both.
+`results/DATASET.jsonl` holds a row a line, sorted by `run`: `run, dataset, seed, target, attack, variant,
+implementation, labels` (the budget), `labels_mean` (spent), `setup_labels, references, n_members, n_nonmembers, auc
+{value, low, high}, tpr_at_fpr {"0.01", "0.001"}` (null where there are too few non-members), `seconds` (of processor
+time, without training; null where none was kept), `train_accuracy, test_accuracy`, and what made it: `version` of
+labelleaks, `commit` of the code (`-dirty` where code differed from it), `revision` of the attack; a row of another
+revision than the attack's is run again. `pairs/DATASET.jsonl`: AUC of `a` minus AUC of `b` on the candidates of both.
 GTSRB was kept for the final table: nothing was chosen by it (guided was run on it before and after two late changes);
 its parts never share the frames of one sign. Its non-members hold several frames of each sign, which are not
 independent draws: intervals there are too narrow.

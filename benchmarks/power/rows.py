@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,27 @@ import numpy as np
 from benchmarks.power.store import cache_folder
 from labelleaks import metrics
 from labelleaks.core import serialization
+from labelleaks.experiments import jsonl
+from labelleaks.experiments.provenance import FIRST, UNKNOWN, made_by
 from labelleaks.metrics import Estimate
 
-__all__ = ["RESULTS", "Reading", "comparison", "kept_scores", "read_rows", "row", "save_rows", "save_scores"]
+__all__ = [
+    "BEFORE",
+    "RESULTS",
+    "Reading",
+    "comparison",
+    "kept_scores",
+    "made",
+    "read_rows",
+    "row",
+    "save_rows",
+    "save_scores",
+]
 
+Row = dict[str, Any]
 RESULTS = Path(__file__).parent / "results"
+BEFORE = {**UNKNOWN, "revision": FIRST}
+"""What made rows and scores that were kept before they said it."""
 FPRS = (0.01, 0.001)
 LEAST_NONMEMBERS = {0.01: 100, 0.001: 2000}
 """Below these a TPR is not judged."""
@@ -36,6 +52,8 @@ class Reading:
     """float64 (n,)"""
     member: np.ndarray
     """bool (n,), members first"""
+    made: Mapping[str, Any] = field(default_factory=lambda: dict(BEFORE))
+    """version of labelleaks, commit of its code and the benchmarks', revision of the attack"""
 
 
 def row(place: dict[str, Any], reading: Reading, costs: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +77,13 @@ def row(place: dict[str, Any], reading: Reading, costs: dict[str, Any]) -> dict[
         "n_nonmembers": nonmembers,
         "auc": _plain(metrics.auc(reading.scores, reading.member)),
         "tpr_at_fpr": rates,
+        **reading.made,
     }
+
+
+def made(revision: int) -> dict[str, Any]:
+    """Return what makes a row now, with an attack of this revision."""
+    return {**made_by(Path(__file__).parents[1]), "revision": revision}
 
 
 def comparison(a: Reading, b: Reading) -> dict[str, Any]:
@@ -73,12 +97,15 @@ def comparison(a: Reading, b: Reading) -> dict[str, Any]:
         for side, reading in (("a", a), ("b", b))
         for key in ("attack", "variant", "implementation", "labels")
     }
+    revisions = {f"{side}_revision": reading.made["revision"] for side, reading in (("a", a), ("b", b))}
     return {
         **names,
         "n_members": sides[0],
         "n_nonmembers": sides[1],
         "difference": _plain(found.difference),
         "p_value": float(f"{found.p_value:.3g}"),
+        **made_by(Path(__file__).parents[1]),
+        **revisions,
     }
 
 
@@ -92,16 +119,23 @@ def _plain(estimate: Estimate) -> dict[str, float] | None:
     return {key: round(float(value), 5) for key, value in asdict(estimate).items() if key in ("value", "low", "high")}
 
 
-def save_rows(name: str, rows: Sequence[dict[str, Any]], folder: Path = RESULTS) -> None:
-    """Write a list of rows, one a line, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join(json.dumps(one, allow_nan=False) for one in rows)
-    serialization.write_atomic(folder / f"{name}.json", f"[\n{lines}\n]\n", private=False)
+def save_rows(
+    run: str, rows: Sequence[dict[str, Any]], folder: Path = RESULTS, *, stays: Callable[[Row], bool] = lambda _: False
+) -> None:
+    """Write the rows of a run into the file of their data set, sorted by run, in place of those that it had.
+
+    Args:
+        stays: whether an old row of the run stays, before the new ones.
+    """
+    path = folder / f"{rows[0]['dataset']}.jsonl"
+    with jsonl.locked(path):
+        kept = [one for one in jsonl.read(path) if one["run"] != run or stays(one)]
+        jsonl.write(path, sorted([*kept, *({"run": run} | one for one in rows)], key=lambda one: str(one["run"])))
 
 
-def read_rows(folder: Path = RESULTS) -> list[dict[str, Any]]:
-    """Return all rows of a folder, in the order of file names."""
-    return [one for file in sorted(folder.glob("*.json")) for one in json.loads(file.read_text())]
+def read_rows(folder: Path = RESULTS) -> list[Row]:
+    """Return all rows of a folder: by data set, then by run."""
+    return [one for file in sorted(folder.glob("*.jsonl")) for one in jsonl.read(file)]
 
 
 def save_scores(name: str, readings: Sequence[Reading]) -> None:
@@ -111,8 +145,8 @@ def save_scores(name: str, readings: Sequence[Reading]) -> None:
     keys = ("attack", "variant", "implementation", "labels", "labels_mean")
     arrays = {f"scores.{i}": reading.scores for i, reading in enumerate(readings)}
     arrays["member"] = readings[0].member
-    document = json.dumps([{key: getattr(reading, key) for key in keys} for reading in readings])
-    serialization.write_atomic(file, serialization.npz_bytes(arrays, document), private=False)
+    named = [{key: getattr(reading, key) for key in keys} | {"made": dict(reading.made)} for reading in readings]
+    serialization.write_atomic(file, serialization.npz_bytes(arrays, json.dumps(named)), private=False)
 
 
 def kept_scores(world: str) -> Iterator[Reading]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +12,16 @@ import torch
 
 from benchmarks.power import attacks, ceilings, rivals
 from benchmarks.power.attacks import Plan
-from benchmarks.power.rows import RESULTS, Reading, comparison, kept_scores, row, save_rows, save_scores
+from benchmarks.power.rows import (
+    Reading,
+    comparison,
+    kept_scores,
+    made,
+    read_rows,
+    row,
+    save_rows,
+    save_scores,
+)
 from benchmarks.power.summary import Key, Row, key_of
 from benchmarks.power.worlds import World, open_world
 from labelleaks.core.oracle.label_oracle import Gate
@@ -22,20 +30,21 @@ from labelleaks.errors import NeedsError
 from labelleaks.models import reference_models
 from labelleaks.targets import wrap
 
-__all__ = ["PAIRS", "file_name", "labels_of", "measure", "pairs", "prepare", "run"]
+__all__ = ["PAIRS", "labels_of", "measure", "pairs", "prepare", "run", "run_name"]
 
 PAIRS = Path(__file__).parent / "pairs"
 """Paired comparisons, made of the kept scores."""
 Say = Callable[[str], None]
 
 
-def file_name(world: str, plan: Plan) -> str:
+def run_name(world: str, plan: Plan) -> str:
     return f"{world.replace('/', '-')}_{plan.key}"
 
 
 def missing(world: str, plans: Sequence[Plan], *, again: bool = False) -> list[Plan]:
-    """Return the plans whose rows are not there yet, and whose attack is."""
-    return [p for p in plans if p.ready() and (again or not (RESULTS / f"{file_name(world, p)}.json").is_file())]
+    """Return the plans whose rows are not there yet, or are of another revision of an attack; those that can be run."""
+    there = {(row["run"], row["revision"]) for row in read_rows()}
+    return [p for p in plans if p.ready() and (again or (run_name(world, p), p.revision) not in there)]
 
 
 def prepare(world_name: str, *, say: Say = print) -> None:
@@ -62,7 +71,7 @@ def run(world_name: str, plans: Sequence[Plan], *, say: Say = print) -> None:
         except NeedsError as error:  # a budget too small for this attack in this world: no row
             say(f"{world_name} {plan.key}: {error}")
             continue
-        name = file_name(world_name, plan)
+        name = run_name(world_name, plan)
         place = {"dataset": world.dataset, "seed": world.seed, "target": world.variant}
         rows = [row(place, reading, costs | world_costs(world, plan)) for reading in readings]
         save_scores(name, readings)
@@ -84,6 +93,7 @@ def world_costs(world: World, plan: Plan) -> dict[str, Any]:
 def measure(world: World, plan: Plan) -> tuple[list[Reading], dict[str, Any]]:
     """Run one plan; return its scores at each budget, and set-up labels and seconds (without training)."""
     candidates, member = world.candidates(plan.most)
+    by = made(plan.revision)
     with _target(world) as target:
         gate = Gate(target, batch_rows=target.batch_rows)
         knowledge = world.knowledge(gate.setup_oracle(plan.attack), plan.adversary)
@@ -99,7 +109,7 @@ def measure(world: World, plan: Plan) -> tuple[list[Reading], dict[str, Any]]:
         def reading(scores: torch.Tensor, labels: int, mean: float, variant: str = "") -> Reading:
             words = ", ".join(word for word in (variant, plan.variant, world.variant) if word)
             value = scores.numpy().astype(np.float64)
-            return Reading(plan.attack, words, plan.implementation, labels, mean, value, member)
+            return Reading(plan.attack, words, plan.implementation, labels, mean, value, member, by)
 
         if plan.sees == "posteriors":
             found = ceilings.ceiling(plan.attack, world, candidates, knowledge, plan.recipe)
@@ -157,12 +167,9 @@ def pairs(world: str) -> None:
     dataset, seed = world.split("/")
     found = [comparison(a, b) for a, b in _worth_comparing(list(kept_scores(world)))]
     now = [{"dataset": dataset, "seed": int(seed), **one} for one in found]
-    name = world.replace("/", "-")
-    file = PAIRS / f"{name}.json"
-    before = json.loads(file.read_text()) if file.is_file() else []
     named = {_names(one) for one in now}
     if now:
-        save_rows(name, [*(one for one in before if _names(one) not in named), *now], PAIRS)
+        save_rows(world.replace("/", "-"), now, PAIRS, stays=lambda one: _names(one) not in named)
 
 
 def _names(pair: Row) -> tuple[Key, Key]:

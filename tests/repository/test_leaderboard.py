@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,10 @@ from benchmarks.power.bars import LABELS, bars
 from benchmarks.power.curves import curve
 from benchmarks.power.summary import best_ceiling, difference, mean_of, summaries
 
+from labelleaks import __version__
+from labelleaks.attacks import Gap
 from labelleaks.core.domains import Box
+from labelleaks.experiments import jsonl
 
 Row = dict[str, Any]
 
@@ -31,6 +33,7 @@ def row(attack: str, labels: int, auc: float, *, rate: float = 0.1, dataset: str
         "n_members": 200 if few else 1000, "n_nonmembers": others,
         "auc": {"value": auc, "low": auc - 0.02, "high": auc + 0.02},
         "tpr_at_fpr": {"0.01": {"value": rate, "low": rate - 0.01, "high": rate + 0.01}, "0.001": small},
+        **rows.BEFORE,
     }  # fmt: skip
 
 
@@ -181,10 +184,13 @@ def test_a_comparison_stands_where_its_scores_are_not_kept(tmp_path: Path, monke
     for name, reading in (("guided", 20), ("lira_offline", 1)):
         words = ("fixed", "posteriors") if name == "lira_offline" else ("", "labelleaks")
         scores = member + np.linspace(0, 1.5, 40) % 1
-        rows.save_scores(f"cifar10-0_{name}", [rows.Reading(name, *words, reading, 1.0, scores, member)])
+        made = rows.made(3) if name == "guided" else rows.BEFORE
+        rows.save_scores(f"cifar10-0_{name}", [rows.Reading(name, *words, reading, 1.0, scores, member, made)])
     run.pairs("cifar10/0")
     found = rows.read_rows(tmp_path)
-    assert len(found) == 2 and found[0] == old and found[1]["n_members"] == 20 != again["n_members"]
+    assert len(found) == 2 and found[1]["n_members"] == 20 != again["n_members"]
+    assert found[0] == {"run": "cifar10-0"} | old and {one["run"] for one in found} == {"cifar10-0"}
+    assert found[1]["a_revision"] == 3 and found[1]["b_revision"] == 1 and found[1]["version"] == __version__
 
 
 def test_above_the_boundary_search_on_every_data_set_or_not() -> None:
@@ -201,6 +207,7 @@ def test_the_page_says_what_the_rows_say() -> None:
     rival = row("boundary", 1000, 0.77, few=True, implementation="art")
     text = page.page([ours, mark, rival], [pair(ours, mark), pair(rival, mark, half=0.1)])
     (line,) = [one for one in text.splitlines() if one.startswith("| guided |")]
+    assert "What made them: 3 by a commit that is unknown" in text
     assert "| 20 | 0.912 (0.892 to 0.932) | 0.100" in line and "**+0.111 (+0.101 to +0.121)**" in line
     (line,) = [one for one in text.splitlines() if one.startswith("| art: boundary |")]
     assert "-0.031 (-0.131 to +0.069)" in line and "**" not in line and "200 + 200" in line and "| - |" in line
@@ -223,10 +230,10 @@ def test_a_curve_is_an_image_of_its_own() -> None:
 
 
 def test_written_and_read(tmp_path: Path) -> None:
-    given = [row("guided", 20, 0.9), lira(0.8)]
+    given = [row("guided", 20, 0.9), lira(0.8) | rows.made(2)]
     for i, one in enumerate(given):
         rows.save_rows(f"cifar10-0_{i}", [one], tmp_path / "results")
-    assert rows.read_rows(tmp_path / "results") == given
+    assert rows.read_rows(tmp_path / "results") == [{"run": f"cifar10-0_{i}"} | one for i, one in enumerate(given)]
     page.write(tmp_path / "results", tmp_path / "none", tmp_path)
     assert "0.900" in (tmp_path / "README.md").read_text() and (tmp_path / "curve-cifar10-auc.svg").is_file()
 
@@ -237,6 +244,7 @@ def test_a_row_has_what_it_must() -> None:
     reading = rows.Reading("guided", "", "labelleaks", 20, 18.5, scores, member)
     found = rows.row({"dataset": "cifar10", "seed": 0}, reading, {"setup_labels": 1, "references": 8, "seconds": 1.0})
     assert found["auc"]["value"] > 0.5 and found["tpr_at_fpr"]["0.001"] is not None
+    assert found.items() >= rows.BEFORE.items()
     few = rows.Reading("guided", "", "labelleaks", 20, 18.5, scores[:2999], member[:2999])
     found = rows.row({}, few, {})
     assert found["tpr_at_fpr"]["0.001"] is None and found["tpr_at_fpr"]["0.01"] is not None
@@ -246,13 +254,27 @@ def test_a_row_has_what_it_must() -> None:
 
 def test_committed_results_are_complete_rows() -> None:
     wanted = {"dataset", "seed", "attack", "variant", "implementation", "labels", "setup_labels", "references",
-              "n_members", "n_nonmembers", "auc", "tpr_at_fpr", "seconds"}  # fmt: skip
-    for file in sorted(rows.RESULTS.glob("*.json")):
-        for one in json.loads(file.read_text()):
-            assert wanted <= set(one), file.name
-            assert file.name.startswith(f"{one['dataset']}-{one['seed']}"), file.name
-            assert (one["tpr_at_fpr"]["0.001"] is None) == (one["n_nonmembers"] < 2000), file.name
-            assert one["auc"]["low"] <= one["auc"]["value"] <= one["auc"]["high"], file.name
+              "n_members", "n_nonmembers", "auc", "tpr_at_fpr", "seconds", "version", "commit", "revision"}  # fmt: skip
+    for file in sorted(rows.RESULTS.glob("*.jsonl")):
+        found = jsonl.read(file)
+        assert found and [one["run"] for one in found] == sorted(one["run"] for one in found), file.name
+        for one in found:
+            assert wanted <= set(one), one["run"]
+            assert one["dataset"] == file.stem and one["run"].startswith(f"{one['dataset']}-{one['seed']}")
+            assert (one["tpr_at_fpr"]["0.001"] is None) == (one["n_nonmembers"] < 2000), one["run"]
+            assert one["auc"]["low"] <= one["auc"]["value"] <= one["auc"]["high"], one["run"]
+
+
+def test_what_is_there_is_run_again_where_its_attack_has_another_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = [plan for plan in attacks.plans("location30/0") if plan.attack in ("gap", "logit", "boundary")]
+    there = [{"run": run.run_name("location30/0", plan), "revision": 1} for plan in planned]
+    monkeypatch.setattr(run, "read_rows", lambda: there)
+    assert run.missing("location30/0", planned) == []
+    assert run.missing("location30/0", planned, again=True) == planned
+    monkeypatch.setattr(Gap, "revision", 2)
+    assert [plan.attack for plan in run.missing("location30/0", planned)] == ["gap"]
+    monkeypatch.setattr(ceilings, "REVISION", 2)
+    assert [plan.attack for plan in run.missing("location30/0", planned)] == ["logit", "gap"]
 
 
 def test_lira_and_rmia_by_hand() -> None:
