@@ -32,12 +32,11 @@ class Server:
     def __init__(self, address: str) -> None:
         self.address = address
         self.files: dict[str, bytes] = {}
-        self.tags: dict[str, str | None] = {}
         self.plans: dict[str, list[Handler]] = {}
         self.seen: list[tuple[str, dict[str, str]]] = []
 
-    def put(self, name: str, content: bytes, *plan: Handler, tag: str | None = '"v1"') -> str:
-        self.files[name], self.tags[name], self.plans[name] = content, tag, list(plan) or [whole]
+    def put(self, name: str, content: bytes, *plan: Handler) -> str:
+        self.files[name], self.plans[name] = content, list(plan) or [whole]
         return f"{self.address}/{name}"
 
     def asked(self, name: str) -> list[dict[str, str]]:
@@ -57,10 +56,6 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(ConnectionError):
             (plan.pop(0) if len(plan) > 1 else plan[0])(self, self.server_of.files.get(name, b""))
 
-    @property
-    def tag(self) -> str | None:
-        return self.server_of.tags[self.path.lstrip("/")]
-
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
@@ -68,8 +63,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(code)
         if length is not None:
             self.send_header("Content-Length", str(length))
-        if self.tag is not None:
-            self.send_header("ETag", self.tag)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Connection", "close")
@@ -79,8 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
 def _start(handler: _Handler, content: bytes) -> int:
     """Where a request with Range begins, 0 for the whole file."""
     asked = handler.headers.get("Range")
-    version = handler.headers.get("If-Range")
-    if asked is None or (version is not None and version != handler.tag):
+    if asked is None:
         return 0
     return int(asked.removeprefix("bytes=").removesuffix("-"))
 

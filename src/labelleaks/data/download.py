@@ -1,26 +1,25 @@
 """Get a file over https: resumed where a connection broke, checked before it is believed.
 
-A file grows as NAME.part, with a note of the server's version of it beside it (NAME.part.json). A later attempt, in
-this process or another, asks for the rest of that very version (Range with If-Range) and begins again where the server
-has another one or knows no ranges. A file gets its own name only when it is complete and its checksum is right.
+A file grows as NAME.part. Where its checksum is known, a later attempt, in this process or another, asks for the rest;
+if the whole then has another one (the server has another version by now), it is fetched once more from its beginning. A
+file gets its own name only when it is complete and its checksum is right.
 """
 
 from __future__ import annotations
 
-import contextlib
-import email.message
 import http.client
-import json
 import os
 import re
 import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from labelleaks.data.addresses import Refused, check_address, opener
 from labelleaks.data.cache import Sums, check_sums, sums_of
@@ -76,193 +75,144 @@ def fetch(
     """
     folder.mkdir(parents=True, exist_ok=True)
     problems = []
-    with _claimed(folder / remote.name):
-        for url in remote.urls:
-            try:
-                return _from_address(url, remote, folder, known, note, expect, policy)
-            except (Refused, _Broken) as error:
-                problems.append(f"{url}: {error}")
+    try:
+        with FileLock(folder / f".{remote.name}.lock", timeout=0):
+            for url in remote.urls:
+                try:
+                    return _Download(url, remote, folder / remote.name, known, note, expect, policy).run()
+                except (Refused, _Broken) as error:
+                    problems.append(f"{url}: {error}")
+    except Timeout:
+        raise InputError(f"{remote.name} is being downloaded into {folder} by another process") from None
     raise InputError(
         f"{remote.name} could not be downloaded ({'; '.join(problems) or 'no address of it is known'}); if you have "
         "the file or can get it otherwise, say --from FOLDER"
     )
 
 
-def _from_address(
-    url: str,
-    remote: Remote,
-    folder: Path,
-    known: Mapping[str, str],
-    note: Callable[[int], None],
-    expect: Callable[[int], None],
-    policy: Policy,
-) -> Sums:
-    """Fetch from one address. A file that was resumed and turns out wrong is fetched once more, whole."""
-    part = _Part(folder / f"{remote.name}.part", url, checked=remote.checksum is not None or remote.name in known)
-    for _ in range(2):
-        resumed = part.size() > 0
-        resumed |= _complete(part, remote, note, expect, policy)
-        _check_kind(part, remote)
-        sums = sums_of(part.path)
-        wrong = check_sums(remote, sums, known)
-        if wrong is None:
-            os.replace(part.path, folder / remote.name)
-            part.drop()
-            return sums
-        part.drop()
-        if not resumed:
-            break
-    raise Refused(f"what came is not the file: {wrong}")
+@dataclass(frozen=True)
+class _Download:
+    """One file from one address."""
 
+    url: str
+    remote: Remote
+    path: Path
+    known: Mapping[str, str]
+    note: Callable[[int], None]
+    expect: Callable[[int], None]
+    policy: Policy
 
-def _complete(
-    part: _Part, remote: Remote, note: Callable[[int], None], expect: Callable[[int], None], policy: Policy
-) -> bool:
-    """Ask until the file is complete; return whether it took more than one request."""
-    fruitless = 0
-    for number in range(1, policy.requests + 1):
-        before = part.size()
-        try:
-            _ask(part, remote, note, expect, policy)
-            return number > 1
-        except _Broken:
-            fruitless = 0 if part.size() > before else fruitless + 1
-            if fruitless >= policy.attempts or number == policy.requests:
-                raise
-            time.sleep(min(policy.pause * 2 ** max(fruitless - 1, 0), 30.0))
-    raise AssertionError("unreachable")
-
-
-class _Part:
-    """The bytes that are there already, and of which version of the file they are."""
-
-    def __init__(self, path: Path, url: str, *, checked: bool) -> None:
-        self.path, self.url, self.checked = path, url, checked
-        self.about = path.with_name(f"{path.name}.json")
+    @property
+    def part(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.part")
 
     def size(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
+        """Bytes that are there already."""
+        return self.part.stat().st_size if self.part.exists() else 0
 
     def drop(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self.about.unlink(missing_ok=True)
+        self.part.unlink(missing_ok=True)
 
-    def headers(self) -> dict[str, str]:
-        """What asks for the rest; empty, and the part gone, where it cannot be told that the rest would fit."""
-        have = self.size()
-        if have == 0:
-            return {}
-        try:
-            about: dict[str, Any] = json.loads(self.about.read_text(encoding="utf-8"))
-            version = str(about["version"]) if about["url"] == self.url else None
-        except (OSError, ValueError, KeyError, TypeError):
-            version = None
-        if version is None or not (version or self.checked):
+    def run(self) -> Sums:
+        """Fetch, check and name the file. One that came in parts and turns out wrong is fetched once more, whole."""
+        for _ in range(2):
+            in_parts = self.complete()
+            sums = sums_of(self.part)
+            wrong = check_sums(self.remote, sums, self.known)
+            if wrong is None:
+                os.replace(self.part, self.path)
+                return sums
             self.drop()
-            return {}
-        return {"Range": f"bytes={have}-", **({"If-Range": version} if version else {})}
+            if not in_parts:
+                break
+        raise Refused(f"what came is not the file: {wrong}")
 
-    def note_version(self, headers: email.message.Message) -> None:
-        tag = headers.get("ETag", "")
-        version = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
-        self.about.write_text(json.dumps({"url": self.url, "version": version}), encoding="utf-8")
+    def complete(self) -> bool:
+        """Ask until the file is complete; return whether it came in parts."""
+        checked = self.remote.checksum is not None or self.remote.name in self.known
+        if not checked:  # nothing would tell whether the rest fits
+            self.drop()
+        in_parts, fruitless = False, 0
+        for number in range(1, self.policy.requests + 1):
+            before = self.size()
+            in_parts |= before > 0
+            try:
+                self.ask(before)
+                return in_parts
+            except _Broken:
+                if not checked:
+                    self.drop()
+                fruitless = 0 if self.size() > before else fruitless + 1
+                if fruitless >= self.policy.attempts or number == self.policy.requests:
+                    raise
+                time.sleep(min(self.policy.pause * 2 ** max(fruitless - 1, 0), 30.0))
+        raise AssertionError("unreachable")
 
+    def ask(self, have: int) -> None:
+        """Make one request for what is behind the first ``have`` bytes. Returns when the file is complete."""
+        check_address(self.url)
+        rest = {"Range": f"bytes={have}-"} if have else {}
+        request = urllib.request.Request(
+            self.url, headers={"User-Agent": "labelleaks", "Accept-Encoding": "identity", **rest}
+        )
+        try:
+            with opener(self.url).open(request, timeout=self.policy.timeout) as answer:
+                self.keep(answer, have if answer.status == 206 else 0)
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 416:
+                self.drop()
+                raise _Broken("the server does not have the rest of the file") from None
+            kind = _Broken if error.code in _AGAIN else Refused
+            raise kind(f"the server answered {error.code} {error.reason}") from None
+        except urllib.error.URLError as error:
+            if isinstance(error.reason, ssl.SSLCertVerificationError):
+                raise Refused(f"the server's certificate is not valid ({error.reason})") from None
+            raise _Broken(f"no connection ({error.reason})") from None
+        except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
+            raise _Broken(f"the connection broke at {self.size():,} bytes ({error or type(error).__name__})") from None
 
-def _ask(
-    part: _Part, remote: Remote, note: Callable[[int], None], expect: Callable[[int], None], policy: Policy
-) -> None:
-    """Make one request and keep what comes. Returns when the file is complete."""
-    check_address(part.url)
-    asked = {"User-Agent": "labelleaks", "Accept-Encoding": "identity", **part.headers()}
-    request = urllib.request.Request(part.url, headers=asked)
-    try:
-        with opener(part.url).open(request, timeout=policy.timeout) as answer:
-            _keep(answer, part, remote, note, expect)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 416:
-            part.drop()
-            raise _Broken("the server does not have the rest of the file") from None
-        kind = _Broken if error.code in _AGAIN else Refused
-        raise kind(f"the server answered {error.code} {error.reason}") from None
-    except urllib.error.URLError as error:
-        if isinstance(error.reason, ssl.SSLCertVerificationError):
-            raise Refused(f"the server's certificate is not valid ({error.reason})") from None
-        raise _Broken(f"no connection ({error.reason})") from None
-    except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
-        raise _Broken(f"the connection broke at {part.size():,} bytes ({error or type(error).__name__})") from None
+    def keep(self, answer: Any, have: int) -> None:
+        """Keep what comes behind the first ``have`` bytes."""
+        total, most = self.total(answer, have), self.remote.most
+        if answer.headers.get("Content-Encoding", "identity") != "identity":
+            raise Refused("the server sent the file encoded in another way")
+        if total is not None:
+            if total > most:
+                raise Refused(f"it has {total:,} bytes, at most {most:,} are expected")
+            self.expect(total)
+        with self.part.open("ab" if have else "wb") as stream:
+            if have:
+                self.note(have)
+            while block := answer.read1(_BLOCK):
+                if not have:
+                    self.check_kind(block)
+                have += len(block)
+                if have > most:
+                    self.drop()
+                    raise Refused(f"it goes on beyond the {most:,} bytes that are expected at most")
+                stream.write(block)
+                self.note(len(block))
+        if total is not None and have < total:
+            raise _Broken(f"the connection broke at {have:,} of {total:,} bytes")
 
-
-def _keep(answer: Any, part: _Part, remote: Remote, note: Callable[[int], None], expect: Callable[[int], None]) -> None:
-    have = part.size() if answer.status == 206 else 0
-    total = _total(answer, have, part)
-    if "html" in answer.headers.get_content_type() and not remote.name.endswith(".html"):
-        raise Refused("the server sent an HTML page instead of the file")
-    if answer.headers.get("Content-Encoding", "identity") != "identity":
-        raise Refused("the server sent the file encoded in another way")
-    if total is not None and total > remote.most:
-        raise Refused(f"it has {total:,} bytes, at most {remote.most:,} are expected")
-    if total is not None:
-        expect(total)
-    part.note_version(answer.headers)
-    with part.path.open("ab" if have else "wb") as stream:
-        got = _copy(answer, stream, have, remote, part, note)
-    if total is not None and got < total:
-        raise _Broken(f"the connection broke at {got:,} of {total:,} bytes")
-
-
-def _copy(answer: Any, stream: IO[bytes], have: int, remote: Remote, part: _Part, note: Callable[[int], None]) -> int:
-    """Append what comes; return the bytes that the file has now."""
-    got = have
-    if have:
-        note(have)
-    while block := answer.read1(_BLOCK):
-        if got == 0 and re.match(rb"\s*<(!doctype|html|\?xml)", block[:256], re.IGNORECASE):
-            part.drop()
-            raise Refused("the server sent an HTML page instead of the file")
-        got += len(block)
-        if got > remote.most:
-            part.drop()
-            raise Refused(f"it goes on beyond the {remote.most:,} bytes that are expected at most")
-        stream.write(block)
-        note(len(block))
-    return got
-
-
-def _total(answer: Any, have: int, part: _Part) -> int | None:
-    """Bytes of the whole file, where the server says so."""
-    if answer.status == 206:
+    def total(self, answer: Any, have: int) -> int | None:
+        """Bytes of the whole file, where the server says so."""
+        if answer.status == 200:
+            length = answer.headers.get("Content-Length", "")
+            return int(length) if length.isdigit() else None
+        if answer.status != 206:
+            raise Refused(f"the server answered {answer.status}")
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", "").strip())
         if found is None or int(found[1]) != have or have == 0:
-            part.drop()
+            self.drop()
             raise _Broken("the server sent another part of the file than was asked for")
         return None if found[2] == "*" else int(found[2])
-    if answer.status != 200:
-        raise Refused(f"the server answered {answer.status}")
-    length = answer.headers.get("Content-Length")
-    return int(length) if length and length.isdigit() else None
 
-
-def _check_kind(part: _Part, remote: Remote) -> None:
-    magic = _MAGIC.get(Path(remote.name).suffix, b"")
-    with part.path.open("rb") as stream:
-        start = stream.read(len(magic))
-    if start != magic:
-        part.drop()
-        raise Refused(f"what came is no {Path(remote.name).suffix} file: it begins with {start!r}")
-
-
-@contextlib.contextmanager
-def _claimed(path: Path) -> Iterator[None]:
-    """Keep other processes off the same file while it is downloaded."""
-    try:
-        import fcntl
-    except ImportError:  # not on this system: two downloads at once are the user's own doing
-        yield
-        return
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{path.name} is being downloaded into {path.parent} by another process") from None
-        yield
+    def check_kind(self, start: bytes) -> None:
+        """Refuse what begins as no such file does, a web page for example."""
+        kind = Path(self.remote.name).suffix
+        magic = _MAGIC.get(kind, b"")[: len(start)]
+        if not start.startswith(magic):
+            self.drop()
+            raise Refused(f"the server sent something else, perhaps a web page: no {kind} file begins {start[:20]!r}")
