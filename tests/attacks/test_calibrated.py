@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from labelleaks.attacks import calibrated as module
 from labelleaks.attacks.boundary import Boundary
-from labelleaks.attacks.calibrated import BISECT, COARSE, OCTAVES, Calibrated
+from labelleaks.attacks.calibrated import TUNING, Calibrated
 from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.domains import Box
 from labelleaks.core.oracle.label_oracle import Gate, Ledger
@@ -88,7 +89,7 @@ def test_the_search_is_the_boundary_attack_s() -> None:
 
 def test_a_reference_that_is_wrong_about_the_candidate_has_the_shortest_distance() -> None:
     scores, _ = attack(FIRST, ROWS, -1.0)  # right about the second row alone
-    shortest = BOX.diameter((4,), "l2") / 2**OCTAVES
+    shortest = BOX.diameter((4,), "l2") / 2**TUNING.octaves
     reference = scores.details["reference_distance"][:, 0]
     assert reference[0] == reference[2] == pytest.approx(shortest)
     assert float(reference[1]) == pytest.approx(1.0, rel=0.03)
@@ -114,13 +115,13 @@ def test_misclassified_last_and_censored_first() -> None:
 
     scores, _ = attack(never, alone, 4.0)
     assert scores.status.tolist() == [int(Status.NO_START)] * 2
-    assert scores.value.tolist() == pytest.approx([OCTAVES * math.log(2)] * 2)
+    assert scores.value.tolist() == pytest.approx([TUNING.octaves * math.log(2)] * 2)
 
 
 @pytest.mark.parametrize("together", [1, 3, 5, 100])
 def test_the_first_wrong_length_is_found_on_every_ray(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TOGETHER", together)
-    lengths = torch.arange((OCTAVES * COARSE << BISECT) + 1)
+    monkeypatch.setattr(module, "TUNING", replace(TUNING, together=together))
+    lengths = torch.arange((TUNING.octaves * TUNING.coarse << TUNING.bisect) + 1)
     last = len(lengths) - 1
     edge = torch.tensor([0, 1, 31, 32, 33, 100, last - 33, last - 1, last, last + 9])
 
@@ -129,7 +130,7 @@ def test_the_first_wrong_length_is_found_on_every_ray(together: int, monkeypatch
 
     found = module._first(wrong, len(edge), lengths)
     # Beyond the last coarse point nothing is asked: those rays count as never wrong.
-    coarse = last - (1 << BISECT)
+    coarse = last - (1 << TUNING.bisect)
     assert torch.equal(found, torch.where(edge > coarse, last, edge))
 
 

@@ -24,10 +24,23 @@ from labelleaks.models.training import Recipe
 
 __all__ = ["Calibrated"]
 
-OCTAVES = 10  # the shortest distance on a ray that is told from 0: the diameter / 2^OCTAVES
-COARSE = 2  # points an octave at which a reference is asked where it changes its mind first
-BISECT = 5  # halvings of the interval that is found: 64 steps an octave, 1 % each
-_TOGETHER = 5  # points of a ray in one go
+
+@dataclass(frozen=True)
+class Tuning:
+    """Resolution of distances on a ray; not tuned."""
+
+    octaves: int = 10
+    """The shortest distance on a ray that is told from 0: the diameter / 2^octaves."""
+    coarse: int = 2
+    """Points an octave at which a reference is asked where it changes its mind first."""
+    bisect: int = 5
+    """Halvings of the interval that is found: 64 steps an octave, 1 % each."""
+    together: int = 5
+    """Points of a ray in one go; changes the time alone."""
+
+
+TUNING = Tuning()
+
 _GROUP = 1 << 24  # numbers in one go (64 MB)
 
 
@@ -105,10 +118,10 @@ class Calibrated(Boundary):
 
 
 def _lengths(candidates: Candidates, norm: Norm) -> Tensor:
-    """The distances that are told apart, shortest first: float64 (OCTAVES * steps + 1,), up to the diameter."""
+    """The distances that are told apart, shortest first: float64 (octaves * steps + 1,), up to the diameter."""
     diameter = candidates.domain.diameter(candidates.shape, norm)
-    steps = COARSE << BISECT
-    lengths = [diameter * 2.0 ** (k / steps - OCTAVES) for k in range(OCTAVES * steps + 1)]
+    steps = TUNING.coarse << TUNING.bisect
+    lengths = [diameter * 2.0 ** (k / steps - TUNING.octaves) for k in range(TUNING.octaves * steps + 1)]
     return torch.tensor(lengths, dtype=torch.float64)
 
 
@@ -127,7 +140,7 @@ def _changes(
         points = candidates.domain.project(x + step) if bounded else x + step
         return margins([model], points, candidates.y[who])[0] <= 0
 
-    at_once = max(1, _GROUP // max(1, _TOGETHER * candidates.width))
+    at_once = max(1, _GROUP // max(1, TUNING.together * candidates.width))
     changes = [torch.empty(0, len(models), dtype=torch.int64, device=rows.device)]
     for part in rows.split(at_once):
         each = [_first(partial(wrong, model=model, part=part), len(part), lengths) for model in models]
@@ -137,20 +150,21 @@ def _changes(
 
 def _first(wrong: Callable[[Tensor, Tensor], Tensor], k: int, lengths: Tensor) -> Tensor:
     """Find for each of ``k`` rays the first length at which ``wrong`` (index of the length, which ray) holds: coarse
-    steps from the shortest on, _TOGETHER at a time, then bisection. int64 (k,), the last where it holds nowhere."""
+    steps from the shortest on, some at a time, then bisection. int64 (k,), the last where it holds nowhere."""
     last = len(lengths) - 1
     low = torch.zeros(k, dtype=torch.int64, device=lengths.device)
     high = torch.full_like(low, last)
     open_ = torch.arange(k, device=lengths.device)
-    for first in range(0, last, _TOGETHER << BISECT):
-        points = torch.arange(first, min(last, first + (_TOGETHER << BISECT)), 1 << BISECT, device=lengths.device)
+    step = 1 << TUNING.bisect
+    for first in range(0, last, TUNING.together * step):
+        points = torch.arange(first, min(last, first + TUNING.together * step), step, device=lengths.device)
         hit = wrong(points.repeat(len(open_)), open_.repeat_interleave(len(points))).reshape(-1, len(points))
         before = (hit.cumsum(1) == 0).sum(1)  # points of each ray before the first that is wrong
         some = before < len(points)
         high[open_[some]] = points[before[some]]
         low[open_] = torch.where(before > 0, points[(before - 1).clamp_min(0)], low[open_])
         open_ = open_[~some]
-    for _ in range(BISECT):
+    for _ in range(TUNING.bisect):
         between = ((high - low > 1) & (high < last)).nonzero().reshape(-1)
         middle = (low[between] + high[between]) // 2
         hit = wrong(middle, between)
@@ -162,10 +176,10 @@ def _first(wrong: Callable[[Tensor, Tensor], Tensor], k: int, lengths: Tensor) -
 def _score(distance: Tensor, status: Tensor, index: Tensor, lengths: Tensor) -> Tensor:
     """log d_target - mean log d_reference: float64 (n,). Logarithms one by one, and whole numbers summed, so that the
     bits of a row do not depend on the rows beside it."""
-    steps = COARSE << BISECT
+    steps = TUNING.coarse << TUNING.bisect
     shortest = float(lengths[0])
     logs = [math.log(max(d, shortest) / shortest) for d in distance.tolist()]
     calibration = row_sums(index.to(torch.float64)) / index.shape[1] * (math.log(2.0) / steps)
     value = torch.tensor(logs, dtype=torch.float64, device=index.device) - calibration
-    least = -2.0 * OCTAVES * math.log(2.0)
+    least = -2.0 * TUNING.octaves * math.log(2.0)
     return torch.where(status == int(Status.MISCLASSIFIED), least, value)

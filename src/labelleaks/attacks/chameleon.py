@@ -27,9 +27,22 @@ __all__ = ["Chameleon"]
 
 _GROUP = 1 << 22
 """Numbers in the copies that are held at a time (16 MB)."""
-_SURE = 1e-7  # in the logit of a posterior, of the authors' code: what keeps it finite
-_LEAST_SD = 1e-5  # added to a standard deviation, of the authors' code
-_SHIFT = 1 / 8  # of a picture's side: 4 pixels of 32
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Constants of the authors' code."""
+
+    least_posterior: float = 1e-7
+    """In the logit of a posterior: what keeps it finite."""
+    least_sd: float = 1e-5
+    """Added to a standard deviation."""
+    shift: float = 1 / 8
+    """Largest shift of a picture, of its side: 4 pixels of 32."""
+
+
+TUNING = Tuning()
+
 
 Copies = Callable[[Tensor], Tensor]
 """rows (k,) -> float32 (k, N, *shape), in the domain"""
@@ -146,10 +159,10 @@ def _divergence(models: Sequence[ShadowModel], points: Tensor, y: Tensor) -> Ten
     for model in models:
         posteriors = softmax(reference_models.logits(model, points.flatten(0, 1)))
         p = posteriors.gather(1, y.repeat_interleave(m)[:, None])[:, 0]
-        phi.append((p + _SURE).log() - (1 - p + _SURE).log())
+        phi.append((p + TUNING.least_posterior).log() - (1 - p + TUNING.least_posterior).log())
     mean = sum(phi[1:], phi[0]) / len(phi)
     squares = [(one - mean).square() for one in phi]
-    sd = (sum(squares[1:], squares[0]) / (len(phi) - 1)).sqrt() + _LEAST_SD
+    sd = (sum(squares[1:], squares[0]) / (len(phi) - 1)).sqrt() + TUNING.least_sd
     mean, sd = mean.reshape(k, m), sd.reshape(k, m)
     ratio = sd / sd[:, :1]
     return ratio.log() + (1 / ratio.square() + ((mean[:, :1] - mean) / sd).square()) / 2 - 0.5
@@ -188,6 +201,6 @@ class _Moved:
 
 def _moved_index(side: int, draw: Tensor) -> Tensor:
     """Where each pixel of a side comes from, after a shift that draw (k, N) decides: int64 (k, N, side)."""
-    reach = max(1, math.floor(side * _SHIFT))
+    reach = max(1, math.floor(side * TUNING.shift))
     shift = (draw * (2 * reach + 1)).to(torch.int64) - reach
     return (torch.arange(side, device=draw.device) - shift[:, :, None]).clamp(0, side - 1)

@@ -25,9 +25,20 @@ from labelleaks.models.training import Recipe
 __all__ = ["DHAttack"]
 
 _ENDS = ("white", "black")
-_EPSILON = 1e-8  # in b = exp(-d) + 1e-8, of the authors' code: what makes u saturate
-_ROUNDING = 12**-0.5
-"""Standard deviation of what is lost where a distance is read in whole steps, in steps."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Constants of the score."""
+
+    epsilon: float = 1e-8
+    """In b = exp(-d) + 1e-8, of the authors' code: what makes u saturate."""
+    rounding: float = 12**-0.5
+    """Standard deviation of what is lost where a distance is read in whole steps, in steps."""
+
+
+TUNING = Tuning()
+
 
 Ask = Callable[[Tensor, int], Tensor]
 """(rows (k,), j) -> int64 (k,): the labels of these candidates' points x_j."""
@@ -82,7 +93,7 @@ class DHAttack:
     queries: int = 30
     towards: Literal["white", "black"] | Tensor = "white"
     early_stop: bool = True
-    sd_floor: float = _ROUNDING
+    sd_floor: float = TUNING.rounding
     recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
@@ -132,7 +143,7 @@ class DHAttack:
 
 def _transformed(d: Tensor) -> Tensor:
     """u = log(exp(-b) / (1 - exp(-b))) with b = exp(-d) + 1e-8: float64, rises with d, -0.6 … 18.5."""
-    b = torch.exp(-d) + _EPSILON
+    b = torch.exp(-d) + TUNING.epsilon
     return -b - torch.log(-torch.expm1(-b))
 
 

@@ -25,6 +25,7 @@ __all__ = ["Oslo"]
 _GROUP = 1 << 23
 """Numbers in the crafted inputs that are held at a time (32 MB)."""
 TAUS = (0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001)
+"""Thresholds by default: they span (0, 1), the small ones closer together; not tuned."""
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,20 @@ __all__ = ["Yoqo"]
 
 _GROUP = 1 << 22
 """Numbers in the candidates that are moved together (16 MB)."""
-_MODELS = 16  # their losses are sums over so many models; ours are scaled to it
-_SPREAD = 0.25
-"""Their inputs are standardised: one unit is a standard deviation, about a quarter of the range of a picture."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Units of the authors' losses."""
+
+    models: int = 16
+    """Their losses are sums over so many models; ours are scaled to it."""
+    unit: float = 0.25
+    """Their inputs are standardised: a standard deviation is about a quarter of the range of a picture."""
+
+
+TUNING = Tuning()
+
 _MODES = ("offline", "online")
 
 
@@ -175,9 +186,9 @@ class _Loss:
     ) -> None:
         self.x, self._y, self.moves = x, y, moves
         self._outside, self._inside, self._alpha = outside, inside, alpha
-        self.unit = _SPREAD * moves.span(x.device)
+        self.unit = TUNING.unit * moves.span(x.device)
         """float32 (1, *shape): how much of each feature is one unit."""
-        self._scale = _MODELS * (3.0 if inside else 6.0) / (1.0 + alpha)
+        self._scale = TUNING.models * (3.0 if inside else 6.0) / (1.0 + alpha)
         self._targets = [_best_other(reference_models.logits(model, x), y) for model in outside]
 
     def value(self, points: Tensor, who: Tensor) -> Tensor:

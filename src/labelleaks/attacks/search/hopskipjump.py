@@ -32,19 +32,43 @@ from labelleaks.core.domains import Norm
 
 __all__ = ["HopSkipJump", "HopState", "combine"]
 
-PROJECTION = 12  # labels for a projection or a semicircle at most
-FINISH = 10  # labels kept for the last projection
-ANGLE = 6  # labels for the angle of the normal (L∞)
-JUMPS = (2.0, 0.5, 0.125)  # how far towards the corner of the L∞ ball, in units of the distance; one label each
-FEWEST_VOTES = 8
-FIRST_VOTES = 24
-MOST_VOTES = 300
-GROWTH = 0.5  # of the votes so far
-PROBE = 0.5  # delta in units of sin(theta) |b - x| / sqrt(d): where the curvature of a sphere costs no votes yet
-PRECISION = 0.5  # of a projection, in standard deviations of a probe along the normal
-LEFT = 2e-3
-INERTIA = 0.2  # weight of the last step's direction, which a curved boundary leaves unfinished
-LEAST_SINE = 0.02
+
+@dataclass(frozen=True)
+class Tuning:
+    """Constants of HopSkipJump, shared by Sign-OPT and Tangent where they share its steps.
+
+    Weighed while the search was built; no table of it was kept (design/0002-boundary-search.md).
+    """
+
+    projection: int = 12
+    """Labels for a projection or a semicircle at most."""
+    finish: int = 10
+    """Labels kept for the last projection."""
+    angle: int = 6
+    """Labels for the angle of the normal (L∞)."""
+    jumps: tuple[float, ...] = (2.0, 0.5, 0.125)
+    """How far towards the corner of the L∞ ball, in units of the distance; one label each."""
+    fewest_votes: int = 8
+    """Votes for which a step is worth beginning."""
+    first_votes: int = 24
+    """Votes of the first step."""
+    most_votes: int = 300
+    """Votes of one step at most."""
+    growth: float = 0.5
+    """Of the votes so far: what each step adds."""
+    probe: float = 0.5
+    """delta in units of sin(theta) |b - x| / sqrt(d): where the curvature of a sphere costs no votes yet."""
+    precision: float = 0.5
+    """Of a projection, in standard deviations of a probe along the normal."""
+    coarsest: float = 2e-3
+    """Precision of a projection at least, relative to |b - x|."""
+    inertia: float = 0.2
+    """Weight of the last step's direction, which a curved boundary leaves unfinished."""
+    least_sine: float = 0.02
+    """Of the angle theta that is taken to be left."""
+
+
+TUNING = Tuning()
 
 
 @dataclass(eq=False)
@@ -79,21 +103,21 @@ class HopSkipJump:
         self.iterations = iterations
         self.space: Space = space(shape, subspace, factor)
         self.d = self.space.width
-        most = max(16, min(self.d, MOST_VOTES))
+        most = max(16, min(self.d, TUNING.most_votes))
         self._votes = [0]  # B_1, ..., B_T after a 0
         for _ in range(iterations):
-            self._votes.append(min(most, FIRST_VOTES + int(GROWTH * sum(self._votes))))
+            self._votes.append(min(most, TUNING.first_votes + int(TUNING.growth * sum(self._votes))))
 
     @property
     def most(self) -> int:
         """Labels after the start that a candidate can spend at most."""
-        return PROJECTION + sum(self._votes) + self.iterations * self._step_cost() + FINISH
+        return TUNING.projection + sum(self._votes) + self.iterations * self._step_cost() + TUNING.finish
 
     def _step_cost(self) -> int:
-        return PROJECTION if self.norm == "l2" else ANGLE + len(JUMPS) + PROJECTION
+        return TUNING.projection if self.norm == "l2" else TUNING.angle + len(TUNING.jumps) + TUNING.projection
 
     def cost(self, iteration: int) -> int:
-        return FEWEST_VOTES + self._step_cost() + FINISH
+        return TUNING.fewest_votes + self._step_cost() + TUNING.finish
 
     def init(self, track: Track, who: Tensor) -> HopState:
         n = len(track.x)
@@ -106,7 +130,8 @@ class HopSkipJump:
             signs=Signs(track.streams("probes"), self.d, track.seed),
         )
         half = torch.full((len(who),), 0.5, dtype=torch.float64, device=who.device)
-        self._project(track, state, who, guess=half, precision=PRECISION * PROBE / self.d, steps=PROJECTION)
+        precision = TUNING.precision * TUNING.probe / self.d
+        self._project(track, state, who, guess=half, precision=precision, steps=TUNING.projection)
         state.normal[who] = unit(state.b[who] - track.x[who])
         return state
 
@@ -116,7 +141,7 @@ class HopSkipJump:
 
     def finish(self, track: Track, state: HopState, who: Tensor) -> None:
         guess = torch.full((len(who),), 1e-3, dtype=torch.float64, device=who.device)
-        self._project(track, state, who, guess=guess, precision=1e-6, steps=FINISH)
+        self._project(track, state, who, guess=guess, precision=1e-6, steps=TUNING.finish)
 
     def _step(self, track: Track, state: HopState, who: Tensor, t: int) -> None:
         if self.norm == "l2":
@@ -139,11 +164,11 @@ class HopSkipJump:
 
         def open_(low: Tensor, high: Tensor) -> Tensor:
             middle = (low + high) * 0.5
-            sine = (middle * middle / (1.0 + middle * middle)).sqrt().clamp_min(LEAST_SINE)
+            sine = (middle * middle / (1.0 + middle * middle)).sqrt().clamp_min(TUNING.least_sine)
             arc = D * (high - low) / (1.0 + low * high).clamp_min(1.0)
-            return (arc * sine > PRECISION * delta / math.sqrt(self.d)) & (track.left[who] > 0)
+            return (arc * sine > TUNING.precision * delta / math.sqrt(self.d)) & (track.left[who] > 0)
 
-        tangent, _ = widest(on_circle, open_, most=1e4, guess=state.tangent[who], steps=PROJECTION)
+        tangent, _ = widest(on_circle, open_, most=1e4, guess=state.tangent[who], steps=TUNING.projection)
         cosine = (1.0 / (1.0 + tangent * tangent)).sqrt()
         state.last[who] = combine(None, -tangent * cosine, e, cosine, p)
         self._learn(state, who, tangent, t)
@@ -157,7 +182,7 @@ class HopSkipJump:
         delta = self._radius(track, state.sine[who] * D)
         v = self._normal(track, state, who, b, e, delta, t)
         v = unit(reject(v, e))
-        p = unit(v + INERTIA * unit(reject(state.last[who], e)))
+        p = unit(v + TUNING.inertia * unit(reject(state.last[who], e)))
         return D, e, unit(reject(p, e)), delta
 
     def _step_linf(self, track: Track, state: HopState, who: Tensor, t: int) -> None:
@@ -166,7 +191,7 @@ class HopSkipJump:
         delta = self._radius(track, state.sine[who] * length)
         v = self._normal(track, state, who, b, g, delta, t)
         v = unit(reject(v, g))
-        p = unit(v + INERTIA * unit(reject(state.last[who], g)))
+        p = unit(v + TUNING.inertia * unit(reject(state.last[who], g)))
         p = unit(reject(p, g))
 
         # In the plane of g and p the boundary through b runs along cos(a) p - sin(a) g: that gives the normal.
@@ -179,7 +204,7 @@ class HopSkipJump:
         def affordable(low: Tensor, high: Tensor) -> Tensor:
             return track.left[who] > 0
 
-        low, high = widest(beyond, affordable, most=8.0, guess=state.tangent[who], steps=ANGLE)
+        low, high = widest(beyond, affordable, most=8.0, guess=state.tangent[who], steps=TUNING.angle)
         tangent = (low + high) * 0.5
         cosine = (1.0 / (1.0 + tangent * tangent)).sqrt()
         state.last[who] = combine(None, -tangent * cosine, g, cosine, p)
@@ -187,9 +212,8 @@ class HopSkipJump:
         self._learn(state, who, tangent, t)
         self._jump(track, state, who)
         guess = torch.full_like(length, 0.03)
-        self._project(
-            track, state, who, guess=guess, precision=PRECISION * PROBE * LEAST_SINE / self.d, steps=PROJECTION
-        )
+        precision = TUNING.precision * TUNING.probe * TUNING.least_sine / self.d
+        self._project(track, state, who, guess=guess, precision=precision, steps=TUNING.projection)
 
     def _jump(self, track: Track, state: HopState, who: Tensor) -> None:
         """Move b towards x + r sign(normal), the point of the L∞ ball around x that lies deepest; the nearer to it
@@ -199,7 +223,7 @@ class HopSkipJump:
         r = row_max(offset.abs())[:, None]
         w = offset / r.clamp_min(1e-30)
         tries = torch.arange(len(who), device=who.device)
-        for xi in JUMPS:
+        for xi in TUNING.jumps:
             tries = tries[track.left[who[tries]] > 0]
             if len(tries) == 0:
                 return
@@ -214,7 +238,7 @@ class HopSkipJump:
     ) -> Tensor:
         """v, from B_t votes; a candidate that cannot pay for the step after this one spends what is left now."""
         B = self._votes[t]
-        allowance = track.left[who] - self._step_cost() - FINISH
+        allowance = track.left[who] - self._step_cost() - TUNING.finish
         last = allowance < B + self.cost(t + 1)
         counts = torch.where(last, allowance.clamp(max=2 * B), B)
         ballot = Ballot(who, b, e, delta.to(torch.float32), counts, sum(self._votes[:t]))
@@ -222,16 +246,16 @@ class HopSkipJump:
 
     def _radius(self, track: Track, length: Tensor) -> Tensor:
         """delta: float64 (k,); with quantised features long enough that a probe moves each by a level."""
-        delta = PROBE * length / math.sqrt(self.d)
+        delta = TUNING.probe * length / math.sqrt(self.d)
         level = max(group.step for group in track.domain.groups(track.shape))
         return delta.clamp_min(level * math.sqrt(track.x.shape[1])) if level else delta
 
     def _precision(self, state: HopState, who: Tensor) -> Tensor:
-        """Of a projection in L2, relative to |b - x|: what is left along the normal is PRECISION deviations of a
-        probe, or LEFT where that is less: the last projection has labels for no more. float64 (k,)."""
+        """Of a projection in L2, relative to |b - x|: what is left along the normal is ``precision`` deviations of a
+        probe, or ``coarsest`` where that is less: the last projection has labels for no more. float64 (k,)."""
         sine = state.sine[who]
         cosine = (1.0 - sine * sine).clamp_min(1e-4).sqrt()
-        return (PRECISION * PROBE * sine / (self.d * cosine)).clamp(max=LEFT)
+        return (TUNING.precision * TUNING.probe * sine / (self.d * cosine)).clamp(max=TUNING.coarsest)
 
     def _learn(self, state: HopState, who: Tensor, tangent: Tensor, t: int) -> None:
         """Estimate sin(theta) from the step's angle: tan(angle) = c tan(theta), where B_t votes find the normal's
@@ -239,7 +263,7 @@ class HopSkipJump:
         c2 = min(0.9, 2.0 * self._votes[t] / (math.pi * self.d))
         square = tangent * tangent / c2
         left = square / (1.0 + square) * max(0.05, 1.0 - c2)
-        state.sine[who] = left.sqrt().clamp(LEAST_SINE, 1.0)
+        state.sine[who] = left.sqrt().clamp(TUNING.least_sine, 1.0)
         state.tangent[who] = tangent.clamp(1e-3, 2.0)
 
     def _project(

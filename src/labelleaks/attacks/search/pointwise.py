@@ -22,12 +22,30 @@ from labelleaks.core.domains import Domain
 
 __all__ = ["Pointwise", "PointwiseState"]
 
-FIRST_VOTES = 24
-MOST_VOTES = 300
-GROWTH = 0.5
-FEWEST = 8  # labels for which a step is worth beginning
-SHRINK = 8  # labels to move numeric features part of the way back
-STALE = 8  # steps without a nearer point after which a candidate is done
+
+@dataclass(frozen=True)
+class Tuning:
+    """Constants of the search in Binary and Mixed domains.
+
+    Votes are those of HopSkipJump; the others were weighed while the search was built; no table of it was kept
+    (design/0002-boundary-search.md).
+    """
+
+    first_votes: int = 24
+    """Votes of the second step: the first is the path."""
+    most_votes: int = 300
+    """Votes of one step at most."""
+    growth: float = 0.5
+    """Of the votes so far: what each step adds."""
+    fewest_labels: int = 8
+    """Labels for which a step is worth beginning."""
+    shrink: int = 8
+    """Labels to move numeric features part of the way back."""
+    stale: int = 8
+    """Steps without a nearer point after which a candidate is done."""
+
+
+TUNING = Tuning()
 
 
 @dataclass(eq=False)
@@ -66,15 +84,15 @@ class Pointwise:
         self._thresholds = torch.tensor([NormalDist().inv_cdf(1 / max(2, moved)) for moved in range(self.G + 1)])
         self._votes = [0, 0]  # B_1 = 0: the first step is the path
         for _ in range(iterations - 1):
-            self._votes.append(min(MOST_VOTES, FIRST_VOTES + int(GROWTH * sum(self._votes))))
+            self._votes.append(min(TUNING.most_votes, TUNING.first_votes + int(TUNING.growth * sum(self._votes))))
 
     @property
     def most(self) -> int:
         """Labels after the start that a candidate can spend at most."""
-        return sum(self._votes) + self.iterations * (self.G.bit_length() + 1 + self._reverts + SHRINK)
+        return sum(self._votes) + self.iterations * (self.G.bit_length() + 1 + self._reverts + TUNING.shrink)
 
     def cost(self, iteration: int) -> int:
-        return FEWEST
+        return TUNING.fewest_labels
 
     def init(self, track: Track, who: Tensor) -> PointwiseState:
         n, d = track.x.shape
@@ -105,7 +123,7 @@ class Pointwise:
         nearer = track.best[who] < before
         state.moved[who] = torch.where(nearer[:, None], moved, state.moved[who])
         state.stale[who] = torch.where(nearer, 0, state.stale[who] + 1)
-        return (state.stale[who] >= STALE) | ~moved.any(1)
+        return (state.stale[who] >= TUNING.stale) | ~moved.any(1)
 
     def finish(self, track: Track, state: PointwiseState, who: Tensor) -> None:
         """Nothing is left to do: every point that was asked for is in the track."""
@@ -149,7 +167,7 @@ class Pointwise:
     def _vote(self, track: Track, state: PointwiseState, who: Tensor, iteration: int) -> None:
         """Toggle random groups around M; add mean((phi - mean(phi)) bit) to the weights, phi = ±1."""
         B = self._votes[iteration]
-        counts = (track.left[who] - FEWEST).clamp(0, B)
+        counts = (track.left[who] - TUNING.fewest_labels).clamp(0, B)
         threshold = self._thresholds.to(who.device)[state.moved[who].sum(1)]
         first = sum(self._votes[:iteration])
         streams = track.streams("votes")[who]
@@ -206,7 +224,7 @@ class Pointwise:
             return shrinks & (high - low > 1e-3) & (track.left[who] > 0) & (whole != x).any(1)
 
         half = torch.full((len(who),), 0.5, dtype=torch.float64, device=who.device)
-        widest(nearer, open_, most=1.0, guess=half, steps=SHRINK)
+        widest(nearer, open_, most=1.0, guess=half, steps=TUNING.shrink)
 
     def _ask(self, track: Track, state: PointwiseState, who: Tensor, moved: Tensor, phase: str) -> Tensor:
         return track.ask(self._points(track, state, who, moved), who, phase)[1]

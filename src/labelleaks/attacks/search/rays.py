@@ -7,7 +7,7 @@ start is needed: at the largest r the points are corners of the domain. What dif
 
 * a flip has to gain: it is asked a little below r, so that a block without influence is not taken for progress, and
   the bisection begins at that gain instead of at r / 2; how much is asked adapts to what succeeds;
-* a ray is bisected for REFINE labels after a flip, and to the end only when the labels run out;
+* a ray is bisected for a few labels after a flip, and to the end only when the labels run out;
 * given a start, the first ray is the one towards its corner; without one, corners of stripes are tried before noise.
 """
 
@@ -27,15 +27,40 @@ from labelleaks.core.batch_invariant import row_max
 
 __all__ = ["Rays", "RaysState"]
 
-CORNERS = 12  # labels for corners before other starts
-FLIPS = 64  # labels for flips in a step
-LENGTHEN = 3  # labels for a first ray that is too short
-FIRST = 10  # labels for the length of the first ray
-REFINE = 3  # labels for the length of a ray after a flip
-FINISH = 10  # labels kept for the last projection
-GAIN = 0.5  # what is asked of a flip first, times the number of blocks
-UP, DOWN = 1.1, 0.985  # what is asked after a flip that gained, and after one that did not
-LEAST, MOST = 0.01, 0.7
+
+@dataclass(frozen=True)
+class Tuning:
+    """Constants of RayS.
+
+    ``gain``, ``up`` and ``down`` were chosen on 24 candidates of CIFAR-10 and a CNN, at 50 and 200 labels (gains of
+    0.1, 0.25 and 0.5 were tried: design/0002-boundary-search.md); no table of the others was kept.
+    """
+
+    corners: int = 12
+    """Labels for corners before other starts."""
+    flips: int = 64
+    """Labels for flips in a step."""
+    lengthen: int = 3
+    """Labels for a first ray that is too short."""
+    first_ray: int = 10
+    """Labels for the length of the first ray."""
+    refine: int = 3
+    """Labels for the length of a ray after a flip."""
+    finish: int = 10
+    """Labels kept for the last projection."""
+    gain: float = 0.5
+    """What is asked of a flip first, times the number of blocks."""
+    up: float = 1.1
+    """What is asked after a flip that gained, times what was asked."""
+    down: float = 0.985
+    """The same after a flip that did not gain."""
+    least_gain: float = 0.01
+    """What is asked of a flip at least."""
+    most_gain: float = 0.7
+    """What is asked of a flip at most."""
+
+
+TUNING = Tuning()
 
 
 @dataclass(eq=False)
@@ -56,7 +81,7 @@ class Rays:
     Args:
         shape: of a row; blocks are stripes of the flat row, as in the original: squares of an image, all of a pixel's
             channels together, found less.
-        iterations: steps of FLIPS flips at most.
+        iterations: steps of ``TUNING.flips`` flips at most.
     """
 
     def __init__(self, shape: tuple[int, ...], *, iterations: int) -> None:
@@ -66,15 +91,16 @@ class Rays:
     @property
     def most(self) -> int:
         """Labels beyond those of other starts that a candidate can spend at most."""
-        return 2 * CORNERS + LENGTHEN + FIRST + self.iterations * FLIPS * (1 + REFINE) + FINISH
+        steps = self.iterations * TUNING.flips * (1 + TUNING.refine)
+        return 2 * TUNING.corners + TUNING.lengthen + TUNING.first_ray + steps + TUNING.finish
 
     def cost(self, iteration: int) -> int:
-        return 1 + FINISH
+        return 1 + TUNING.finish
 
     def start(self, track: Track, who: Tensor) -> None:
         """Ask corners of the domain, then what other searches start from, until something has another label."""
         span = row_max(track.domain.span(track.shape).reshape(1, -1)).to(track.x.device)
-        for number in range(CORNERS):
+        for number in range(TUNING.corners):
             rows = who[~track.found[who] & (track.left[who] > 0)]
             if len(rows) == 0:
                 return
@@ -93,17 +119,17 @@ class Rays:
         offset = track.point - track.x
         sign = torch.where(offset < 0, -1.0, 1.0)
         r = row_max(offset.abs()).to(torch.float64)
-        state = RaysState(sign, r, torch.full_like(r, GAIN))
+        state = RaysState(sign, r, torch.full_like(r, TUNING.gain))
         self._lengthen(track, state, who)
-        rows = who[(track.left[who] > FINISH) & (state.r[who] > 0)]
+        rows = who[(track.left[who] > TUNING.finish) & (state.r[who] > 0)]
         guess = torch.full((len(rows),), 0.5, dtype=torch.float64, device=rows.device)
-        self._shorten(track, state, rows, guess=guess, precision=1e-3, steps=FIRST)
+        self._shorten(track, state, rows, guess=guess, precision=1e-3, steps=TUNING.first_ray)
         return state
 
     def step(self, track: Track, state: RaysState, who: Tensor, iteration: int) -> Tensor:
-        first = (iteration - 1) * FLIPS
-        for number in range(first, first + FLIPS):
-            rows = who[(track.left[who] > FINISH) & (state.r[who] > 0)]
+        first = (iteration - 1) * TUNING.flips
+        for number in range(first, first + TUNING.flips):
+            rows = who[(track.left[who] > TUNING.finish) & (state.r[who] > 0)]
             if len(rows) == 0:
                 break
             self._try(track, state, rows, number)
@@ -112,7 +138,7 @@ class Rays:
     def finish(self, track: Track, state: RaysState, who: Tensor) -> None:
         rows = who[state.r[who] > 0]
         guess = torch.full((len(rows),), 1e-2, dtype=torch.float64, device=rows.device)
-        self._shorten(track, state, rows, guess=guess, precision=1e-6, steps=FINISH)
+        self._shorten(track, state, rows, guess=guess, precision=1e-6, steps=TUNING.finish)
 
     def _flip(self, number: int) -> Tensor:
         """Flip ``number`` of the endless list of blocks, halves first: ±1, float32 (1, d)."""
@@ -139,13 +165,14 @@ class Rays:
         gain = state.gain[who] / self._blocks(number)
         r = state.r[who] * (1.0 - gain)
         _, wrong = track.ask(_point(track, who, r, sign), who, "flip")
-        state.gain[who] = (state.gain[who] * torch.where(wrong, UP, DOWN)).clamp(LEAST, MOST)
+        asked = state.gain[who] * torch.where(wrong, TUNING.up, TUNING.down)
+        state.gain[who] = asked.clamp(TUNING.least_gain, TUNING.most_gain)
         hit = who[wrong]
         state.sign[hit] = sign[wrong]
         state.r[hit] = r[wrong]
-        rows = hit[track.left[hit] > FINISH]
-        guess = gain[wrong][track.left[hit] > FINISH]
-        self._shorten(track, state, rows, guess=guess, precision=guess / 4, steps=REFINE)
+        rows = hit[track.left[hit] > TUNING.finish]
+        guess = gain[wrong][track.left[hit] > TUNING.finish]
+        self._shorten(track, state, rows, guess=guess, precision=guess / 4, steps=TUNING.refine)
 
     def _shorten(
         self, track: Track, state: RaysState, who: Tensor, *, guess: Tensor, precision: float | Tensor, steps: int
@@ -170,8 +197,8 @@ class Rays:
         """Double the rays until they have another label; where they never have, begin at a corner instead, or end."""
         same = _point(track, who, state.r[who], state.sign[who]) == track.point[who]
         short = who[~same.all(1)]
-        for _ in range(LENGTHEN):
-            able = track.left[short] > FINISH
+        for _ in range(TUNING.lengthen):
+            able = track.left[short] > TUNING.finish
             state.r[short[~able]] = 0.0
             short = short[able]
             if len(short) == 0:
@@ -185,8 +212,8 @@ class Rays:
         """Take a corner of the domain with another label for a first ray; r = 0 where none is found."""
         state.r[who] = 0.0
         span = row_max(track.domain.span(track.shape).reshape(1, -1)).to(track.x.device)
-        for number in range(CORNERS):
-            who = who[(state.r[who] == 0) & (track.left[who] > FINISH)]
+        for number in range(TUNING.corners):
+            who = who[(state.r[who] == 0) & (track.left[who] > TUNING.finish)]
             if len(who) == 0:
                 return
             corner = self._corner(number).to(span.device)

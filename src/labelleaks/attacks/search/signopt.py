@@ -14,25 +14,42 @@ What differs here:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from labelleaks.attacks.search.bisect import widest
 from labelleaks.attacks.search.driver import Track
-from labelleaks.attacks.search.hopskipjump import PROJECTION, HopSkipJump, HopState, combine
+from labelleaks.attacks.search.hopskipjump import TUNING as SHARED
+from labelleaks.attacks.search.hopskipjump import HopSkipJump, HopState, combine
 
 __all__ = ["SignOpt"]
 
-ARC = 5  # labels for the arc's end at most
-WIDTH = 1.5  # ratio of the brackets of tan(half the arc) that is narrow enough
-SHORT = 0.9  # of the predicted gain: where the bisection asks first
+
+@dataclass(frozen=True)
+class Tuning:
+    """Constants of Sign-OPT.
+
+    Weighed while the search was built; no table of it was kept (design/0002-boundary-search.md).
+    """
+
+    arc: int = 5
+    """Labels for the arc's end at most."""
+    width: float = 1.5
+    """Ratio of the brackets of tan(half the arc) that is narrow enough."""
+    shortfall: float = 0.9
+    """Of the predicted gain: where the bisection asks first."""
+
+
+TUNING = Tuning()
 
 
 class SignOpt(HopSkipJump):
     """The search for Box domains in L2; arguments as of HopSkipJump without the norm."""
 
     def _step_cost(self) -> int:
-        return ARC + PROJECTION
+        return TUNING.arc + SHARED.projection
 
     def _step(self, track: Track, state: HopState, who: Tensor, t: int) -> None:
         x = track.x[who]
@@ -45,15 +62,21 @@ class SignOpt(HopSkipJump):
             return track.ask(combine(x[i], D[i] * cosine, e[i], D[i] * sine, p[i]), who[i], "arc")[1]
 
         def open_(low: Tensor, high: Tensor) -> Tensor:
-            return (high > WIDTH * low) & (track.left[who] > 0)
+            return (high > TUNING.width * low) & (track.left[who] > 0)
 
-        low, high = widest(nearer, open_, most=8.0, guess=state.tangent[who], steps=ARC)
+        low, high = widest(nearer, open_, most=8.0, guess=state.tangent[who], steps=TUNING.arc)
         tangent = torch.where(low > 0, (low + torch.minimum(high, 2.0 * low)) * 0.5, high * 0.25)
         cosine = (1.0 / (1.0 + tangent * tangent)).sqrt()
         offset = combine(None, D * cosine, e, D * tangent * cosine, p)
-        guess = (SHORT * (1.0 - cosine)).clamp(1e-6, 0.9)
+        guess = (TUNING.shortfall * (1.0 - cosine)).clamp(1e-6, 0.9)
         self._project(
-            track, state, who, offset=offset, guess=guess, precision=self._precision(state, who), steps=PROJECTION
+            track,
+            state,
+            who,
+            offset=offset,
+            guess=guess,
+            precision=self._precision(state, who),
+            steps=SHARED.projection,
         )
         state.last[who] = combine(None, -tangent * cosine, e, cosine, p)
         self._learn(state, who, tangent, t)

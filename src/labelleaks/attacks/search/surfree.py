@@ -8,7 +8,7 @@ another label unless p lies in the boundary. What differs here:
 * directions are rows of a Hadamard matrix, orthogonal to each other by construction: none is remembered, where the
   original keeps and re-orthogonalises a hundred;
 * both signs are asked at one angle, which adapts to what succeeds, instead of at several angles;
-* after a success the angle gallops on and is bisected for REFINE labels only: what is left between the point and the
+* after a success the angle gallops on and is bisected for a label or so only: what is left between the point and the
   boundary is not lost, it makes the next direction's test easier, and is taken in when the point is projected.
 """
 
@@ -28,13 +28,34 @@ from labelleaks.core.batch_invariant import reject, unit
 
 __all__ = ["SurFree", "SurFreeState"]
 
-DIRECTIONS = 16  # in a step; then the point is projected
-REFINE = 1  # labels for the angle of a direction that succeeded
-PROJECTION = 6  # labels for a projection at most
-FINISH = 6  # labels kept for the last projection
-FIRST = 0.5  # tangent of the angle that is asked first
-UP, DOWN = 1.0, 0.9  # of the angle found, of the angle that failed: where the next direction is asked
-LEAST = 1e-3
+
+@dataclass(frozen=True)
+class Tuning:
+    """Constants of SurFree.
+
+    ``refine`` of 0 to 3 were tried; the others were weighed while the search was built; no table of it was kept
+    (design/0002-boundary-search.md).
+    """
+
+    directions: int = 16
+    """In a step; then the point is projected."""
+    refine: int = 1
+    """Labels for the angle of a direction that succeeded."""
+    projection: int = 6
+    """Labels for a projection at most."""
+    finish: int = 6
+    """Labels kept for the last projection."""
+    first_tangent: float = 0.5
+    """Of the angle that is asked first."""
+    up: float = 1.0
+    """Of the angle found: where the next direction is asked."""
+    down: float = 0.9
+    """Of the angle that failed: where the next direction is asked."""
+    least_tangent: float = 1e-3
+    """Of an angle that is asked."""
+
+
+TUNING = Tuning()
 
 
 @dataclass(eq=False)
@@ -51,7 +72,7 @@ class SurFree:
 
     Args:
         shape: of a row.
-        iterations: steps of DIRECTIONS directions at most.
+        iterations: steps of ``TUNING.directions`` directions at most.
         subspace, factor: where the directions lie (:func:`labelleaks.attacks.search.subspaces.space`). The published
             attack draws them from the lower half of the DCT's frequencies: ``"dct"``, 2.
     """
@@ -63,32 +84,33 @@ class SurFree:
     @property
     def most(self) -> int:
         """Labels after the start that a candidate can spend at most."""
-        return PROJECTION + self.iterations * (DIRECTIONS * (2 + REFINE) + PROJECTION) + FINISH
+        step = TUNING.directions * (2 + TUNING.refine) + TUNING.projection
+        return TUNING.projection + self.iterations * step + TUNING.finish
 
     def cost(self, iteration: int) -> int:
-        return 2 + FINISH
+        return 2 + TUNING.finish
 
     def init(self, track: Track, who: Tensor) -> SurFreeState:
         n, device = len(track.x), track.x.device
-        self._project(track, who, first=0.5, precision=1e-3, steps=2 * PROJECTION)
+        self._project(track, who, first=0.5, precision=1e-3, steps=2 * TUNING.projection)
         return SurFreeState(
-            tangent=torch.full((n,), FIRST, dtype=torch.float64, device=device),
+            tangent=torch.full((n,), TUNING.first_tangent, dtype=torch.float64, device=device),
             signs=Signs(track.streams("directions"), self.space.width, track.seed),
         )
 
     def step(self, track: Track, state: SurFreeState, who: Tensor, iteration: int) -> Tensor:
-        first = (iteration - 1) * DIRECTIONS
-        for number in range(first, first + DIRECTIONS):
-            rows = who[track.left[who] > FINISH]
+        first = (iteration - 1) * TUNING.directions
+        for number in range(first, first + TUNING.directions):
+            rows = who[track.left[who] > TUNING.finish]
             if len(rows) == 0:
                 break
             self._try(track, state, rows, number)
-        rows = who[track.left[who] > FINISH]
-        self._project(track, rows, first=0.01, precision=1e-3, steps=PROJECTION)
+        rows = who[track.left[who] > TUNING.finish]
+        self._project(track, rows, first=0.01, precision=1e-3, steps=TUNING.projection)
         return torch.zeros(len(who), dtype=torch.bool, device=who.device)
 
     def finish(self, track: Track, state: SurFreeState, who: Tensor) -> None:
-        self._project(track, who, first=1e-2, precision=1e-6, steps=FINISH)
+        self._project(track, who, first=1e-2, precision=1e-6, steps=TUNING.finish)
 
     def _try(self, track: Track, state: SurFreeState, who: Tensor, number: int) -> None:
         """Ask both signs of direction ``number`` until one has another label, then widen its angle."""
@@ -104,17 +126,17 @@ class SurFree:
         asked = state.tangent[who]
         everyone = torch.arange(len(who), device=who.device)
         hit = on_circle(asked, everyone)
-        again = everyone[~hit & (track.left[who] > FINISH)]
+        again = everyone[~hit & (track.left[who] > TUNING.finish)]
         if len(again):
             p[again] = -p[again]
             hit[again] = on_circle(asked[again], again)
 
         def open_(low: Tensor, high: Tensor) -> Tensor:
-            return hit & (track.left[who] > FINISH)
+            return hit & (track.left[who] > TUNING.finish)
 
         low = torch.where(hit, asked, 0.0)
-        low, _ = widest(on_circle, open_, most=8.0, guess=2.0 * asked, steps=REFINE, least=low)
-        state.tangent[who] = torch.where(hit, UP * low, DOWN * asked).clamp(LEAST, 2.0)
+        low, _ = widest(on_circle, open_, most=8.0, guess=2.0 * asked, steps=TUNING.refine, least=low)
+        state.tangent[who] = torch.where(hit, TUNING.up * low, TUNING.down * asked).clamp(TUNING.least_tangent, 2.0)
 
     def _direction(self, state: SurFreeState, who: Tensor, number: int) -> Tensor:
         turn, row, _ = next(state.signs.windows(number, 1, 1))

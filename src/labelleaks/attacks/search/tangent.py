@@ -16,24 +16,40 @@ label, and the boundary is bisected along the ray. What differs here:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from labelleaks.attacks.search.driver import Track
-from labelleaks.attacks.search.hopskipjump import PROJECTION, HopSkipJump, HopState, combine
+from labelleaks.attacks.search.hopskipjump import TUNING as SHARED
+from labelleaks.attacks.search.hopskipjump import HopSkipJump, HopState, combine
 from labelleaks.core.batch_invariant import distances
 
 __all__ = ["Tangent", "ray"]
 
-HALVINGS = 4  # labels for the radius at most
-SHORT = 0.9  # of the predicted gain: where the bisection asks first
+
+@dataclass(frozen=True)
+class Tuning:
+    """Constants of the Tangent Attack.
+
+    Weighed while the search was built; no table of it was kept (design/0002-boundary-search.md).
+    """
+
+    halvings: int = 4
+    """Labels for the radius at most."""
+    shortfall: float = 0.9
+    """Of the predicted gain: where the bisection asks first."""
+
+
+TUNING = Tuning()
 
 
 class Tangent(HopSkipJump):
     """The search for Box domains in L2; arguments as of HopSkipJump without the norm."""
 
     def _step_cost(self) -> int:
-        return HALVINGS + PROJECTION
+        return TUNING.halvings + SHARED.projection
 
     def _step(self, track: Track, state: HopState, who: Tensor, t: int) -> None:
         x = track.x[who]
@@ -43,7 +59,7 @@ class Tangent(HopSkipJump):
         found, c, s = self._ray(track, who, x, D, e, p, expected)
         offset = combine(None, D * c, e, D * s, p)
         # A flat boundary with its normal at the expected angle cuts the ray at D cos(expected) / cos(expected - ray).
-        guess = (SHORT * (1.0 - expected[0] / (expected[0] * c + expected[1] * s))).clamp(1e-6, 0.9)
+        guess = (TUNING.shortfall * (1.0 - expected[0] / (expected[0] * c + expected[1] * s))).clamp(1e-6, 0.9)
         rows = (found & (track.left[who] > 0)).nonzero().reshape(-1)
         self._project(
             track,
@@ -52,7 +68,7 @@ class Tangent(HopSkipJump):
             offset=offset[rows],
             guess=guess[rows],
             precision=self._precision(state, who[rows]),
-            steps=PROJECTION,
+            steps=SHARED.projection,
         )
         shorter = D / distances(state.b[who], x, "l2").clamp_min(1e-30)
         tangent = ((shorter - c) / s.clamp_min(1e-6)).clamp(0.0, 8.0)
@@ -68,7 +84,7 @@ class Tangent(HopSkipJump):
         found = torch.zeros(len(who), dtype=torch.bool, device=who.device)
         c, s = expected[0].clone(), expected[1].clone()
         tries = torch.arange(len(who), device=who.device)
-        for halving in range(HALVINGS):
+        for halving in range(TUNING.halvings):
             tries = tries[track.left[who[tries]] > 0]
             if len(tries) == 0:
                 break
