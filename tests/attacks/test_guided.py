@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from labelleaks.attacks._guided.posterior import ScoreScale
 from labelleaks.attacks._guided.tuning import TUNING
 from labelleaks.attacks.guided import Guided
 from labelleaks.core.attack import Knowledge, ShadowRows
-from labelleaks.core.domains import Box
+from labelleaks.core.domains import Box, Domain
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import InputError, NeedsError
@@ -79,6 +81,26 @@ def test_the_trajectory_is_the_score_at_every_smaller_budget(labels: int) -> Non
     assert int(for_itself.max()) == (labels > 1)
     if labels in full.trajectory.checkpoints:
         assert torch.equal(full.trajectory.value[full.trajectory.checkpoints.index(labels)], cut.value)
+
+
+class OwnDomain:
+    """A user's domain: a class of its own, no subclass of ours, which does what the one that it holds does."""
+
+    def __init__(self, held: Domain) -> None:
+        self.held = held
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.held, name)
+
+
+@pytest.mark.parametrize("name", ["vector", "image", "binary", "mixed"])
+def test_a_domain_of_the_users_own_is_asked_and_not_its_class(name: str) -> None:
+    """Same members, same questions and scores, whatever the class is."""
+    made, _, knowledge, ours = run(Guided(labels=6, recipe=SHORT), name)
+    own = replace(made.candidates, domain=OwnDomain(made.candidates.domain))
+    gate = Gate(made.target())
+    theirs = Guided(labels=6, recipe=SHORT).score(gate.oracle("guided", len(own), None), own, knowledge, seed=0)
+    assert torch.equal(ours.value, theirs.value) and torch.equal(ours.queries, theirs.queries)
 
 
 @pytest.mark.parametrize("name", ["vector", "binary", "mixed"])

@@ -16,7 +16,7 @@ from labelleaks.attacks.surrogate_gradients import need_gradients
 from labelleaks.core import rng
 from labelleaks.core.attack import Cost, Knowledge, ShadowRows
 from labelleaks.core.batch_invariant import mean_of
-from labelleaks.core.domains import Box, Domain
+from labelleaks.core.domains import Domain
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Trajectory, checkpoints_up_to
 from labelleaks.core.validation import optional, whole
@@ -55,15 +55,15 @@ class Guided:
     One label is enough for a score, so ``trajectory`` starts at 1: a candidate whose label gave way before x was asked
     for (``Status.UNASKED``) lies between its scores as a right and as a wrong one.
 
-    Domains: in a Box a way is straight; in Binary and Mixed domains features change one after the other
-    (a bit flips, a category is chosen, a number goes two standard deviations), each way within a random quarter of
-    them, some 16 at least. Steps are measured in the features' standard deviations over the shadow rows: a feature that
-    never varies there stays.
+    Domains: in a continuous one (Box) a way is straight; in others features change one after the other (a bit flips, a
+    category is chosen, a number goes two standard deviations), each way within a random quarter of them, some 16 at
+    least. Steps are measured in the features' standard deviations over the shadow rows: a feature that never varies
+    there stays.
 
     Args:
         labels: labels per candidate at most, 1 to 1,000.
         ways: ways per candidate, 1 to 64: one question each and one for x, so it stops by itself after ``ways`` + 1.
-            None: 12 in a Box, where more tell next to nothing new, and 19 elsewhere.
+            None: 12 in a continuous domain, where more tell next to nothing new, and 19 elsewhere.
         votes: odd, at most ``labels``; for a target whose labels change. Each question is asked (votes + 1) / 2 times,
             and ``votes`` times where the answers differ, within the budget; the majority counts. Raise ``labels`` too.
         recipe: how torch references are trained; None: the shared default.
@@ -98,7 +98,7 @@ class Guided:
         optional(self, "recipe", Recipe)
 
     def _ways_in(self, domain: Domain) -> int:
-        return self.ways or (TUNING.ways if isinstance(domain, Box) else TUNING.ways_of_table)
+        return self.ways or (TUNING.ways if domain.continuous else TUNING.ways_of_table)
 
     def _most(self, domain: Domain) -> int:
         """Labels that a candidate can take: for each way and for itself, as often as there are votes."""
@@ -152,7 +152,7 @@ class Guided:
         turn, place = divmod(number, len(available))
         smoothing = TUNING.smoothing[(place // 2 + turn) % len(TUNING.smoothing)]  # each turn pairs them anew
         allowed = None
-        if not isinstance(start.domain, Box):
+        if not start.domain.continuous:
             allowed = _allowed(start, rows, streams(seed, f"guided way {number}")[posterior.owner[rows]])
         drop = posterior.drop_at(posterior.next_u(rows, first=number == 0))
         points, reached = perturb_to(

@@ -20,9 +20,9 @@ from torch import Tensor
 from labelleaks.attacks._guided.tuning import TUNING
 from labelleaks.attacks.surrogate_gradients import smoothed
 from labelleaks.core.batch_invariant import mean_of, row_max, row_sums
-from labelleaks.core.domains import Binary, Box, Domain, Integer, Mixed, OneHot
+from labelleaks.core.domains import Domain, Group, image_layout
 from labelleaks.models import reference_models
-from labelleaks.models.architectures import image_layout, moments
+from labelleaks.models.architectures import moments
 from labelleaks.models.shadow_model import ShadowModel
 
 __all__ = ["Split", "StartPoints", "ensemble_log_odds", "feature_scale", "log_odds", "perturb_to", "splits"]
@@ -74,11 +74,11 @@ def feature_scale(rows: Tensor, domain: Domain) -> Tensor:
     """Return the standard deviation of each feature over ``rows`` (n, *shape): float32 (*shape).
 
     Steps are measured in it. What models say of far values of a feature that hardly varies in their data is an
-    accident of theirs, which tells nothing of the target. The pixels of a picture in a Box are of one kind and share
-    the domain's span.
+    accident of theirs, which tells nothing of the target. The pixels of a picture are of one kind and share the
+    domain's span.
     """
     shape = tuple(rows.shape[1:])
-    if isinstance(domain, Box) and image_layout(shape) is not None:
+    if domain.continuous and image_layout(shape, domain.layout) is not None:
         return domain.span(shape).to(rows.device)
     _, deviation, _, _ = moments(rows)
     return deviation[0].to(rows.dtype)
@@ -132,25 +132,26 @@ def perturb_to(
 ) -> tuple[Tensor, Tensor]:
     """Perturb candidates away from their labels (``sign`` -1), or towards them (+1), until the wanted log-odds drop.
 
-    In a Box a way is straight, along the directing models' mean gradient at the candidate. In Binary and Mixed domains
-    features change one after the other, those first whose change raises the directing models' loss most.
+    In a continuous domain a way is straight, along the directing models' mean gradient at the candidate. In others
+    groups of features change one after the other, those first whose change raises the directing models' loss most.
 
     Args:
         rows: int64 (k,), places in ``start``.
         drop: float64 (k,), nats, above 0; the gain, where ``sign`` is +1.
         smoothing: three standard deviations of a Gaussian over a picture's gradient, in sides; 0: none. Fine structure
             of a gradient is the model's own; the coarse structure is shared by all models of the data.
-        allowed: bool (k, *shape): the features that may change, in Binary and Mixed domains; ways over different
-            features differ. None: all.
+        allowed: bool (k, *shape): the features that may change, in a domain that is not continuous; ways over
+            different features differ. None: all.
 
     Returns:
         The points, float32 (k, *shape), in the domain's bounds but not on its levels, and the drops reached, float64
-        (k,): near the wanted ones in a Box; elsewhere those of the first point that has them, or the way's largest.
+        (k,): near the wanted ones in a continuous domain; elsewhere those of the first point that has them, or the
+        way's largest.
 
     Raises:
         NeedsError: a directing model has no gradient.
     """
-    if isinstance(start.domain, Box):
+    if start.domain.continuous:
         return _along_gradient(start, split, rows, drop, sign, smoothing)
     return _feature_by_feature(start, split, rows, drop, sign, allowed)
 
@@ -219,24 +220,22 @@ def _feature_by_feature(
 
 
 def _bounds(domain: Domain, z: Tensor) -> tuple[Tensor, Tensor]:
-    low, high = (domain.project(torch.full_like(z[:1], end)) for end in (-math.inf, math.inf))
+    low, high = (end.to(z.device) for end in domain.bounds(z.shape[1:]))
     return low, high
 
 
 def _clipped(domain: Domain, z: Tensor) -> Tensor:
-    """Clip to the bounds of a Box, not to its levels: small steps add up."""
+    """Clip to the domain's bounds, not to its levels: small steps add up."""
     low, high = _bounds(domain, z)
     return torch.minimum(torch.maximum(z, low), high)
 
 
 def _changed(start: StartPoints, z: Tensor, gradient: Tensor, free: Tensor) -> list[Tensor]:
     """Change the features of largest first-order gain, one after the other; return the rows after each change."""
-    shape, domain = z.shape, start.domain
+    shape, groups = z.shape, start.domain.groups(z.shape[1:])
     z, gradient, free = z.flatten(1), gradient.flatten(1), free.flatten(1).clone()
-    value, gain = _best_values(domain, z, gradient, start.scale.flatten())
-    groups = (
-        [columns for part, columns in domain.columns() if isinstance(part, OneHot)] if isinstance(domain, Mixed) else []
-    )
+    value, gain = _best_values(groups, z, gradient, start.scale.flatten())
+    choices = [group.columns for group in groups if group.kind == "one_hot"]
     rows = torch.arange(len(z), device=z.device)
     after = []
     for _ in range(TUNING.changes_per_gradient):
@@ -244,7 +243,7 @@ def _changed(start: StartPoints, z: Tensor, gradient: Tensor, free: Tensor) -> l
         best = left.argmax(1)
         changes = left[rows, best] > -math.inf
         z = z.clone()
-        for columns in groups:
+        for columns in choices:
             inside = changes & (best >= columns.start) & (best < columns.stop)
             z[inside, columns] = 0.0
             free[inside, columns] = False
@@ -254,27 +253,31 @@ def _changed(start: StartPoints, z: Tensor, gradient: Tensor, free: Tensor) -> l
     return after
 
 
-def _best_values(domain: Domain, z: Tensor, gradient: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+def _best_values(groups: Sequence[Group], z: Tensor, gradient: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """Return another value for each feature of z (m, d), and its first-order gain: (m, d) each.
 
     A bit flips, a category of a one-hot group is chosen, a number goes two scales (d,) up or down.
     """
-    if isinstance(domain, Binary):
-        value = 1 - z
-        return value, gradient * (value - z)
-    assert isinstance(domain, Mixed)
     value, gain = z.clone(), torch.full_like(z, -math.inf)
-    for part, columns in domain.columns():
+    for group in groups:
+        columns = group.columns
         block, slope = z[:, columns], gradient[:, columns]
-        if isinstance(part, OneHot):
+        if group.kind == "one_hot":
             value[:, columns] = 1.0
             hot = block.argmax(1, keepdim=True)
             gain[:, columns] = (slope - slope.gather(1, hot)).scatter(1, hot, -math.inf)
             continue
-        step = TUNING.number_step * scale[columns]
-        if isinstance(part, Integer):
-            step = step.round().clamp_min(1)
-        value[:, columns] = (block + step * slope.sign()).clamp(part.low, part.high)
+        value[:, columns] = _moved(group, block, slope, TUNING.number_step * scale[columns])
         changed = value[:, columns] != block
         gain[:, columns] = torch.where(changed, slope * (value[:, columns] - block), -math.inf)
     return value, gain
+
+
+def _moved(group: Group, block: Tensor, slope: Tensor, step: Tensor) -> Tensor:
+    """Return the other value of each feature of a group that is no one-hot choice: (m, features)."""
+    low, high = (torch.as_tensor(end, dtype=block.dtype, device=block.device) for end in (group.low, group.high))
+    if group.kind == "binary":
+        return low + high - block
+    if group.kind == "integer":
+        step = step.round().clamp_min(1)
+    return torch.minimum(torch.maximum(block + step * slope.sign(), low), high)
