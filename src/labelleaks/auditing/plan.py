@@ -14,6 +14,7 @@ from labelleaks.auditing.forecast import Planned
 from labelleaks.auditing.options import Request, Rows
 from labelleaks.auditing.thresholds import ThresholdRule
 from labelleaks.core.attack import Attack, Knowledge, ShadowRows
+from labelleaks.core.domains import is_ambiguous, why_no_layout
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates
 from labelleaks.errors import InputError, NeedsError, nearest
@@ -60,12 +61,13 @@ def plan(
     shadow, dropped = rows.shadow, 0
     if shadow is not None:
         shadow, dropped = shadow_training.drop_near_duplicates(shadow, candidates)
-    _check_family(request.family, candidates, rows.classes.open)
+    family = architectures.in_layout(request.family, candidates.shape, candidates.domain.layout)
+    _check_family(family, candidates, rows.classes.open)
     knowledge = Knowledge(
         setup=setup,
         shadow=shadow,
         starts=rows.starts,
-        family=request.family,
+        family=family,
         references=request.references,
         references_dir=None if request.references_dir is None else checkpoints.check_folder(request.references_dir),
     )
@@ -122,11 +124,19 @@ def _chosen(
     if not ladder.asked(wanted):
         if isinstance(wanted, str):
             raise InputError(f"attacks={wanted!r}: a list is needed, attacks=[{wanted!r}]")
-        return _named([registry.resolve(attack) for attack in wanted]), ()
+        return _named([registry.resolve(attack) for attack in wanted]), _unmoved(request, candidates)
     climbed = ladder.climb(candidates, knowledge, request.budget)
     given = [] if isinstance(wanted, str) else [registry.resolve(a) for a in wanted if a != ladder.LADDER]
     others = [attack for attack in given if attack not in climbed.attacks]
     return _named([*climbed.attacks, *others]), climbed.left_out
+
+
+def _unmoved(request: Request, candidates: Candidates) -> tuple[str, ...]:
+    """What default attacks leave out because nobody said where the channels are."""
+    shape, word = candidates.shape, candidates.domain.layout
+    if request.attacks is not None or not is_ambiguous(shape, word):
+        return ()
+    return (f"augmentation is left out, and pictures are taken for plain rows: {why_no_layout(shape, word)}",)
 
 
 def _check_family(family: Any, candidates: Candidates, open_classes: bool) -> None:

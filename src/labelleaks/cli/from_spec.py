@@ -169,10 +169,10 @@ def _family(name: str | None) -> Any:
 
 def _domain(spec: DomainSpec) -> Domain:
     if spec.kind == "binary":
-        return Binary()
+        return Binary(layout=spec.layout)
     if spec.kind == "mixed":
         return Mixed(*[_part(part) for part in spec.parts])
-    return Box(spec.low, spec.high, levels=spec.levels)
+    return Box(spec.low, spec.high, levels=spec.levels, layout=spec.layout)
 
 
 def _part(part: PartSpec) -> Continuous | Integer | OneHot:

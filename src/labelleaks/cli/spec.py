@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, create_model
 
+from labelleaks.core.domains import Word
 from labelleaks.errors import SpecError, nearest
 from labelleaks.targets.http.options import Http, is_url
 
@@ -96,6 +97,8 @@ class DomainSpec(_Strict):
     low: float | list[float] = 0.0
     high: float | list[float] = 1.0
     levels: int | None = None
+    layout: Word | None = None
+    """how a row is a picture, where its shape does not tell"""
     parts: list[PartSpec] = []
 
 
