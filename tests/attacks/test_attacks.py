@@ -30,7 +30,10 @@ def test_every_attack_is_public() -> None:
     [
         ("boundry", "unknown attack 'boundry'; did you mean 'boundary'"),
         ("zzz", "known: augmentation, boundary, .*gap, .*transfer"),
-        (3, "3 is not an attack: it lacks name, needs, is_distance, cost, score"),
+        (
+            3,
+            "3 is not an attack: it lacks name, needs, is_distance, anytime, whole, revision, about, cost, prep",
+        ),
         (attacks.Gap, r"Gap is a class: configure it, Gap\(\)"),
     ],
 )

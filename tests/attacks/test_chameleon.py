@@ -115,5 +115,5 @@ def test_cost_and_refusals() -> None:
             Chameleon(**settings)
     made, gate, knowledge = given(count=1)
     with pytest.raises(InputError, match="needs two at least"):
-        Chameleon().score(gate.oracle("c", 32, 9), made.candidates, knowledge, seed=0)
+        Chameleon().prepare(knowledge, made.candidates, seed=0)
     assert gate.ledger.rows == 0

@@ -195,7 +195,7 @@ def test_a_bad_end_and_missing_rows_are_refused_before_a_label_is_bought() -> No
         with pytest.raises(InputError, match=says):
             attack.cost(made.candidates, knowledge, 10)
         with pytest.raises(InputError, match=says):
-            attack.score(gate.oracle("d", 32, 10), made.candidates, knowledge, seed=0)
+            attack.prepare(knowledge, made.candidates, seed=0)
     with pytest.raises(NeedsError, match="shadow"):
         DHAttack().cost(made.candidates, Knowledge(setup=gate.setup_oracle("setup")), 10)
     assert gate.ledger.rows == 0

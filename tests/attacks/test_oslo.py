@@ -113,5 +113,5 @@ def test_what_the_attack_cannot_do_without_is_refused_before_a_label_is_bought()
         with pytest.raises(error, match=says):
             Oslo().cost(made.candidates, knowledge, 10)
         with pytest.raises(error, match=says):
-            Oslo().score(gate.oracle("oslo", 32, 10), made.candidates, knowledge, seed=0)
+            Oslo().prepare(knowledge, made.candidates, seed=0)
         assert gate.ledger.rows == 0

@@ -14,6 +14,7 @@ from torch import nn
 from labelleaks.attacks.transfer import Transfer
 from labelleaks.core import rng
 from labelleaks.core.attack import Attack, Knowledge, ShadowRows
+from labelleaks.core.attack import run as set_up_and_score
 from labelleaks.core.domains import Binary, Box
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.types import Candidates, Status
@@ -72,7 +73,7 @@ def case(n=40, s=100, classes=10, **more):
 
 
 def run(attack, gate, rows, knowledge, seed=0, budget=1):
-    return attack.score(gate.oracle(attack.name, len(rows), budget), rows, knowledge, seed=seed)
+    return set_up_and_score(attack, gate.oracle(attack.name, len(rows), budget), rows, knowledge, seed=seed)
 
 
 def test_is_an_attack():

@@ -138,5 +138,5 @@ def test_models_without_gradients_are_refused_before_a_label_is_bought() -> None
     with pytest.raises(NeedsError, match="LogisticRegression has none"):
         Yoqo().cost(made.candidates, knowledge, 1)
     with pytest.raises(NeedsError, match="LogisticRegression has none"):
-        Yoqo().score(gate.oracle("yoqo", 32, 1), made.candidates, knowledge, seed=0)
+        Yoqo().prepare(knowledge, made.candidates, seed=0)
     assert gate.ledger.rows == 0

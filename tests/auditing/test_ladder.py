@@ -12,7 +12,7 @@ import labelleaks as ll
 from labelleaks import attacks as registry
 from labelleaks.auditing import ladder
 from labelleaks.cli import demo
-from labelleaks.core.attack import Cost, Knowledge, ShadowRows
+from labelleaks.core.attack import About, Cost, Knowledge, ShadowRows
 from labelleaks.core.oracle.label_oracle import Gate, LabelOracle
 from labelleaks.core.types import Candidates, Scores
 
@@ -25,9 +25,15 @@ class Planner:
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
     anytime: ClassVar[bool] = False
+    whole: ClassVar[bool] = False
+    revision: ClassVar[int] = 1
+    about: ClassVar[About] = About("Asks as often as it may.", "labels")
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         return Cost(least=2, most=max(2, min(budget, 30)))
+
+    def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
+        return knowledge
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         n, most = len(candidates), min(30, int(oracle.remaining().min()))

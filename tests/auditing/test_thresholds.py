@@ -14,6 +14,7 @@ from sklearn.tree import DecisionTreeClassifier
 from labelleaks import metrics
 from labelleaks.attacks.gap import Gap
 from labelleaks.auditing.thresholds import (
+    RULES,
     FixedFPR,
     HoldOut,
     RandomInputs,
@@ -21,11 +22,9 @@ from labelleaks.auditing.thresholds import (
     ShadowCalibrated,
     Threshold,
     ThresholdRule,
-    load,
-    names,
 )
 from labelleaks.core import rng
-from labelleaks.core.attack import Cost, Knowledge, ShadowRows
+from labelleaks.core.attack import About, Cost, Knowledge, ShadowRows, prepared
 from labelleaks.core.domains import Box
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.types import Candidates, Scores, Status
@@ -48,9 +47,16 @@ class Walk:
     name: ClassVar[str] = "walk"
     needs: ClassVar[frozenset[str]] = frozenset()
     is_distance: ClassVar[bool] = True
+    anytime: ClassVar[bool] = True
+    whole: ClassVar[bool] = False
+    revision: ClassVar[int] = 1
+    about: ClassVar[About] = About("Walks to the far corner.", "distance walked")
 
     def cost(self, candidates, knowledge, budget):
         return Cost(least=STEPS, most=STEPS)
+
+    def prepare(self, knowledge, candidates, *, seed):
+        return knowledge
 
     def score(self, oracle, candidates, knowledge, *, seed):
         n = len(candidates)
@@ -103,7 +109,7 @@ def setting(attack, *, target=halves, shadow=None, holdout=None, seed=0, candida
     x = rows(20, 99) if candidates is None else candidates
     like = Candidates(x, target(x), Box(0, 1), 2)
     knowledge = Knowledge(setup=gate.setup_oracle(attack.name), shadow=shadow, family=family)
-    return Setting(attack, gate, like, knowledge, holdout, 64, seed), seen
+    return Setting(attack, attack.name, gate, like, knowledge, knowledge, holdout, 64, seed), seen
 
 
 def cost(rule, s):
@@ -167,7 +173,7 @@ def test_random_inputs_are_refused_for_scores_that_are_no_distance():
 
 def test_rules_hold_the_attack_to_the_budget():
     s, seen = setting(Walk())
-    tight = Setting(s.attack, s.gate, s.candidates, s.knowledge, None, STEPS - 1, 0)
+    tight = replace(s, budget=STEPS - 1)
     with pytest.raises(BudgetExceeded):
         RandomInputs(n=5).fit(tight)
     assert seen.rows == 5 * STEPS  # the labels, and all steps but the one too many
@@ -209,7 +215,7 @@ def test_hold_out_takes_numpy_and_the_users_labels():
     before = named[0][0].copy()
     named[0][0].flags.writeable = False
     encode = lambda y: torch.as_tensor((np.asarray(y) == "yes").astype(np.int64))  # noqa: E731
-    with_names = Setting(s.attack, s.gate, s.candidates, s.knowledge, None, 64, 0, encode)
+    with_names = replace(s, encode=encode)
     assert HoldOut(members=named[0], nonmembers=named[1]).fit(with_names).tau == expected
     assert np.array_equal(named[0][0], before)
 
@@ -391,25 +397,25 @@ def test_the_stand_in_takes_the_size_and_the_schedule_of_the_target(monkeypatch)
 
 @dataclass(frozen=True)
 class Fickle(Gap):
-    """Buys the shadow rows' labels again in every run, and 3 more rows."""
+    """Buys the shadow rows' labels, and 3 more rows however often it is set up."""
 
     name: ClassVar[str] = "fickle"
 
     def cost(self, candidates, knowledge, budget):
         return Cost(least=1, most=1, setup=3 + (0 if knowledge.shadow.labelled else len(knowledge.shadow)))
 
-    def score(self, oracle, candidates, knowledge, *, seed):
+    def prepare(self, knowledge, candidates, *, seed):
         knowledge.shadow.labels(knowledge.setup)
         knowledge.setup.query(knowledge.shadow.x[:3], torch.full((3,), -1), phase="again")
-        return super().score(oracle, candidates, knowledge, seed=seed)
+        return knowledge
 
 
-def test_the_cost_of_a_rule_counts_what_the_attack_buys_again_and_not_what_it_has():
+def test_a_rule_runs_the_attack_as_it_was_set_up_and_buys_nothing_of_that_again():
     s, seen = setting(Fickle(), shadow=ShadowRows(rows(50, 8)), holdout=ShadowRows(rows(20, 9), halves(rows(20, 9))))
     members, nonmembers = _held_out()
-    # the attack itself runs first and pays the relabelling
-    s.attack.score(s.gate.oracle("fickle", 20, 1), s.candidates, s.knowledge, seed=0)
     before = ShadowRows(s.knowledge.shadow.x)
+    s = replace(s, prepared=prepared(s.attack, s.knowledge, s.candidates, seed=0))
+    assert seen.rows == 53
     for rule in (HoldOut(members=members, nonmembers=nonmembers), FixedFPR(fpr=0.1)):
         planned = rule.cost(s.attack, s.candidates, replace(s.knowledge, shadow=before), s.budget, s.holdout)
         sent = seen.rows
@@ -420,8 +426,8 @@ def test_the_cost_of_a_rule_counts_what_the_attack_buys_again_and_not_what_it_ha
 def test_rules_have_names_and_describe_themselves():
     x, y = _held_out()[0]
     rules = [RandomInputs(), ShadowCalibrated(), HoldOut(members=(x, y), nonmembers=(x, y)), FixedFPR()]
-    for name, rule in zip(names(), rules, strict=True):
-        assert type(rule) is load(name)
+    assert [type(rule) for rule in rules] == list(RULES.values())
+    for name, rule in zip(RULES, rules, strict=True):
         assert isinstance(rule, ThresholdRule)
         assert rule.name == name == rule.describe()["name"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from labelleaks import attacks
-from labelleaks.core.attack import Attack, Cost, Knowledge
+from labelleaks.core.attack import About, Attack, Cost, Knowledge
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory
 from labelleaks.models.training import Recipe
@@ -98,14 +98,27 @@ class _Faulty:
     name: ClassVar[str] = "faulty"
     needs: ClassVar[frozenset[str]] = frozenset()
     is_distance: ClassVar[bool] = False
+    anytime: ClassVar[bool] = True
+    whole: ClassVar[bool] = False
+    revision: ClassVar[int] = 1
+    about: ClassVar[About] = About("Asks about noisy copies.", "share kept")
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         if self.fault == "cost asks":
             knowledge.setup.query(candidates.x[:1], torch.tensor([-1]), phase="probe")
-        return Cost(least=2, most=min(budget, 9 if self.fault == "cost too low" else 31))
+        setup = {"set-up again": 5, "set-up by candidates": 32, "set-up in score": 5}.get(self.fault, 0)
+        return Cost(least=2, most=min(budget, 9 if self.fault == "cost too low" else 31), setup=setup)
+
+    def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
+        if self.fault in ("set-up unannounced", "set-up by candidates", "set-up again"):
+            rows = candidates.x if self.fault == "set-up by candidates" else torch.zeros(5, *candidates.shape)
+            knowledge.setup.query(rows, torch.full((len(rows),), -1), phase="probe")
+        return knowledge
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         x, domain = candidates.x, candidates.domain
+        if self.fault == "set-up in score":
+            knowledge.setup.query(torch.zeros(5, *candidates.shape), torch.full((5,), -1), phase="probe")
         everyone = torch.arange(len(x))
         left = int(oracle.remaining()[0]) if len(x) or self.fault == "looks at the first" else 2
         labels = min(31, 31 if self.fault == "over budget" else left)
@@ -191,6 +204,10 @@ def test_the_faulty_attack_without_a_fault_passes() -> None:
         ("queries understated", "billed = seen"),
         ("cost too low", "billed = seen"),
         ("cost asks", "protocol"),
+        ("set-up unannounced", "set-up in prepare"),
+        ("set-up by candidates", "set-up in prepare"),
+        ("set-up again", "set-up in prepare"),
+        ("set-up in score", "set-up in prepare"),
         ("over budget", "budget never exceeded"),
         ("outside", "inside the domain"),
         ("writes into x", "inputs unmodified"),

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from labelleaks.core import registry
-from labelleaks.errors import InputError
+from labelleaks.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from labelleaks.attacks.augmentation import Augmentation
@@ -43,22 +43,36 @@ __all__ = [
     "resolve",
 ]
 
-_OURS = {plugin.path.partition(":")[2]: plugin for plugin in registry.ours("attacks")}
-_MEMBERS = ("name", "needs", "is_distance", "cost", "score")  # of types.Attack
+_CLASSES = {
+    "gap": "Gap",
+    "noise": "Noise",
+    "augmentation": "Augmentation",
+    "boundary": "Boundary",
+    "transfer": "Transfer",
+    "guided": "Guided",
+    "yoqo": "Yoqo",
+    "oslo": "Oslo",
+    "dhattack": "DHAttack",
+    "chameleon": "Chameleon",
+    "calibrated": "Calibrated",
+}
+_MODULES = {class_name: name for name, class_name in _CLASSES.items()}
 
 
 def names() -> tuple[str, ...]:
-    """Return our own attacks, cheapest first. Imports none of them."""
-    return registry.names("attacks")
+    """Return the attacks that can be asked for by name, cheapest first. Imports none of them."""
+    return tuple(_CLASSES)
 
 
 def load(name: str) -> Callable[..., Attack]:
-    """Return the class of the attack called ``name``: ours, an installed package's, or ``module:Class``.
+    """Return the class of the attack called ``name``.
 
     Raises:
-        InputError: there is no such attack (the message names the nearest), or it cannot be imported.
+        InputError: there is no such attack; the message names the nearest.
     """
-    found: Callable[..., Attack] = registry.load_named("attacks", name)
+    if name not in _CLASSES:
+        raise InputError(f"unknown attack {name!r}{nearest(name, _CLASSES)}")
+    found: Callable[..., Attack] = getattr(importlib.import_module(f"labelleaks.attacks.{name}"), _CLASSES[name])
     return found
 
 
@@ -66,25 +80,31 @@ def resolve(attack: str | Attack) -> Attack:
     """Return a configured attack: a name gets its defaults, an attack object is returned as it is.
 
     Raises:
-        InputError: an unknown name, or an object that is not an attack (its missing members are named).
+        InputError: an unknown name, or an object that is not an attack: what it lacks, and how to add it.
     """
     if isinstance(attack, str):
-        built: Attack = registry.configure(f"attack {attack}", load(attack), {})
-        attack = built
-    elif inspect.isclass(attack):
+        return load(attack)()
+    if inspect.isclass(attack):
         raise InputError(f"{attack.__name__} is a class: configure it, {attack.__name__}(), or give its name")
-    missing = [member for member in _MEMBERS if not hasattr(attack, member)]
-    if missing:
+    from labelleaks.core.attack import MEMBERS, missing_members  # it imports torch, which names() does not need
+
+    lacking = missing_members(attack)
+    if len(lacking) > len(MEMBERS) // 2:
         raise InputError(
-            f"{attack!r} is not an attack: it lacks {', '.join(missing)}; give one of {', '.join(names())} "
+            f"{attack!r} is not an attack: it lacks {', '.join(lacking)}; give one of {', '.join(names())} "
             "or an object with the members of labelleaks.core.attack.Attack"
+        )
+    if lacking:
+        mend = "; ".join(MEMBERS[member] for member in lacking)
+        raise InputError(
+            f"attack {type(attack).__name__} lacks {', '.join(lacking)} of labelleaks.core.attack.Attack: add {mend}"
         )
     return attack
 
 
 def __getattr__(name: str) -> Any:
-    if name in _OURS:
-        return _OURS[name].load()
+    if name in _MODULES:
+        return load(_MODULES[name])
     raise AttributeError(f"module 'labelleaks.attacks' has no attribute {name!r}")
 
 

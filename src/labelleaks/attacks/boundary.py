@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -12,16 +13,18 @@ from labelleaks.attacks.search.driver import Search, Track, run
 from labelleaks.attacks.search.rays import Rays
 from labelleaks.attacks.search.registry import SEARCHES, SearchName, make
 from labelleaks.attacks.search.start import TRIES, from_pool, from_trials
-from labelleaks.core.attack import Cost, Knowledge
+from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.batch_invariant import distances
 from labelleaks.core.domains import Norm
 from labelleaks.core.oracle.label_oracle import SETUP, LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
 from labelleaks.core.validation import choice, whole
 
-__all__ = ["Boundary"]
+__all__ = ["Boundary", "check_search"]
 
 NORMS: tuple[Norm, ...] = ("l0", "l1", "l2", "linf")
+_POOL = "pool"
+"""In Knowledge.prepared: rows to start from, float32 (p, *shape), and their labels by the target, int64 (p,)."""
 _GROUP = 1 << 22
 """Numbers in the candidates that are searched in lockstep (16 MB); the search keeps some twenty arrays of that size."""
 
@@ -38,7 +41,8 @@ class Boundary:
     Args:
         norm: the distance that is made small, and scored. ``"l2"`` or ``"linf"`` for Box; any of ``"l0"``, ``"l1"``,
             ``"l2"`` and ``"linf"`` for Binary and Mixed, where features are moved one by one.
-        subspace: ``"resize"`` or ``"dct"``: probe along smooth images only (QEBA); images in a Box.
+        subspace: ``"resize"`` or ``"dct"``: probe along smooth images only (QEBA); images in a Box, as (H, W) or
+            (C, H, W).
         factor: how much smaller the subspace's images are, along each side.
         max_iterations: steps of the search at most: votes and a projection, or 16 directions of SurFree, or 64 flips of
             RayS.
@@ -73,18 +77,18 @@ class Boundary:
     votes: int = 1
 
     name: ClassVar[str] = "boundary"
-    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset()
     is_distance: ClassVar[bool] = True
+    anytime: ClassVar[bool] = True
+    whole: ClassVar[bool] = False
+    revision: ClassVar[int] = 1
+    about: ClassVar[About] = About(
+        "Searches for the smallest change that flips the label; members need a larger one.",
+        "distance to the decision boundary",
+    )
 
     def __post_init__(self) -> None:
-        choice(self, "norm", NORMS)
-        if self.subspace is not None:
-            choice(self, "subspace", ("resize", "dct"), "None")
-        choice(self, "search", SEARCHES)
-        whole(self, "factor", 1)
-        whole(self, "max_iterations", 1)
-        whole(self, "votes", 1, odd=True)
+        check_search(self)
 
     def _search(self, candidates: Candidates) -> Search[Any]:
         return make(
@@ -97,28 +101,62 @@ class Boundary:
             factor=self.factor,
         )
 
-    def _checkpoints(self, most: int) -> tuple[int, ...]:
-        """Label counts at which the distance is noted; the last is ``most``."""
-        return checkpoints_up_to(most)
-
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
+        """Set-up: the labels of the rows to start from, unless they were bought before."""
         search = self._search(candidates)
         least = self.votes * (2 + search.cost(1))
-        setup = 0
-        if knowledge.starts is not None:
-            setup = self.votes * len(knowledge.starts)
-        elif knowledge.shadow is not None and (self.votes > 1 or not knowledge.shadow.labelled):
-            setup = self.votes * len(knowledge.shadow)
-        return Cost(least=least, most=max(least, min(budget, self.votes * (1 + TRIES + search.most))), setup=setup)
+        most = max(least, min(budget, self.votes * (1 + TRIES + search.most)))
+        rows, shadow = self._starts(knowledge), knowledge.shadow
+        if _POOL in knowledge.prepared:
+            setup = 0
+        elif rows is not None:
+            setup = self.votes * len(rows)
+        else:
+            setup = 0 if shadow is None or shadow.labelled else len(shadow)
+        return Cost(least=least, most=most, setup=setup)
+
+    def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
+        """Buy the labels of the rows to start from: given starts, else shadow rows."""
+        rows = self._starts(knowledge)
+        if _POOL in knowledge.prepared:
+            return knowledge
+        if rows is None:
+            if knowledge.shadow is not None:
+                knowledge.shadow.labels(knowledge.setup)
+            return knowledge
+        rows = candidates.domain.project(rows.to(candidates.device))
+        owner = torch.full((len(rows),), SETUP, dtype=torch.int64, device=rows.device)
+        labels = knowledge.setup.query(rows, owner, phase="starts", votes=self.votes)
+        return replace(knowledge, prepared={_POOL: (rows, labels)})
+
+    def _starts(self, knowledge: Knowledge) -> Tensor | None:
+        """The rows to start from whose labels are bought for this attack alone; None: the shadow rows, if any."""
+        if knowledge.starts is not None and len(knowledge.starts):
+            return knowledge.starts
+        if self.votes > 1 and knowledge.shadow is not None and len(knowledge.shadow):
+            return knowledge.shadow.x  # labels that were bought once are not enough
+        return None
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
+        return self.distances(oracle, candidates, knowledge, seed=seed)
+
+    def distances(
+        self,
+        oracle: LabelOracle,
+        candidates: Candidates,
+        knowledge: Knowledge,
+        *,
+        seed: int,
+        noted: Sequence[int] = (),
+    ) -> Scores:
+        """Return :meth:`score`'s scores, their trajectory at the label counts ``noted`` too."""
         n = len(candidates)
         search = self._search(candidates)
-        pool = _pool(candidates, knowledge, self.votes)
+        pool = _pool(self.prepare(knowledge, candidates, seed=seed), candidates)
         most = self.votes * (1 + TRIES + search.most)
         if n:
             most = max(1, min(most, int(oracle.remaining().max())))
-        checkpoints = self._checkpoints(most)
+        checkpoints = tuple(sorted({*checkpoints_up_to(most), *(labels for labels in noted if labels < most)}))
 
         def start(track: Track, who: Tensor) -> None:
             if pool is not None:
@@ -140,6 +178,17 @@ class Boundary:
         if self.votes == 1:
             return found
         return replace(found, details={**found.details, "agreement": torch.cat([t.agreement for t in tracks])})
+
+
+def check_search(settings: Any) -> None:
+    """Refuse settings of a boundary search that are of a wrong kind or out of their range."""
+    choice(settings, "norm", NORMS)
+    if settings.subspace is not None:
+        choice(settings, "subspace", ("resize", "dct"), "None")
+    choice(settings, "search", SEARCHES)
+    whole(settings, "factor", 1)
+    whole(settings, "max_iterations", 1)
+    whole(settings, "votes", 1, odd=True)
 
 
 class _Found:
@@ -170,17 +219,13 @@ def _scores(tracks: list[_Found], candidates: Candidates, checkpoints: tuple[int
     )
 
 
-def _pool(candidates: Candidates, knowledge: Knowledge, votes: int) -> tuple[Tensor, Tensor] | None:
-    """Rows to start from and their labels by the target: given starts, else shadow rows, else None."""
-    rows = knowledge.starts
-    if rows is None and knowledge.shadow is not None and votes > 1:  # labels that were bought once are not enough
-        rows = knowledge.shadow.x
-    if rows is not None and len(rows):
-        rows = candidates.domain.project(rows.to(candidates.device))
-        owner = torch.full((len(rows),), SETUP, dtype=torch.int64, device=rows.device)
-        answers = torch.stack([knowledge.setup.query(rows, owner, phase="starts") for _ in range(votes)])
-        return rows, answers.mode(0).values
-    if knowledge.shadow is not None and len(knowledge.shadow):
-        labels = knowledge.shadow.labels(knowledge.setup)
-        return knowledge.shadow.x.to(candidates.device), labels.to(candidates.device)
-    return None
+def _pool(knowledge: Knowledge, candidates: Candidates) -> tuple[Tensor, Tensor] | None:
+    """Rows to start from and their labels by the target, which are there already; None: there are none."""
+    shadow = knowledge.shadow
+    if _POOL in knowledge.prepared:
+        rows, labels = knowledge.prepared[_POOL]
+    elif shadow is not None and len(shadow):
+        rows, labels = shadow.x, shadow.labels(knowledge.setup)
+    else:
+        return None
+    return rows.to(candidates.device), labels.to(candidates.device)

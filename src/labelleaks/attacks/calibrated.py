@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from labelleaks.attacks.boundary import Boundary
-from labelleaks.core.attack import Cost, Knowledge
+from labelleaks.attacks.boundary import Boundary, check_search
+from labelleaks.attacks.search.registry import SearchName
+from labelleaks.attacks.search.subspaces import Subspace
+from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.batch_invariant import row_sums
 from labelleaks.core.domains import Norm
 from labelleaks.core.oracle.label_oracle import LabelOracle
@@ -20,6 +22,7 @@ from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.core.validation import optional
 from labelleaks.models.reference_models import margins, references, setup_cost
 from labelleaks.models.shadow_model import ShadowModel
+from labelleaks.models.shadow_training import usable
 from labelleaks.models.training import Recipe
 
 __all__ = ["Calibrated"]
@@ -45,7 +48,7 @@ _GROUP = 1 << 24  # numbers in one go (64 MB)
 
 
 @dataclass(frozen=True)
-class Calibrated(Boundary):
+class Calibrated:
     """How much farther the boundary is than models that never saw the record have theirs, along the same ray.
 
     Some records are easy: any model has its boundary far from them. What memory adds is the difference:
@@ -62,7 +65,7 @@ class Calibrated(Boundary):
     ray: its score is that of the diameter beside the shortest reference distance, the largest there is.
 
     Args:
-        norm, subspace, factor, max_iterations, search: as for :class:`~labelleaks.attacks.boundary.Boundary`.
+        norm, subspace, factor, max_iterations, search, votes: as for :class:`~labelleaks.attacks.boundary.Boundary`.
         recipe: how torch references are trained; None: ``shadows.SHADOW_RECIPE``.
 
     ``details``: those of the boundary attack, and ``reference_distance``, float64 (n, R), in the norm's units along
@@ -75,18 +78,34 @@ class Calibrated(Boundary):
     does so along a direction fixed beforehand.
     """
 
+    norm: Norm = "l2"
+    subspace: Subspace | None = None
+    factor: int = 2
+    max_iterations: int = 50
+    search: SearchName = "hopskipjump"
+    votes: int = 1
     recipe: Recipe | None = None
 
     name: ClassVar[str] = "calibrated"
-    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
     anytime: ClassVar[bool] = False
-    """Its questions depend on the budget: a ladder runs it once for each."""
+    whole: ClassVar[bool] = False
+    revision: ClassVar[int] = 1
+    about: ClassVar[About] = About(
+        "Compares the smallest change that flips the label with what flips models that never saw the record.",
+        "log of the distance, beside that of reference models",
+        relabels=True,
+    )
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        check_search(self)
         optional(self, "recipe", Recipe)
+
+    @property
+    def boundary(self) -> Boundary:
+        """The attack that finds the distance and the ray."""
+        return Boundary(self.norm, self.subspace, self.factor, self.max_iterations, self.search, self.votes)
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         """The boundary attack's, and a label for each shadow row unless they were bought before.
@@ -94,14 +113,19 @@ class Calibrated(Boundary):
         Raises:
             NeedsError: there are no shadow rows.
         """
-        boundary = super().cost(candidates, knowledge, budget)
-        starts = 0 if knowledge.starts is None else len(knowledge.starts)
-        return Cost(least=boundary.least, most=boundary.most, setup=starts + setup_cost(knowledge))
+        relabelled = replace(knowledge, shadow=usable(knowledge).as_labelled())
+        found = self.boundary.cost(candidates, relabelled, budget)
+        return replace(found, setup=found.setup + setup_cost(knowledge))
+
+    def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
+        """Relabel the shadow rows, train the reference models, then set up as the boundary attack does."""
+        references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
+        return self.boundary.prepare(knowledge, candidates, seed=seed)
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
-        """Train (or reuse) the references, search as the boundary attack does, follow each ray in every reference."""
+        """Search as the boundary attack does, then follow each ray in every reference."""
         models = references(knowledge, candidates.classes, seed=seed, recipe=self.recipe).models
-        found = super().score(oracle, candidates, knowledge, seed=seed)
+        found = self.boundary.score(oracle, candidates, knowledge, seed=seed)
         lengths = _lengths(candidates, self.norm)
         rows = ((found.status == int(Status.DONE)) | (found.status == int(Status.BUDGET))).nonzero().reshape(-1)
         index = torch.zeros(len(candidates), len(models), dtype=torch.int64, device=candidates.device)

@@ -13,8 +13,8 @@ from torch import Tensor
 from labelleaks.attacks.noise import NoisyCopies, magnitudes_in
 from labelleaks.attacks.surrogate_gradients import softmax
 from labelleaks.core import rng
-from labelleaks.core.attack import Cost, Knowledge
-from labelleaks.core.domains import SIDES, Layout
+from labelleaks.core.attack import About, Cost, Knowledge
+from labelleaks.core.domains import SIDES, Layout, image_layout
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
 from labelleaks.core.validation import number, optional, whole
@@ -84,9 +84,16 @@ class Chameleon:
     """
 
     name: ClassVar[str] = "chameleon"
-    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
+    anytime: ClassVar[bool] = True
+    whole: ClassVar[bool] = False
+    revision: ClassVar[int] = 1
+    about: ClassVar[About] = About(
+        "Asks about copies that models which never saw the record take for it; members keep their label more often.",
+        "share of copies kept",
+        relabels=True,
+    )
 
     copies: int = 128
     kl: float = 0.75
@@ -110,9 +117,14 @@ class Chameleon:
             )
         return Cost(least=1, most=max(1, min(budget, 1 + self.copies)), setup=reference_models.setup_cost(knowledge))
 
+    def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
+        """Relabel the shadow rows and train the reference models, unless that was done."""
+        self.cost(candidates, knowledge, 1)
+        reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
+        return knowledge
+
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Choose each candidate's neighbours by the references, then ask for them."""
-        self.cost(candidates, knowledge, 1)
         models = reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe).models
         n, device = len(candidates), candidates.device
         labels = min([1 + self.copies, *oracle.remaining().tolist()])
@@ -171,7 +183,7 @@ def _divergence(models: Sequence[ShadowModel], points: Tensor, y: Tensor) -> Ten
 def _copies(candidates: Candidates, count: int, seed: int) -> Copies:
     """Return how to make the copies of candidates; each from its own stream."""
     domain, shape = candidates.domain, candidates.shape
-    layout = candidates.layout if domain.continuous else None
+    layout = image_layout(shape, domain.layout) if domain.continuous else None
     if layout is not None:
         return _Moved(candidates, layout, count, seed)
     noisy = NoisyCopies(magnitudes_in(domain, shape), candidates, seed)

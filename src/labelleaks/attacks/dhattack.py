@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from labelleaks.core import rng
-from labelleaks.core.attack import Cost, Knowledge
+from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.batch_invariant import mean_of
+from labelleaks.core.domains import image_layout
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.core.validation import choice, flag, number, optional, whole
@@ -83,11 +84,16 @@ class DHAttack:
     """
 
     name: ClassVar[str] = "dhattack"
-    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
     anytime: ClassVar[bool] = False
-    """Its questions depend on the budget: a ladder runs it once for each."""
+    whole: ClassVar[bool] = False
+    revision: ClassVar[int] = 1
+    about: ClassVar[About] = About(
+        "Walks straight to a white input; members keep their label longer than models that never saw them would.",
+        "distance, beside that of reference models",
+        relabels=True,
+    )
 
     queries: int = 30
     towards: Literal["white", "black"] | Tensor = "white"
@@ -111,6 +117,12 @@ class DHAttack:
         """
         _end(candidates, self.towards)
         return Cost(least=2, most=max(2, min(budget, self.queries)), setup=reference_models.setup_cost(knowledge))
+
+    def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
+        """Relabel the shadow rows and train the reference models, unless that was done."""
+        self.cost(candidates, knowledge, 1)
+        reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
+        return knowledge
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Walk with the target, walk with every reference, compare."""
@@ -188,7 +200,7 @@ def _end(candidates: Candidates, towards: str | Tensor) -> Tensor:
             raise InputError("dhattack: towards has NaN or infinity: give finite numbers of the domain")
         domain.check(end, "dhattack: towards")
         return end
-    if domain.continuous and candidates.layout is not None:
+    if domain.continuous and image_layout(shape, domain.layout) is not None:
         flat = candidates.x.reshape(len(candidates), candidates.width)
         own = flat.amax(1) if towards == "white" else flat.amin(1)
         return own.reshape(-1, *[1] * len(shape)).expand_as(candidates.x)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from labelleaks.core.attack import Cost, Knowledge
+from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory
 
@@ -25,12 +25,22 @@ class Gap:
     """
 
     name: ClassVar[str] = "gap"
-    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset()
     is_distance: ClassVar[bool] = False
+    anytime: ClassVar[bool] = True
+    whole: ClassVar[bool] = False
+    revision: ClassVar[int] = 1
+    about: ClassVar[About] = About(
+        "One label: a record that the model gets right is called a member.",
+        "is the record classified right?",
+    )
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         return Cost(least=1, most=1)
+
+    def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
+        """Nothing to set up."""
+        return knowledge
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         everyone = torch.arange(len(candidates), device=candidates.device)

@@ -14,7 +14,7 @@ from labelleaks.attacks._guided.posterior import Posterior, ScoreScale, saturate
 from labelleaks.attacks._guided.tuning import TUNING
 from labelleaks.attacks.surrogate_gradients import need_gradients
 from labelleaks.core import rng
-from labelleaks.core.attack import Cost, Knowledge, ShadowRows
+from labelleaks.core.attack import About, Cost, Knowledge, ShadowRows
 from labelleaks.core.batch_invariant import mean_of
 from labelleaks.core.domains import Domain
 from labelleaks.core.oracle.label_oracle import LabelOracle
@@ -81,9 +81,17 @@ class Guided:
     """
 
     name: ClassVar[str] = "guided"
-    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
+    anytime: ClassVar[bool] = True
+    whole: ClassVar[bool] = False
+    revision: ClassVar[int] = 1
+    about: ClassVar[About] = About(
+        "Goes where models that never saw the record lose confidence in it, and asks how far the label holds; members "
+        "hold on longer than such models would.",
+        "how sure the model is, beside reference models",
+        relabels=True,
+    )
 
     labels: int = 50
     ways: int | None = None
@@ -113,6 +121,12 @@ class Guided:
         setup = reference_models.setup_cost(knowledge)
         need_gradients(self.name, candidates, knowledge)
         return Cost(least=self.votes, most=max(self.votes, min(budget, self._most(candidates.domain))), setup=setup)
+
+    def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
+        """Relabel the shadow rows and train the reference models, unless that was done."""
+        self.cost(candidates, knowledge, 1)
+        reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
+        return knowledge
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Ask along each candidate's ways, one way after the other, and once for it itself."""

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from labelleaks.core.attack import Cost, Knowledge
+from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.domains import Domain, Group, is_binary
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.rng import NormalTable
@@ -80,9 +80,15 @@ class Noise:
     """
 
     name: ClassVar[str] = "noise"
-    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset()
     is_distance: ClassVar[bool] = False
+    anytime: ClassVar[bool] = True
+    whole: ClassVar[bool] = False
+    revision: ClassVar[int] = 1
+    about: ClassVar[About] = About(
+        "Asks about many slightly noisy copies; members keep their label more often.",
+        "share of noisy copies kept",
+    )
 
     magnitudes: tuple[float, ...] | None = None
     copies: int = 2500
@@ -98,6 +104,10 @@ class Noise:
         """Two labels at least (the candidate and one copy), ``copies + 1`` or the budget at most."""
         self._magnitudes(candidates)
         return Cost(least=2, most=min(budget, self.copies + 1))
+
+    def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
+        """Nothing to set up."""
+        return knowledge
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Ask once for each candidate, then for the noisy copies of those that are classified correctly."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks.surrogate_gradients import Moves, confidence, ensemble_gradient, need_gradients, transferable
-from labelleaks.core.attack import Cost, Knowledge
+from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.batch_invariant import row_sums
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
@@ -75,11 +75,16 @@ class Oslo:
     """
 
     name: ClassVar[str] = "oslo"
-    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
     anytime: ClassVar[bool] = False
-    """Its taus depend on the budget: a ladder runs it once for each."""
+    whole: ClassVar[bool] = False
+    revision: ClassVar[int] = 1
+    about: ClassVar[About] = About(
+        "Asks at inputs moved just far enough to deceive models that never saw the record; members survive more moves.",
+        "moves survived",
+        relabels=True,
+    )
 
     taus: tuple[float, ...] = TAUS
     source: float = 0.75
@@ -119,9 +124,14 @@ class Oslo:
         need_gradients(self.name, candidates, knowledge)
         return Cost(least=1, most=max(1, min(budget, len(self.taus))), setup=setup)
 
+    def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
+        """Relabel the shadow rows and train the reference models, unless that was done."""
+        self.cost(candidates, knowledge, 1)
+        reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
+        return knowledge
+
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Craft an input for each tau, ask from the smallest move to the largest until the label flips."""
-        self.cost(candidates, knowledge, 1)
         models = reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe).models
         taus = _spread(self.taus, min([len(self.taus), *oracle.remaining().tolist()]))
         craft = _Craft(self, candidates, models, seed)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from labelleaks.core.attack import Cost, Knowledge
-from labelleaks.core.domains import why_no_layout
+from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory
 from labelleaks.core.validation import choice, flag, optional
 from labelleaks.errors import InputError
 from labelleaks.models import reference_models, shadow_training
+from labelleaks.models.architectures import image_layout
 from labelleaks.models.randaugment import RandAugment
 from labelleaks.models.shadow_model import ShadowModel
 from labelleaks.models.training import Recipe
@@ -25,6 +25,7 @@ Statistic = Literal["loss", "maximum", "entropy"]
 _STATISTICS = ("loss", "maximum", "entropy")
 _WRONG_LOSS = 100.0
 _WRONG_ENTROPY = 100.0  # above the logarithm of any number of classes
+_MODELS = "models"  # in Knowledge.prepared, where their labels were bought while they were trained
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,16 @@ class Transfer:
     """
 
     name: ClassVar[str] = "transfer"
-    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
+    anytime: ClassVar[bool] = True
+    whole: ClassVar[bool] = False
+    revision: ClassVar[int] = 1
+    about: ClassVar[About] = About(
+        "Trains a copy of the model on its labels, then reads members off the copy’s confidence.",
+        "score on the attacker’s copy",
+        relabels=True,
+    )
 
     statistic: Statistic = "loss"
     recipe: Recipe | None = None
@@ -76,11 +84,6 @@ class Transfer:
         choice(self, "statistic", _STATISTICS)
         optional(self, "recipe", Recipe)
         flag(self, "relabel_each_epoch")
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is run on all candidates at once: its models' labels are bought while they are trained."""
-        return self.relabel_each_epoch
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         """One label per candidate. Set-up: a label per shadow row, unless they were bought before.
@@ -95,10 +98,29 @@ class Transfer:
             return Cost(least=1, most=1, setup=len(shadow) * epochs * self._count(knowledge))
         return Cost(least=1, most=1, setup=reference_models.setup_cost(knowledge))
 
+    def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
+        """Relabel and train, unless that was done."""
+        if not self.relabel_each_epoch:
+            self._references(knowledge, candidates, seed)
+            return knowledge
+        if _MODELS in knowledge.prepared:
+            return knowledge
+        models = reference_models.relabelled_models(
+            knowledge,
+            candidates.classes,
+            self.recipe,
+            count=self._count(knowledge),
+            seed=seed,
+            augment=self._augment(candidates),
+            project=candidates.domain.project,
+        )
+        return replace(knowledge, prepared={_MODELS: models})
+
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
-        """Relabel, train (or reuse), ask once for each candidate."""
+        """Ask once for each candidate, and its shadow models about those that are classified correctly."""
         everyone = torch.arange(len(candidates), device=candidates.device)
-        models = self._shadows(candidates, knowledge, seed)
+        relabelled = self.relabel_each_epoch
+        models = knowledge.prepared[_MODELS] if relabelled else self._references(knowledge, candidates, seed)
         correct = oracle.query(candidates.x, everyone, phase="correct") == candidates.y
 
         zero = torch.zeros(len(candidates), dtype=torch.float64, device=candidates.device)
@@ -118,29 +140,21 @@ class Transfer:
             details=details,
         )
 
-    def _shadows(self, candidates: Candidates, knowledge: Knowledge, seed: int) -> tuple[ShadowModel, ...]:
-        if not self.relabel_each_epoch:
-            found = reference_models.references(
-                knowledge, candidates.classes, seed=seed, count=self._count(knowledge), recipe=self.recipe
-            )
-            return found.models
-        return reference_models.relabelled_models(
-            knowledge,
-            candidates.classes,
-            self.recipe,
-            count=self._count(knowledge),
-            seed=seed,
-            augment=self._augment(candidates),
-            project=candidates.domain.project,
-        )
+    def _references(self, knowledge: Knowledge, candidates: Candidates, seed: int) -> tuple[ShadowModel, ...]:
+        count = self._count(knowledge)
+        return reference_models.references(
+            knowledge, candidates.classes, seed=seed, count=count, recipe=self.recipe
+        ).models
 
     def _count(self, knowledge: Knowledge) -> int:
         return 1 if knowledge.references is None else knowledge.references
 
     def _augment(self, candidates: Candidates) -> RandAugment:
-        if candidates.layout is None:
-            why = why_no_layout(candidates.shape, candidates.domain.layout)
-            raise InputError(f"Transfer: relabel_each_epoch augments images; {why}; or leave it False")
+        if image_layout(candidates.shape) is None:
+            raise InputError(
+                f"Transfer: relabel_each_epoch augments images, rows of shape {candidates.shape} are none: "
+                "leave it False"
+            )
         return RandAugment.of(candidates.domain, candidates.shape)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks.surrogate_gradients import Moves, cross_entropy, nats, need_gradients
-from labelleaks.core.attack import Cost, Knowledge
+from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.batch_invariant import mean_of, row_sums
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory
@@ -85,9 +85,16 @@ class Yoqo:
     """
 
     name: ClassVar[str] = "yoqo"
-    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"shadow"})
     is_distance: ClassVar[bool] = False
+    anytime: ClassVar[bool] = True
+    whole: ClassVar[bool] = False
+    revision: ClassVar[int] = 1
+    about: ClassVar[About] = About(
+        "Asks once, at an input changed until models that never saw the record give its label up; members may keep it.",
+        "is the label kept there?",
+        relabels=True,
+    )
 
     mode: Literal["offline", "online"] = "offline"
     alpha: float | None = None
@@ -114,9 +121,14 @@ class Yoqo:
         need_gradients(self.name, candidates, knowledge)
         return Cost(least=1, most=1, setup=setup)
 
+    def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
+        """Relabel the shadow rows and train the reference models, unless that was done."""
+        self.cost(candidates, knowledge, 1)
+        reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
+        return knowledge
+
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Move every candidate, then ask for each once."""
-        need_gradients(self.name, candidates, knowledge)
         known = reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
         everyone = torch.arange(len(candidates), device=candidates.device)
         most = 1 if self.mode == "online" else max(1, _GROUP // max(1, candidates.width))

@@ -88,7 +88,7 @@ def rungs(most: Callable[[int], Cost], budget: int) -> tuple[int, ...]:
 def cost_of(attack: Attack, candidates: Candidates, knowledge: Knowledge, budget: int) -> tuple[Cost, tuple[int, ...]]:
     """Return what an attack of a ladder costs, all its runs together, and their budgets; () for one anytime run."""
     cost = attack.cost(candidates, knowledge, budget)
-    if getattr(attack, "anytime", True):
+    if attack.anytime:
         return cost, ()
     budgets = rungs(lambda one: attack.cost(candidates, knowledge, one), budget)
     most = sum(attack.cost(candidates, knowledge, one).most for one in budgets)

@@ -19,9 +19,9 @@ from torch import nn
 from labelleaks.auditing.forecast import Forecast, ForecastLine, Planned
 from labelleaks.auditing.options import Request, Rows, check_numbers, describe, gather, name_of
 from labelleaks.auditing.plan import plan
-from labelleaks.auditing.sharding import SHARD_ROWS, Course, Reach, Shards
+from labelleaks.auditing.sharding import SHARD_ROWS, Course, Reach, Shards, Used
 from labelleaks.auditing.thresholds import Setting, Threshold
-from labelleaks.core.attack import Knowledge, ShadowRows
+from labelleaks.core.attack import Knowledge, ShadowRows, prepared
 from labelleaks.core.domains import Box, Domain
 from labelleaks.core.oracle.journal import Journal, default_path
 from labelleaks.core.oracle.label_oracle import Gate
@@ -62,6 +62,8 @@ class Case:
     journal: Journal | None = None
     shards: Shards | None = None
     """Where there are more candidates than a shard holds; None: all are attacked at once."""
+    prepared: dict[str, Knowledge] = field(default_factory=dict)
+    """What each attack knows once its set-up is done, by the attack's planned name."""
 
     def probe(self) -> ProbeResult:
         """Ask at most 16 billed rows; faults of the target show here."""
@@ -102,12 +104,24 @@ class Case:
         """Run one attack on all candidates."""
         budgets = planned.budgets or (self.budget,)
         course = Course(planned.attack, planned.name, budgets, bool(planned.budgets), self.request.seed)
-        if self.shards is not None and not getattr(planned.attack, "whole", False):
+        knowledge = self.prepare(planned)
+        if self.shards is not None and not planned.attack.whole:
             most = None if self.request.budget_total is None else planned.cost.most
-            return self.shards.score(course, self.knowledge, most=most)
-        knowledge = replace(self.knowledge, setup=self.gate.setup_oracle(planned.name))
+            return self.shards.score(course, knowledge, most=most)
         accounts = len(self.candidates)
         return course.score(lambda b: self.gate.oracle(planned.name, accounts, b), self.candidates, knowledge)
+
+    def prepare(self, planned: Planned) -> Knowledge:
+        """Do one attack's set-up, the first time; return what it knows then."""
+        if planned.name not in self.prepared:
+            given = replace(self._given(planned), store=Used(self.knowledge.store))
+            ready = prepared(planned.attack, given, self.candidates, seed=self.request.seed)
+            self.prepared[planned.name] = ready
+        return self.prepared[planned.name]
+
+    def _given(self, planned: Planned) -> Knowledge:
+        """What one attack knows before its set-up."""
+        return replace(self.knowledge, setup=self.gate.setup_oracle(planned.name))
 
     def described_engine(self) -> dict[str, Any]:
         """Return what run.json says of who did the work."""
@@ -130,9 +144,11 @@ class Case:
         """Fit the attack's threshold rules; the candidates' scores have no part in it."""
         setting = Setting(
             attack=planned.attack,
+            name=planned.name,
             gate=self.gate,
             candidates=self.candidates,
-            knowledge=replace(self.knowledge, setup=self.gate.setup_oracle(planned.name)),
+            knowledge=self._given(planned),
+            prepared=self.prepare(planned),
             holdout=self.holdout,
             budget=self.budget,
             seed=self.request.seed,

@@ -1,4 +1,4 @@
-"""An attack on many candidates, shard by shard: set-up first and once, then each shard wherever the engine does it.
+"""An attack on many candidates, shard by shard: each is scored wherever the engine does it; the set-up comes along.
 
 A candidate's score depends on the candidate alone, so cutting changes none of it; and where the cuts are depends on the
 number of candidates alone, not on the engine, so that even a target whose labels hang on the rows beside them is sent
@@ -11,26 +11,23 @@ import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from labelleaks.auditing import ladder
 from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.domains import Domain
 from labelleaks.core.oracle.label_oracle import Gate, LabelOracle, Ledger
-from labelleaks.core.oracle.query_keys import KEY, Answers, Keys
 from labelleaks.core.types import Candidates, Scores, Trajectory
 from labelleaks.engine import Engine, Note, Result, Shared, Task, Watch
 from labelleaks.errors import LabelLeaksError
 from labelleaks.targets import Target, opened
 
-__all__ = ["SHARD_ROWS", "Course", "Reach", "Shards", "attack_shard", "cut"]
+__all__ = ["SHARD_ROWS", "Course", "Reach", "Shards", "Used", "attack_shard", "cut"]
 
 SHARD_ROWS = 1024
 """Candidates of a shard at most. On one core, 1,024 boundary searches with 200 labels on an MLP take 1.1 times as
@@ -151,18 +148,13 @@ class Shards:
         self._others: dict[int, Shared] = {}
 
     def score(self, course: Course, knowledge: Knowledge, *, most: int | None) -> Scores:
-        """Do the attack's set-up here, then its shards, and join their scores; the ledger gets what they sent.
+        """Score every shard and join their scores; the ledger gets what they sent.
 
         Args:
-            knowledge: without a set-up oracle for this attack.
+            knowledge: with the attack's set-up done.
             most: labels of one candidate at most, to be held to where the run has a total; None: no limit.
         """
-        bought, used = _Bought(), _Used(knowledge.store)
-        setup = self._gate.keeping(bought).setup_oracle(course.name)
-        here = replace(knowledge, setup=setup, store=used)
-        nobody = self._nobody()
-        course.score(lambda budget: self._gate.oracle(course.name, 0, budget), nobody, here)
-        shared = self._shared(course, knowledge, most, bought, used)
+        shared = self._shared(course, knowledge, most)
         threads, count = torch.get_num_threads(), len(self.parts)
         tasks = [
             Task(
@@ -177,22 +169,17 @@ class Shards:
                 self._gate.ledger.take_in(_ledger(result), first, len(self._candidates))
         return _joined([_scores(result) for result in results])
 
-    def _nobody(self) -> Candidates:
-        all_ = self._candidates
-        return Candidates(all_.x[:0], all_.y[:0], all_.domain, all_.classes)
-
-    def _shared(
-        self, course: Course, knowledge: Knowledge, most: int | None, bought: _Bought, used: _Used
-    ) -> dict[str, Shared]:
-        keys = tuple(sorted(used.keys_used))
+    def _shared(self, course: Course, knowledge: Knowledge, most: int | None) -> dict[str, Shared]:
+        store = knowledge.store
+        keys = tuple(sorted(store.taken if isinstance(store, Used) else store))
         for key in keys:
             if key not in self._models:
-                self._models[key] = Shared(thing=used[key], name=f"shadow model {key}")
+                self._models[key] = Shared(thing=store[key], name=f"shadow model {key}")
         terms = _Terms(
             course, most, self._candidates.domain, self._candidates.classes, knowledge.family, knowledge.references,
             keys, self._gate.ledger,
         )  # fmt: skip
-        shared = {"target": self._target, "bought": Shared(bought.arrays(), name="set-up")}
+        shared = {"target": self._target, "prepared": Shared(thing=knowledge.prepared, name="set-up")}
         shared["terms"] = Shared(thing=terms, name=f"attack {course.name}")
         shared |= {f"model {key}": self._models[key] for key in keys}
         shadow = knowledge.shadow
@@ -216,8 +203,7 @@ def attack_shard(spec: Mapping[str, Any], shared: Mapping[str, Shared], watch: W
     with shared["target"].thing.open() as target:
         total = None if terms.most is None else terms.most * len(candidates)
         gate = Gate(target, batch_rows=target.batch_rows, total=total, progress=watch.note)
-        bought = _Bought.of(shared["bought"].arrays)
-        setup = gate.keeping(bought).setup_oracle(terms.course.name)
+        setup = gate.setup_oracle(terms.course.name).closed(terms.course.attack.name)
 
         def open_(budget: int) -> LabelOracle:
             return gate.oracle(terms.course.name, len(candidates), budget)
@@ -240,6 +226,7 @@ def _knowledge(terms: _Terms, shared: Mapping[str, Shared], setup: LabelOracle) 
         family=terms.family,
         references=terms.references,
         store={key: shared[f"model {key}"].thing for key in terms.models},
+        prepared=shared["prepared"].thing,
     )
 
 
@@ -251,7 +238,7 @@ def _result(scores: Scores, ledger: Ledger | None) -> Result:
         said["checkpoints"] = list(scores.trajectory.checkpoints)
         arrays["path"] = scores.trajectory.value
     if ledger is not None:
-        said["sent"] = {"setup": ledger.setup, "calls": ledger.calls, "seconds": ledger.seconds}
+        said["sent"] = {"calls": ledger.calls, "seconds": ledger.seconds}
         arrays |= {f"sent {phase}": rows for phase, rows in ledger.candidates.items()}
     return Result(said, arrays)
 
@@ -259,7 +246,7 @@ def _result(scores: Scores, ledger: Ledger | None) -> Result:
 def _ledger(result: Result) -> Ledger:
     sent = result.said["sent"]
     rows = {name.removeprefix("sent "): a for name, a in result.arrays.items() if name.startswith("sent ")}
-    return Ledger(setup=sent["setup"], candidates=rows, calls=sent["calls"], seconds=sent["seconds"])
+    return Ledger(candidates=rows, calls=sent["calls"], seconds=sent["seconds"])
 
 
 def _scores(result: Result) -> Scores:
@@ -291,61 +278,26 @@ def _joined(parts: Sequence[Scores]) -> Scores:
     )
 
 
-class _Bought:
-    """Answers to set-up queries that were bought before the shards; a journal in memory.
-
-    Implements :class:`labelleaks.core.oracle.label_oracle.Journal`.
-    """
-
-    def __init__(self) -> None:
-        self._answers = Answers()
-        self._parts: list[tuple[Keys, NDArray[np.int32]]] = []
-
-    def lookup(self, keys: Keys) -> Tensor:
-        return torch.from_numpy(self._answers.find(keys))
-
-    def begin(self, keys: Keys) -> int:
-        return 0
-
-    def record(self, keys: Keys, labels: Tensor) -> None:
-        part = (keys, labels.cpu().numpy().astype(np.int32))
-        self._answers.add(*part)
-        self._parts.append(part)
-
-    def arrays(self) -> dict[str, Tensor]:
-        """Return the keys as bytes (m, 20) and the labels, for :meth:`of`."""
-        keys = b"".join(keys.tobytes() for keys, _ in self._parts)
-        labels = np.concatenate([np.zeros(0, np.int32), *[labels for _, labels in self._parts]])
-        rows = torch.tensor(list(keys), dtype=torch.uint8).reshape(-1, KEY.itemsize)
-        return {"keys": rows, "labels": torch.from_numpy(labels)}
-
-    @classmethod
-    def of(cls, arrays: Mapping[str, Tensor]) -> _Bought:
-        found = cls()
-        keys = np.frombuffer(arrays["keys"].numpy().tobytes(), dtype=KEY)
-        found.record(keys, arrays["labels"])
-        return found
-
-
 @dataclass(eq=False)
-class _Used(MutableMapping[str, Any]):
-    """A run's store of trained models that notes which of them an attack takes."""
+class Used(MutableMapping[str, Any]):
+    """A run's store of trained models that notes which of them one attack takes."""
 
     store: MutableMapping[str, Any]
-    keys_used: set[str] = field(default_factory=set)
+    taken: set[str] = field(default_factory=set)
 
     def __getitem__(self, key: str) -> Any:
         found = self.store[key]
-        self.keys_used.add(key)
+        self.taken.add(key)
         return found
 
     def __setitem__(self, key: str, value: Any) -> None:
         self.store[key] = value
+        self.taken.add(key)
 
     def __delitem__(self, key: str) -> None:
         del self.store[key]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self.store)
 
     def __len__(self) -> int:

@@ -12,11 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from labelleaks import attacks as registry
 from labelleaks.auditing.forecast import Forecast, money
 from labelleaks.auditing.record import AttackResult, AuditRecord
 from labelleaks.auditing.run_log import RunLog
-from labelleaks.core import registry
-from labelleaks.errors import LabelLeaksError
 from labelleaks.metrics import Estimate
 
 __all__ = [
@@ -167,27 +166,22 @@ def _duration(seconds: float) -> str:
 
 
 def attacks_json() -> list[dict[str, Any]]:
-    """Every attack, ours and other packages': first sentence, needs and settings, or why it cannot be used."""
-    return [_listed(plugin) for plugin in (*registry.ours("attacks"), *registry.installed("attacks"))]
-
-
-def _listed(plugin: registry.Plugin) -> dict[str, Any]:
-    whose = {"name": plugin.name, "package": plugin.package}
-    try:
-        registry.find("attacks", plugin.name)  # two packages may claim the name
-        kind = plugin.load()
+    """Every attack with its first sentence, needs and settings."""
+    found = []
+    for name in registry.names():
+        kind: Any = registry.load(name)
         doc = inspect.getdoc(kind) or ""
-        return whose | {
-            "needs": sorted(kind.needs),
-            "distance": bool(kind.is_distance),
-            "what": _plain(doc.split("\n\n")[0]),
-            "source": _plain(doc.partition("Source:")[2].split("\n\n")[0]),
-            "settings": {k: repr(p.default) for k, p in inspect.signature(kind).parameters.items()},
-        }
-    except LabelLeaksError as error:
-        return whose | {"error": str(error)}
-    except (AttributeError, TypeError, ValueError) as error:
-        return whose | {"error": f"{plugin} is no attack: {type(error).__name__}: {error}"}
+        found.append(
+            {
+                "name": name,
+                "needs": sorted(kind.needs),
+                "distance": bool(kind.is_distance),
+                "what": _plain(doc.split("\n\n")[0]),
+                "source": _plain(doc.partition("Source:")[2].split("\n\n")[0]),
+                "settings": {k: repr(p.default) for k, p in inspect.signature(kind).parameters.items()},
+            }
+        )
+    return found
 
 
 def _plain(text: str) -> str:
@@ -196,15 +190,11 @@ def _plain(text: str) -> str:
 
 
 def print_attacks(console: Console | None = None) -> None:
-    """Print every attack: what it does, what it needs, its settings, its source; whose it is where it is not ours."""
+    """Print every attack: what it does, what it needs, its settings, its source."""
     console = console or Console(highlight=False)
     for attack in attacks_json():
-        whose = "" if attack["package"] == "labelleaks" else f", from {attack['package']}"
-        if "error" in attack:
-            console.print(f"[bold]{escape(attack['name'])}[/]{escape(whose)}\n  {escape(attack['error'])}\n")
-            continue
         needs = ", ".join(attack["needs"]) or "nothing but the candidates"
-        console.print(f"[bold]{escape(attack['name'])}[/]  (needs {needs}){escape(whose)}")
+        console.print(f"[bold]{attack['name']}[/]  (needs {needs})")
         console.print(f"  {escape(attack['what'])}")
         if attack["settings"]:
             console.print(f"  [dim]settings: {escape(', '.join(f'{k}={v}' for k, v in attack['settings'].items()))}[/]")

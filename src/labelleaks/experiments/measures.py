@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks import Augmentation, Boundary, Gap, Noise, Transfer
-from labelleaks.core.attack import Attack, Knowledge
-from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Candidates, Scores, Status, checkpoints_up_to
+from labelleaks.attacks.search.subspaces import Subspace
+from labelleaks.core.attack import About, Attack, Cost, Knowledge, run
+from labelleaks.core.oracle.label_oracle import Gate, LabelOracle
+from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.experiments import scorebased
 from labelleaks.experiments.saltpepper import SaltAndPepper
 from labelleaks.experiments.spec import MeasureSpec
@@ -43,7 +44,7 @@ class Asked:
     def scores(self, attack: Attack, labels: int) -> Scores:
         """Run a label-only attack."""
         oracle = self.gate.oracle(attack.name, len(self.candidates), labels)
-        return attack.score(oracle, self.candidates, self.knowledge, seed=self.seed)
+        return run(attack, oracle, self.candidates, self.knowledge, seed=self.seed)
 
     def labels(self) -> Tensor:
         """The target's labels of the candidates."""
@@ -57,16 +58,28 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class _Noting(Boundary):
+class _Noting:
     """The boundary attack, its distances noted at further label counts."""
 
-    name: ClassVar[str] = "boundary"
+    boundary: Boundary
+    at: tuple[int, ...]
 
-    at: tuple[int, ...] = ()
+    name: ClassVar[str] = Boundary.name
+    needs: ClassVar[frozenset[str]] = Boundary.needs
+    is_distance: ClassVar[bool] = Boundary.is_distance
+    anytime: ClassVar[bool] = Boundary.anytime
+    whole: ClassVar[bool] = Boundary.whole
+    revision: ClassVar[int] = Boundary.revision
+    about: ClassVar[About] = Boundary.about
 
-    def _checkpoints(self, most: int) -> tuple[int, ...]:
-        further = (labels for labels in self.at if labels < most)
-        return tuple(sorted({*checkpoints_up_to(most), *further}))
+    def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
+        return self.boundary.cost(candidates, knowledge, budget)
+
+    def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
+        return self.boundary.prepare(knowledge, candidates, seed=seed)
+
+    def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
+        return self.boundary.distances(oracle, candidates, knowledge, seed=seed, noted=self.at)
 
 
 def label_only(measure: MeasureSpec, ask: Asked, recipe: Recipe | None) -> tuple[Reading, ...]:
@@ -99,8 +112,8 @@ def attack_of(measure: MeasureSpec) -> Attack:
         return Augmentation()
     if measure.variant == "salt_and_pepper":
         return SaltAndPepper()
-    subspace = "resize" if measure.variant == "qeba" else None
-    return _Noting(subspace=subspace, max_iterations=measure.iterations or 50, at=measure.noted)  # type: ignore[arg-type]
+    subspace: Subspace | None = "resize" if measure.variant == "qeba" else None
+    return _Noting(Boundary(subspace=subspace, max_iterations=measure.iterations or 50), measure.noted)
 
 
 def _transfer(ask: Asked, attack: Transfer) -> tuple[Reading, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from labelleaks.core import rng
-from labelleaks.core.attack import Cost, Knowledge
+from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.batch_invariant import distances
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
@@ -38,14 +38,24 @@ class SaltAndPepper:
     """
 
     name: ClassVar[str] = "salt_and_pepper"
-    revision: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset()
     is_distance: ClassVar[bool] = True
+    anytime: ClassVar[bool] = True
+    whole: ClassVar[bool] = False
+    revision: ClassVar[int] = 1
+    about: ClassVar[About] = About(
+        "Sends more and more values to an end of their range until the label flips; members take more of them.",
+        "distance to a salt-and-pepper copy with another label",
+    )
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         if not candidates.domain.continuous:
             raise InputError("salt_and_pepper needs a Box domain: rows of bits have the search pointwise")
         return Cost(least=2, most=max(2, min(budget, 1 + LEVELS * REPETITIONS)))
+
+    def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
+        """Nothing to set up."""
+        return knowledge
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         n = len(candidates)

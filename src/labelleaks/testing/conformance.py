@@ -16,11 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labelleaks.core.attack import Attack, Cost, Knowledge, ShadowRows
+from labelleaks.core.attack import About, Attack, Cost, Knowledge, ShadowRows, missing_members, prepared
 from labelleaks.core.oracle.label_oracle import Gate, Ledger
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import BudgetExceeded, LabelLeaksError
-from labelleaks.models import architectures
 from labelleaks.testing.planted import Case, Counted, case
 
 __all__ = ["ROWS", "NotConformant", "check", "check_attack"]
@@ -71,7 +70,6 @@ class _Bench:
             setup=gate.setup_oracle("setup"),
             shadow=ShadowRows(given.clone(), self.case.decide(given)) if "shadow" in self.give else None,
             starts=given.clone() if "starts" in self.give else None,
-            family=architectures.in_layout(None, self.case.candidates.shape, self.case.candidates.domain.layout),
             store=self.trained,
         )
 
@@ -82,8 +80,14 @@ class _Bench:
         knowledge = self.knowledge(gate)
         cost = self.attack.cost(candidates, knowledge, budget)
         _expect(target.rows == 0, f"cost() sends nothing; it sent {target.rows} rows")
+        ready = prepared(self.attack, knowledge, candidates, seed=0)
         oracle = gate.oracle(self.attack.name, len(candidates), budget)
-        scores = self.attack.score(oracle, candidates, knowledge, seed=0)
+        try:
+            scores = self.attack.score(oracle, candidates, ready, seed=0)
+        except BudgetExceeded:
+            raise
+        except LabelLeaksError as error:
+            raise NotConformant(str(error)) from error
         return _Run(scores, gate.ledger, target, cost)
 
     def part(self, rows: Tensor) -> Candidates:
@@ -228,6 +232,28 @@ def _billing(bench: _Bench) -> None:
     _expect(most <= run.cost.most, f"cost() said {run.cost.most} labels at most, {most} were spent")
 
 
+def _setup(bench: _Bench) -> None:
+    for candidates in (bench.case.candidates, bench.part(torch.arange(0))):
+        gate = Gate(bench.case.target(), batch_rows=50)
+        knowledge = bench.knowledge(gate)
+        due = bench.attack.cost(candidates, knowledge, bench.budget()).setup
+        on = f"prepare() on {len(candidates)} candidates"
+        try:
+            ready = prepared(bench.attack, knowledge, candidates, seed=0)
+        except LabelLeaksError as error:
+            raise NotConformant(f"{on}: {error}") from error
+        billed = gate.ledger.setup_rows
+        _expect(gate.ledger.rows == billed, f"{on} billed {gate.ledger.rows - billed} rows to candidates")
+        _expect(billed == due, f"{on} sent {billed} rows of set-up, cost() said {due}")
+        again = bench.attack.cost(candidates, ready, bench.budget()).setup
+        _expect(again == 0, f"{on} is done, and cost() still says {again} rows of set-up")
+        try:
+            prepared(bench.attack, ready, candidates, seed=0)
+        except LabelLeaksError as error:
+            raise NotConformant(f"{on} a second time buys again what it has: {error}") from error
+    _ = bench.first  # refuses set-up in score()
+
+
 def _budgets(bench: _Bench) -> None:
     candidates = bench.case.candidates
     least = bench.first.cost.least
@@ -341,8 +367,13 @@ def _trajectory(bench: _Bench) -> None:
 
 def _protocol(bench: _Bench) -> None:
     attack = bench.attack
-    known = {field.name for field in fields(Knowledge)} - {"setup", "store"}
-    _expect(isinstance(attack, Attack), "not an Attack: see labelleaks.core.attack.Attack for its members")
+    known = {field.name for field in fields(Knowledge)} - {"setup", "store", "prepared"}
+    lacking = missing_members(attack)
+    _expect(not lacking, f"it lacks {', '.join(lacking)}: see labelleaks.core.attack.Attack")
+    for member, kind in (("name", str), ("is_distance", bool), ("anytime", bool), ("whole", bool), ("about", About)):
+        _expect(isinstance(getattr(attack, member), kind), f"{member} must be a {kind.__name__}")
+    _expect(isinstance(attack.revision, int) and attack.revision >= 1, f"revision must be 1 or more: {attack.revision}")
+    _expect(bool(attack.about.summary and attack.about.axis), "about must have a summary and an axis")
     _expect(set(attack.needs) <= known, f"needs {sorted(attack.needs)}; the fields are {sorted(known)}")
     cost = bench.first.cost
     _expect(1 <= cost.least <= cost.most, f"cost() must have 1 <= least <= most: {cost}")
@@ -350,6 +381,7 @@ def _protocol(bench: _Bench) -> None:
 
 ROWS: dict[str, Callable[[_Bench], None]] = {
     "protocol": _protocol,
+    "set-up in prepare": _setup,
     "shapes": _shapes,
     "finite": _finite,
     "orientation": _orientation,

@@ -152,22 +152,11 @@ class Posterior:
 
     def _ask(self, rows: Tensor, x: Tensor, phase: str) -> Tensor:
         """Return whether the target gives these rows' candidates' labels to these inputs, by majority: bool (k,)."""
-        x, majority = self.start.domain.project(x), self.votes // 2 + 1
-        right = self._count(rows, x, majority, phase)
-        asked = torch.full_like(right, majority)
-        torn = ((right > 0) & (right < majority)).nonzero().reshape(-1)
-        if len(torn):
-            right[torn] += self._count(rows[torn], x[torn], self.votes - majority, phase)
-            asked[torn] = self.votes
-        self.spent[rows] += asked
-        self.agreeing[rows] += torch.maximum(right, asked - right)
-        return 2 * right > asked
-
-    def _count(self, rows: Tensor, x: Tensor, times: int, phase: str) -> Tensor:
-        """Ask ``times`` times; return how many answers were the candidate's label, int64 (k,)."""
-        owner, y = self.owner[rows], self.start.y[rows]
-        answers = [self.oracle.query(x, owner, phase=phase) == y for _ in range(times)]
-        return torch.stack(answers).sum(0)
+        x = self.start.domain.project(x)
+        found = self.oracle.agree(x, self.owner[rows], self.start.y[rows], phase=phase, votes=self.votes)
+        self.spent[rows] += found.asked
+        self.agreeing[rows] += found.agreeing
+        return found.holds
 
     def _record(self, rows: Tensor) -> None:
         """Enter the score of these rows in ``history``, from their last label to the end."""

@@ -96,7 +96,7 @@ class Track:
     def ask(self, points: Tensor, who: Tensor, phase: str) -> tuple[Tensor, Tensor]:
         """Ask about one row for each candidate of ``who`` (all different), and keep what is nearer than the best.
 
-        With ``votes`` v > 1 a row is sent (v + 1) / 2 times, v times where these answers differ: the majority counts.
+        With several ``votes`` the majority of the answers counts, as :meth:`LabelOracle.agree` takes it.
 
         Args:
             points: float32 (k, d); projected to the domain first.
@@ -107,7 +107,12 @@ class Track:
             What was sent, float32 (k, d), and whether it got another label than the true one, bool (k,).
         """
         sent = self.project(points)
-        wrong = self._majority(sent, who, phase)
+        found = self._oracle.agree(self._rows(sent), self._owner[who], self.y[who], phase=phase, votes=self.votes)
+        wrong = ~found.holds
+        self._labels[who] -= found.asked
+        self.spent[who] += found.asked
+        self.answers[who] += found.asked
+        self.agreeing[who] += found.agreeing
         hit = wrong.nonzero().reshape(-1)
         if len(hit):
             self.offer(sent[hit], who[hit])
@@ -118,29 +123,11 @@ class Track:
 
         Probes around a point are no candidates for the best: they are not compared with it.
         """
-        sent = self.project(points)
-        return self._send(sent, who, phase)
-
-    def _majority(self, sent: Tensor, who: Tensor, phase: str) -> Tensor:
-        """bool (k,): another label than the true one, by most answers."""
-        if self.votes == 1:
-            return self._send(sent, who, phase)
-        half = self.votes // 2 + 1
-        against = self._count(sent, who, half, phase)
-        total = torch.full_like(against, half)
-        torn = ((against > 0) & (against < half)).nonzero().reshape(-1)
-        if len(torn):
-            against[torn] += self._count(sent[torn], who[torn], self.votes - half, phase)
-            total[torn] = self.votes
-        wrong = against >= half
-        self.answers[who] += total
-        self.agreeing[who] += torch.where(wrong, against, total - against)
-        return wrong
-
-    def _count(self, sent: Tensor, who: Tensor, times: int, phase: str) -> Tensor:
-        """int64 (k,): how many of ``times`` answers are another label than the true one."""
-        wrong = self._send(sent.repeat_interleave(times, 0), who.repeat_interleave(times), phase)
-        return wrong.reshape(-1, times).sum(1)
+        labels = self._oracle.query(self._rows(self.project(points)), self._owner[who], phase=phase)
+        rows = torch.bincount(who, minlength=len(self._labels))
+        self._labels -= rows
+        self.spent += rows
+        return labels != self.y[who]
 
     def offer(self, points: Tensor, who: Tensor) -> None:
         """Take rows that are known to get another label where they are nearer than the best so far."""
@@ -156,12 +143,9 @@ class Track:
         later = self._checkpoints[:, None] >= self.spent[who].clamp_min(1)[None, :]
         self.path[:, who] = torch.where(later, distance[None, :], self.path[:, who])
 
-    def _send(self, sent: Tensor, who: Tensor, phase: str) -> Tensor:
-        labels = self._oracle.query(sent.reshape(len(sent), *self.shape), self._owner[who], phase=phase)
-        rows = torch.bincount(who, minlength=len(self._labels))
-        self._labels -= rows
-        self.spent += rows
-        return labels != self.y[who]
+    def _rows(self, points: Tensor) -> Tensor:
+        """The points as rows of the candidates' shape."""
+        return points.reshape(len(points), *self.shape)
 
     def check(self) -> Tensor:
         """Spend one label on each candidate itself; return int64 (k,), those that the target gets right.

@@ -26,7 +26,7 @@ from labelleaks.attacks.search.bisect import widest
 from labelleaks.attacks.search.driver import Track
 from labelleaks.attacks.search.hadamard import Signs
 from labelleaks.attacks.search.normal_estimate import Ballot, normal
-from labelleaks.attacks.search.subspaces import Space
+from labelleaks.attacks.search.subspaces import Space, Subspace, space
 from labelleaks.core.batch_invariant import distances, reject, row_max, unit
 from labelleaks.core.domains import Norm
 
@@ -93,14 +93,15 @@ class HopSkipJump:
 
     Args:
         norm: ``"l2"`` or ``"linf"``: the distance to make small.
-        space: where the probes lie (:func:`labelleaks.attacks.search.subspaces.space`).
+        shape: of a row.
         iterations: steps at most, T.
+        subspace, factor: where the probes lie (:func:`labelleaks.attacks.search.subspaces.space`).
     """
 
-    def __init__(self, norm: Norm, space: Space, *, iterations: int) -> None:
+    def __init__(self, norm: Norm, shape: tuple[int, ...], *, iterations: int, subspace: Subspace | None, factor: int):
         self.norm: Norm = norm
         self.iterations = iterations
-        self.space = space
+        self.space: Space = space(shape, subspace, factor)
         self.d = self.space.width
         most = max(16, min(self.d, TUNING.most_votes))
         self._votes = [0]  # B_1, ..., B_T after a 0

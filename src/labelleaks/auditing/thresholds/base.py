@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -45,10 +44,15 @@ class Setting:
     """All that a rule may use."""
 
     attack: Attack
+    name: str
+    """Of the attack in this run: what the rule sends is billed under it."""
     gate: Gate
     candidates: Candidates
     """For shape, domain, classes and device. Their keys tell whether a row is audited; nothing is fitted on them."""
     knowledge: Knowledge
+    """What the attack knows before its set-up: for a rule that sets it up anew, against another target."""
+    prepared: Knowledge
+    """What it knows after: its set-up was done once, for the candidates and for every rule."""
     holdout: ShadowRows | None
     """Shadow rows that no shadow or reference model trained on."""
     budget: int
@@ -64,8 +68,7 @@ class ThresholdRule(Protocol):
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]]
-    """``"shadow"`` and ``"holdout"``: what the run must have put aside for it; ``"distance"``: it makes sense only for
-    attacks whose score is a distance, and is left out for the others."""
+    """``"shadow"`` and ``"holdout"``: what the run must have put aside for it."""
 
     def cost(
         self, attack: Attack, candidates: Candidates, knowledge: Knowledge, budget: int, holdout: Held = None
@@ -87,24 +90,19 @@ class ThresholdRule(Protocol):
 
 
 def rerun_cost(attack: Attack, candidates: Candidates, knowledge: Knowledge, budget: int, rows: int) -> int:
-    """Rows that one more run of the attack, on ``rows`` rows, sends at most; shadow rows are relabelled by then."""
-    shadow = knowledge.shadow
-    if shadow is not None and not shadow.labelled:
-        bought = torch.zeros(len(shadow), dtype=torch.int64, device=shadow.x.device)
-        knowledge = replace(knowledge, shadow=ShadowRows(shadow.x, shadow.y, bought))
-    cost = attack.cost(candidates, knowledge, budget)
-    return rows * cost.most + cost.setup
+    """Rows that one more run of the attack, on ``rows`` rows, sends at most; it is set up by then."""
+    return rows * attack.cost(candidates, knowledge, budget).most
 
 
 def own_oracle(setting: Setting, rule: str, rows: int) -> LabelOracle:
     """A view billed to set-up, with an account of the full budget for each of the rule's own rows."""
-    return setting.gate.setup_oracle(f"{setting.attack.name}.{rule}", rows, setting.budget)
+    return setting.gate.setup_oracle(f"{setting.name}.{rule}", rows, setting.budget)
 
 
 def own_scores(setting: Setting, oracle: LabelOracle, x: Tensor, y: Tensor) -> Scores:
     """The same attack on rows of the rule's own."""
     rows = Candidates(x=x, y=y, domain=setting.candidates.domain, classes=setting.candidates.classes)
-    return setting.attack.score(oracle, rows, setting.knowledge, seed=setting.seed)
+    return setting.attack.score(oracle, rows, setting.prepared, seed=setting.seed)
 
 
 def values(scores: Scores) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from labelleaks import metrics
 from labelleaks.auditing.thresholds.base import Held, Setting, Threshold, own_oracle, own_scores, values
 from labelleaks.core import rng
-from labelleaks.core.attack import Attack, Knowledge, ShadowRows
+from labelleaks.core.attack import Attack, Knowledge, ShadowRows, prepared
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.types import Candidates
 from labelleaks.errors import InputError, NeedsError
@@ -87,12 +87,14 @@ class ShadowCalibrated:
         gate = Gate(shadow_training.stand_in(x[a], y[a], classes, knowledge, seed=seed, recipe=self.recipe))
         simulated = replace(
             knowledge,
-            setup=gate.setup_oracle(setting.attack.name),
+            setup=gate.setup_oracle(setting.name),
             shadow=ShadowRows(x[c]) if len(c) else None,
         )
         scored = torch.cat([a[: self.most], b[: self.most]])
         member = np.arange(len(scored)) < min(len(a), self.most)
-        there = replace(setting, gate=gate, knowledge=simulated, holdout=None)
+        like, attack = setting.candidates, setting.attack
+        ready = prepared(attack, simulated, like, seed=seed)
+        there = replace(setting, gate=gate, knowledge=simulated, prepared=ready, holdout=None)
         scores = own_scores(there, own_oracle(there, self.name, len(scored)), x[scored], y[scored])
         whose = "the target's" if shadow.y is None else "their true"
         return Threshold(

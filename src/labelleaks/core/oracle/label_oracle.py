@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -21,7 +22,7 @@ from labelleaks.core.oracle.repeat_counter import Turns
 from labelleaks.core.types import Predict
 from labelleaks.errors import BudgetExceeded, InputError, LabelLeaksError, TargetError
 
-__all__ = ["CANARY", "SETUP", "Gate", "LabelOracle", "Ledger"]
+__all__ = ["CANARY", "SETUP", "Agreement", "Gate", "LabelOracle", "Ledger"]
 
 Progress = Callable[[str, int], None]
 """Called with (phase, rows answered) after each call of the target."""
@@ -78,12 +79,6 @@ class Gate:
     def batch_rows(self) -> int:
         """Rows per call of the target at most."""
         return self._batch_rows
-
-    def keeping(self, journal: Journal) -> Gate:
-        """Return the same door with the same books, and another journal."""
-        beside = copy.copy(self)
-        beside._journal = journal
-        return beside
 
     def oracle(self, name: str, accounts: int, budget: int | None) -> LabelOracle:
         """Open a view with one account of ``budget`` labels for each of ``accounts`` candidates."""
@@ -216,6 +211,18 @@ class Gate:
             self._progress(phase, len(labels))
 
 
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """Whether the target gives rows the labels that they were asked about, by the majority of answers."""
+
+    holds: Tensor
+    """bool (m,): whether most answers were that label"""
+    asked: Tensor
+    """int64 (m,): answers"""
+    agreeing: Tensor
+    """int64 (m,): how many of them were as the majority's"""
+
+
 class LabelOracle:
     """What an attack may do to the target: ask for labels, within the accounts. Final.
 
@@ -230,6 +237,13 @@ class LabelOracle:
         self._setup = setup
         self._spent = torch.zeros(accounts, dtype=torch.int64)
         self._turns = Turns()
+        self._closed_by: str | None = None
+
+    def closed(self, attack: str) -> LabelOracle:
+        """Return this view closed: what ``attack`` asks of it from now on is refused, and nothing of it is sent."""
+        view = copy.copy(self)
+        view._closed_by = attack
+        return view
 
     @property
     def ledger(self) -> Ledger:
@@ -251,16 +265,21 @@ class LabelOracle:
             return torch.full_like(self._spent, torch.iinfo(torch.int64).max)
         return self._budget - self._spent
 
-    def query(self, x: Tensor, owner: Tensor, *, phase: str, fresh: bool = False) -> Tensor:
-        """Ask for the labels of ``x``; row i is billed to candidate ``owner[i]``.
+    def query(self, x: Tensor, owner: Tensor, *, phase: str, votes: int = 1, fresh: bool = False) -> Tensor:
+        """Return the label of each row; row i is billed to candidate ``owner[i]``.
 
         A journal answers a row that this attack asks for the n-th time with the n-th answer that was recorded: a
         target that changes its label is not hidden, and a run that is replayed gets the same answers.
+
+        With ``votes`` v > 1 the most frequent of several answers counts, the smallest label of equals. A candidate's
+        row is asked (v + 1) / 2 times, and v times where these answers differ; a row of set-up (owner -1) v times, so
+        that what set-up costs is known before. Every answer is billed.
 
         Args:
             x: float32 (m, *shape), inside the domain. m = 0 sends nothing.
             owner: int64 (m,), 0 … n - 1, or -1 for set-up.
             phase: what the rows are for; the ledger shows it behind the attack's name.
+            votes: odd, at least 1: answers to a row at most. Each account has to hold that many for each of its rows.
             fresh: ask the target even where a journal knows the answer, and keep the answer out of it (for canaries).
 
         Returns:
@@ -269,21 +288,88 @@ class LabelOracle:
         Raises:
             BudgetExceeded: an account or the total cannot pay for all of it; nothing was sent.
             TargetError: the target raised or broke its contract.
+            LabelLeaksError: the view is closed.
         """
+        if votes == 1:
+            return self._ask(x, owner, phase, fresh=fresh)
+        return self._vote(x, owner, phase, votes, lambda labels, rows: labels, fresh=fresh)[0]
+
+    def agree(self, x: Tensor, owner: Tensor, y: Tensor, *, phase: str, votes: int = 1) -> Agreement:
+        """Ask whether row i has the label ``y[i]``: as :meth:`query`, but an answer counts as that label or another.
+
+        Args:
+            y: int64 (m,) on ``x``'s device.
+        """
+        answer, asked, agreeing = self._vote(x, owner, phase, votes, lambda labels, rows: labels == y[rows][:, None])
+        return Agreement(answer.to(torch.bool), asked, agreeing)
+
+    def _vote(
+        self,
+        x: Tensor,
+        owner: Tensor,
+        phase: str,
+        votes: int,
+        read: Callable[[Tensor, Tensor | slice], Tensor],
+        *,
+        fresh: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The most frequent answer to each row, how many answers there were, and how many of them agree: int64 (m,).
+
+        ``read`` makes answers of labels (k, times) of rows (k,).
+        """
+        if votes < 1 or votes % 2 == 0:
+            raise ValueError(f"votes must be an odd number of at least 1, got {votes}")
+        owner = owner.to(x.device)
+        self._check_accounts(votes * self._counts(x, owner), phase)
+
+        def ask(rows: Tensor | slice, times: int) -> Tensor:
+            sent, owners = x[rows], owner[rows]
+            if times > 1:
+                sent, owners = sent.repeat_interleave(times, 0), owners.repeat_interleave(times)
+            labels = self._ask(sent, owners, phase, fresh=fresh)
+            return read(labels.reshape(len(labels) // times, times), rows).to(torch.int64)
+
+        half = votes // 2 + 1
+        first = ask(slice(None), half)
+        answer, asked = first[:, 0].clone(), torch.full((len(x),), half, device=x.device)
+        agreeing = asked.clone()
+        if votes == half:
+            return answer, asked, agreeing
+        torn = ((first != first[:, :1]).any(1) | (owner == SETUP)).nonzero().reshape(-1)
+        if len(torn):
+            every = torch.cat([first[torn], ask(torn, votes - half)], 1)
+            answer[torn] = every.mode(1).values
+            agreeing[torn] = (every == answer[torn, None]).sum(1)
+            asked[torn] = votes
+        return answer, asked, agreeing
+
+    def _ask(self, x: Tensor, owner: Tensor, phase: str, *, fresh: bool = False) -> Tensor:
         if len(x) == 0:
             return torch.empty(0, dtype=torch.int64, device=x.device)
+        if self._closed_by is not None:
+            raise LabelLeaksError(
+                f"{self._closed_by}: score() asked for {len(x)} rows of set-up ({phase}), and set-up is over by then; "
+                "nothing was sent. Buy them in prepare(), and keep the labels in the knowledge that it returns"
+            )
+        counts = self._counts(x, owner)
+        self._check_accounts(counts, phase)
+        owner = owner.cpu()
+        billed = torch.full_like(owner, SETUP) if self._setup else owner
+        label = f"{self._name}.{phase}"
+        labels = self._gate.ask(x, billed, label, len(self._spent), turns=self._turns, fresh=fresh)
+        self._spent += counts
+        return labels
+
+    def _counts(self, x: Tensor, owner: Tensor) -> Tensor:
+        """int64 (n,): rows of each account; owner -1 has none."""
         if owner.shape != (len(x),):
             raise ValueError(f"owner must name one candidate a row: {len(x)} rows, owner of shape {tuple(owner.shape)}")
-        owner = owner.cpu()
-        counts = torch.bincount(owner + 1, minlength=len(self._spent) + 1)[1:]  # owner -1 comes first
+        return torch.bincount(owner.cpu() + 1, minlength=len(self._spent) + 1)[1:]  # owner -1 comes first
+
+    def _check_accounts(self, counts: Tensor, phase: str) -> None:
         if self._budget is not None and bool((self._spent + counts > self._budget).any()):
             worst = int((self._spent + counts).argmax())
             raise BudgetExceeded(
                 f"{self._name}.{phase}: candidate {worst} has {self._budget - int(self._spent[worst])} of "
                 f"{self._budget} labels left and {int(counts[worst])} were asked for"
             )
-        billed = torch.full_like(owner, SETUP) if self._setup else owner
-        label = f"{self._name}.{phase}"
-        labels = self._gate.ask(x, billed, label, len(self._spent), turns=self._turns, fresh=fresh)
-        self._spent += counts
-        return labels
