@@ -145,7 +145,7 @@ def test_blocks_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(sizes[1:]) == 20
 
 
-@pytest.mark.parametrize("shape", [(64,), (2, 3, 8, 8)])
+@pytest.mark.parametrize("shape", [(64,), (2, 3, 8, 8), (1, 100), (100, 1), (3, 5, 3), (4, 16, 4)])
 def test_rows_that_are_not_images_are_refused_before_a_query(shape: tuple[int, ...]) -> None:
     asked: list[int] = []
 
@@ -171,6 +171,47 @@ def test_rows_that_are_not_images_are_refused_before_a_query(shape: tuple[int, .
 def test_bad_settings(rotations: tuple[float, ...], translations: tuple[int, ...], says: str) -> None:
     with pytest.raises(InputError, match=says):
         Augmentation(rotations=rotations, translations=translations)
+
+
+def _asked(x: Tensor, domain: Box) -> Tensor:
+    """Every row that the attack sends about x; the target says 0 to all."""
+    sent: list[Tensor] = []
+
+    def decide(rows: Tensor) -> Tensor:
+        sent.append(rows.clone())
+        return torch.zeros(len(rows), dtype=torch.int64)
+
+    gate = Gate(decide)
+    candidates = Candidates(x, torch.zeros(len(x), dtype=torch.int64), domain, 2)
+    Augmentation().score(gate.oracle("a", len(x), None), candidates, Knowledge(gate.setup_oracle("s")), seed=0)
+    return torch.cat(sent)
+
+
+@pytest.mark.parametrize(
+    ("shape", "domain"),
+    [
+        ((32, 32, 2), Box(0, 1)),
+        ((16, 16, 13), Box(0, 1)),
+        ((9, 12, 3), Box(0, 1)),
+        ((4, 16, 4), Box(0, 1, layout="hwc")),
+        ((3, 8, 8), Box(0, 1, layout="hwc")),
+    ],
+)
+def test_bands_are_moved_each_by_itself(shape: tuple[int, ...], domain: Box) -> None:
+    """Whatever is asked of one band alone is asked of it beside the others: nothing comes from band to band."""
+    x = _images(3, *shape)
+    asked = _asked(x, domain)
+    for band in range(shape[2]):
+        alone = _asked(x[..., band], Box(0, 1, layout="hw"))
+        assert torch.equal(asked[..., band], alone)
+
+
+def test_the_users_word_puts_channels_first() -> None:
+    x = _images(3, 4, 16, 4)
+    asked = _asked(x, Box(0, 1, layout="chw"))
+    assert torch.equal(asked[:, 2], _asked(x[:, 2], Box(0, 1, layout="hw")))
+    with pytest.raises(NeedsError, match=r"\(4, 16, 4\) may have channels first or last.*layout=.hwc"):
+        _asked(x, Box(0, 1))
 
 
 def test_translation_beyond_the_image_is_refused() -> None:

@@ -144,6 +144,21 @@ def test_lower_is_the_transpose_of_lift(kind: str, shape: tuple[int, ...]) -> No
     assert float(lengths.square().mean().sqrt()) == pytest.approx(made.length, rel=0.05)
 
 
+@pytest.mark.parametrize("kind", ["resize", "dct"])
+def test_channels_last_probes_are_the_same_pictures(kind: str) -> None:
+    first, last = space((3, 8, 12), kind, 2), space((8, 12, 3), kind, 2)  # type: ignore[arg-type]
+    coordinates = numbers(5, first.width).sign()
+    lifted = first.lift(coordinates).reshape(5, 3, 8, 12)
+    assert torch.equal(last.lift(coordinates).reshape(5, 8, 12, 3), lifted.permute(0, 2, 3, 1))
+    rows = to_grid(unit(numbers(5, 288)), 1.0)
+    turned = rows.reshape(5, 3, 8, 12).permute(0, 2, 3, 1).flatten(1)
+    assert torch.equal(first.lower(rows), last.lower(turned))
+    said = space((4, 12, 4), kind, 2, "hwc")  # type: ignore[arg-type]
+    assert said.width == 4 * 2 * 6
+    with pytest.raises(InputError, match=r"\(4, 12, 4\) may have channels first or last"):
+        space((4, 12, 4), kind, 2)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("shape", [(30,), (3, 1, 8), (2, 3, 4, 4)])
 def test_subspaces_need_images(shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="needs images"):

@@ -342,3 +342,51 @@ def test_every_kind_of_target_gives_the_same_scores(case: demo.DemoCase) -> None
 
     found = [ll.audit(t, **arguments(case))["boundary"].scores for t in (case.target, labels, scores_only)]
     assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+
+
+def _rows(*shape: int) -> tuple[tuple[Any, Any], tuple[Any, Any], Any]:
+    """Members, non-members, and a target, of rows of this shape."""
+    x = np.random.default_rng(0).random((24, *shape), dtype=np.float32)
+
+    def target(rows: Any) -> Any:
+        return (np.asarray(rows).reshape(len(rows), -1).mean(1) > 0.5).astype(int)
+
+    y = target(x)
+    return (x[:12], y[:12]), (x[12:], y[12:]), target
+
+
+@pytest.mark.parametrize("shape", [(1, 100), (100, 1), (1, 1, 50), (3, 5, 3), (60,)])
+def test_default_attacks_of_rows_that_are_no_pictures_all_run(shape: tuple[int, ...]) -> None:
+    members, nonmembers, target = _rows(*shape)
+    record = ll.audit(target, members=members, nonmembers=nonmembers, budget=40, show_progress=False)
+    assert list(record.attacks) == ["gap", "noise", "boundary"] and not record.notes
+
+
+@pytest.mark.parametrize(
+    ("shape", "domain"),
+    [((6, 6), ll.Box(0, 1)), ((8, 8, 7), ll.Box(0, 1)), ((4, 8, 4), ll.Box(0, 1, layout="hwc"))],
+)
+def test_default_attacks_of_pictures_move_them(shape: tuple[int, ...], domain: ll.Box) -> None:
+    members, nonmembers, target = _rows(*shape)
+    record = ll.audit(target, members=members, nonmembers=nonmembers, domain=domain, budget=40, show_progress=False)
+    assert list(record.attacks) == ["gap", "noise", "augmentation", "boundary"] and not record.notes
+
+
+def test_a_layout_that_nobody_said_is_asked_for() -> None:
+    members, nonmembers, target = _rows(4, 8, 4)
+    record = ll.audit(target, members=members, nonmembers=nonmembers, budget=40, show_progress=False)
+    assert list(record.attacks) == ["gap", "noise", "boundary"]
+    assert record.notes == (
+        "augmentation is left out, and pictures are taken for plain rows: rows of shape (4, 8, 4) may have channels "
+        'first or last, their shape does not tell: say Box(…, layout="chw") or layout="hwc"',
+    )
+
+
+def test_a_layout_that_rows_cannot_have_is_refused_before_a_query() -> None:
+    members, nonmembers, _ = _rows(3, 8, 8)
+
+    def target(rows: Any) -> Any:
+        raise AssertionError("asked")
+
+    with pytest.raises(ll.InputError, match=r'layout="hw": rows have shape \(3, 8, 8\), not 2 axes'):
+        ll.audit(target, members=members, nonmembers=nonmembers, domain=ll.Box(0, 1, layout="hw"), show_progress=False)

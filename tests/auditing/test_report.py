@@ -275,10 +275,20 @@ def _decode(address: str) -> np.ndarray:
 @pytest.mark.parametrize(
     ("shape", "image"),
     [((8, 8), True), ((1, 8, 8), True), ((3, 8, 9), True), ((8, 9, 3), True), ((8, 9, 1), True), ((64,), False),
-     ((2, 8, 8), False), ((3, 2), False), ((2, 3, 8, 8), False)],
+     ((2, 8, 8), False), ((3, 2), False), ((2, 3, 8, 8), False), ((16, 16, 13), False), ((32, 32, 2), False)],
 )  # fmt: skip
 def test_which_shapes_are_pictures(shape: tuple[int, ...], image: bool) -> None:
-    assert pictures.is_image(shape) is image
+    assert pictures.is_image(shape, {"kind": "box"}) is image
+
+
+def test_the_users_word_tells_which_rows_are_pictures() -> None:
+    assert not pictures.is_image((3, 32, 3), {"kind": "box"})
+    assert pictures.is_image((3, 32, 3), {"kind": "box", "layout": "hwc"})
+    assert not pictures.is_image((3, 32, 32), {"kind": "box", "layout": "none"})
+    assert pictures.is_image((8, 8), {"kind": "mine", "layout": ["anything"]})
+    x = np.arange(4 * 6 * 3, dtype=np.float32).reshape(3, 6, 4)
+    drawn = _decode(pictures.picture(x, {"kind": "box", "low": 0.0, "high": 255.0, "layout": "chw"}))
+    np.testing.assert_array_equal(drawn, x.transpose(1, 2, 0))
 
 
 def test_pictures_are_the_pixels() -> None:

@@ -23,13 +23,13 @@ def test_a_whole_spec_is_read(tmp_path: Path) -> None:
         tmp_path,
         "target: {path: model.safetensors, factory: 'mine:build', classes: [cat, dog]}\n"
         "data:\n  members: m.npz\n  nonmembers: {path: n.csv, label_column: kind}\n"
-        "domain: {kind: box, low: 0, high: 255, levels: 256}\n"
+        "domain: {kind: box, low: 0, high: 255, levels: 256, layout: hwc}\n"
         "attacks: [gap, {name: boundary, norm: linf}]\n"
         "budget: 200\n",
     )
     spec = load_spec(AuditSpec, path, {})
     assert spec.budget == 200
-    assert spec.domain.high == 255 and spec.domain.levels == 256
+    assert spec.domain.high == 255 and spec.domain.levels == 256 and spec.domain.layout == "hwc"
     assert spec.attacks is not None
     assert spec.attacks[0] == "gap"
     assert isinstance(spec.attacks[1], NamedSpec) and spec.attacks[1].settings() == {"norm": "linf"}
@@ -47,6 +47,7 @@ def test_one_attack_needs_no_list(tmp_path: Path) -> None:
         ("target: a:b\nbudget: many\n", 2, "'many'"),
         ("target: a:b\nbudget: 0\n", 2, "greater than or equal to 1"),
         ("target: a:b\ndomain: {kind: bux}\n", 2, "bux"),
+        ("target: a:b\ndomain: {layout: nhwc}\n", 2, "nhwc"),
         ("target: a:b\nseed: 1\nseed: 2\n", 3, "given twice"),
         ("target:\n  path: a:b\n  factry: c:d\n", 3, "did you mean 'factory'"),
     ],

@@ -80,22 +80,41 @@ def test_the_papers_nets_take_digits(name):
 
 
 @pytest.mark.parametrize(
-    ("shape", "layout"),
-    [
-        ((8, 8), "hw"),
-        ((3, 32, 32), "chw"),
-        ((1, 28, 28), "chw"),
-        ((32, 32, 3), "hwc"),
-        ((4, 4, 4), "chw"),
-        ((10, 16, 16), "chw"),
-        ((446,), None),
-        ((3, 40), None),
-        ((2, 3, 4, 5), None),
-    ],
+    ("shape", "family"),
+    [((8, 8), "cnn"), ((16, 16, 13), "cnn"), ((446,), "mlp"), ((3, 40), "mlp"), ((4, 32, 4), "mlp")],
 )
-def test_layout(shape, layout):
-    assert architectures.image_layout(shape) == layout
-    assert architectures.default_family(shape) == ("mlp" if layout is None else "cnn")
+def test_the_default_family_is_a_cnn_where_rows_are_pictures(shape, family):
+    assert architectures.default_family(shape) == family
+
+
+def test_bands_are_channels_wherever_they_stand():
+    for first, last in (((13, 16, 16), (16, 16, 13)), ((2, 32, 32), (32, 32, 2))):
+        models = [architectures.build(None, shape, 5, seed=0).eval() for shape in (first, last)]
+        x = torch.rand(4, *first)
+        assert torch.equal(models[0](x), models[1](x.permute(0, 2, 3, 1)))
+
+
+def test_the_users_word_decides_where_the_shape_does_not_tell():
+    shape = (4, 32, 4)
+    with pytest.raises(InputError, match=r"may have channels first or last.*layout=.chw"):
+        architectures.build("cnn", shape, 5, seed=0)
+    said = {word: architectures.in_layout(None, shape, word) for word in ("chw", "hwc", "none", None)}
+    assert said == {"chw": "cnn/chw", "hwc": "cnn/hwc", "none": None, None: None}
+    first, last = (architectures.build(said[word], shape, 5, seed=0).eval() for word in ("chw", "hwc"))
+    x = torch.rand(3, *shape)
+    assert first[0].out == (4, 32, 4) and last[0].out == (4, 4, 32)
+    assert not torch.equal(first(x), last(x))
+    assert repr(first[0]) != repr(last[0])  # kept models are told apart by it
+    assert repr(architectures.build("cnn", (3, 8, 8), 5, seed=0)[0]) == "Inputs()"  # as it was when models were kept
+
+
+def test_what_shape_or_user_calls_no_picture_is_no_cnn():
+    assert architectures.in_layout(None, (3, 32, 32), "none") == "mlp"
+    assert architectures.in_layout("cnn", (3, 32, 32), "chw") == "cnn"
+    with pytest.raises(InputError, match="needs images"):
+        architectures.build(architectures.in_layout("cnn", (3, 32, 32), "none"), (3, 32, 32), 5, seed=0)
+    with pytest.raises(InputError, match="unknown shadow family 'cnn/hcw'"):
+        architectures.build("cnn/hcw", (3, 32, 32), 5, seed=0)
 
 
 def test_channels_last_pictures_are_the_same_pictures():
@@ -117,10 +136,10 @@ def test_inputs_scale_against_numpy():
     np.testing.assert_allclose(layer.scale.numpy(), expected, rtol=1e-5)
     np.testing.assert_allclose(layer.mean.numpy(), x.double().numpy().mean(0), rtol=1e-5, atol=1e-6)
     images = torch.rand(9, 3, 8, 8) * torch.tensor([1.0, 10, 100])[:, None, None]
-    layer = architectures.Inputs((3, 8, 8), scaled=True)
+    layer = architectures.Inputs((3, 8, 8), scaled=True, layout="chw")
     layer.fit(images)
     np.testing.assert_allclose(layer.scale.flatten().numpy(), images.double().numpy().std((0, 2, 3)), rtol=1e-5)
-    last = architectures.Inputs((8, 8, 3), scaled=True)
+    last = architectures.Inputs((8, 8, 3), scaled=True, layout="hwc")
     last.fit(images.permute(0, 2, 3, 1))
     assert torch.equal(last.scale, layer.scale) and torch.equal(last.mean, layer.mean)
 

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from labelleaks.errors import InputError, nearest
+from labelleaks.core import registry
+from labelleaks.errors import InputError
 
 if TYPE_CHECKING:
     from labelleaks.attacks.augmentation import Augmentation
@@ -43,36 +43,21 @@ __all__ = [
     "resolve",
 ]
 
-_CLASSES = {
-    "gap": "Gap",
-    "noise": "Noise",
-    "augmentation": "Augmentation",
-    "boundary": "Boundary",
-    "transfer": "Transfer",
-    "guided": "Guided",
-    "yoqo": "Yoqo",
-    "oslo": "Oslo",
-    "dhattack": "DHAttack",
-    "chameleon": "Chameleon",
-    "calibrated": "Calibrated",
-}
-_MODULES = {class_name: name for name, class_name in _CLASSES.items()}
+_OURS = {plugin.path.partition(":")[2]: plugin for plugin in registry.ours("attacks")}
 
 
 def names() -> tuple[str, ...]:
-    """Return the attacks that can be asked for by name, cheapest first. Imports none of them."""
-    return tuple(_CLASSES)
+    """Return our own attacks, cheapest first. Imports none of them."""
+    return registry.names("attacks")
 
 
 def load(name: str) -> Callable[..., Attack]:
-    """Return the class of the attack called ``name``.
+    """Return the class of the attack called ``name``: ours, an installed package's, or ``module:Class``.
 
     Raises:
-        InputError: there is no such attack; the message names the nearest.
+        InputError: there is no such attack (the message names the nearest), or it cannot be imported.
     """
-    if name not in _CLASSES:
-        raise InputError(f"unknown attack {name!r}{nearest(name, _CLASSES)}")
-    found: Callable[..., Attack] = getattr(importlib.import_module(f"labelleaks.attacks.{name}"), _CLASSES[name])
+    found: Callable[..., Attack] = registry.load_named("attacks", name)
     return found
 
 
@@ -83,8 +68,9 @@ def resolve(attack: str | Attack) -> Attack:
         InputError: an unknown name, or an object that is not an attack: what it lacks, and how to add it.
     """
     if isinstance(attack, str):
-        return load(attack)()
-    if inspect.isclass(attack):
+        built: Attack = registry.configure(f"attack {attack}", load(attack), {})
+        attack = built
+    elif inspect.isclass(attack):
         raise InputError(f"{attack.__name__} is a class: configure it, {attack.__name__}(), or give its name")
     from labelleaks.core.attack import MEMBERS, missing_members  # it imports torch, which names() does not need
 
@@ -103,8 +89,8 @@ def resolve(attack: str | Attack) -> Attack:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return load(_MODULES[name])
+    if name in _OURS:
+        return _OURS[name].load()
     raise AttributeError(f"module 'labelleaks.attacks' has no attribute {name!r}")
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from labelleaks.core.attack import About, Cost, Knowledge
+from labelleaks.core.domains import Layout, image_size, why_no_layout
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
 from labelleaks.core.validation import numbers
@@ -21,7 +22,6 @@ __all__ = ["Augmentation", "rotate", "translate"]
 
 _BLOCK = 1 << 22
 """Pixels held at a time, 16 MB of float32: memory does not grow with candidates x transforms."""
-_CHANNELS = (1, 3, 4)
 
 Transform = Callable[[Tensor], Tensor]
 """Images (m, C, H, W) -> the same images, moved."""
@@ -41,11 +41,12 @@ class Augmentation:
         rotations: angles r in degrees, each used in both directions.
         translations: shift lengths d in pixels (sum of both axes). What a shift uncovers is filled with the edge.
 
-    Rows must be images: (C, H, W), (H, W), or (H, W, C) with 1, 3 or 4 channels.
+    Rows must be images, (C, H, W), (H, W) or (H, W, C) with any number of channels, whose layout their shape or the
+    domain tells (:mod:`labelleaks.core.domains.layout`): nothing is moved from one channel to another.
 
     Raises:
         InputError: no transform, a rotation outside (0, 180], a translation below 1.
-        NeedsError: rows that are not images, or a translation as wide as the image.
+        NeedsError: rows that are not images, or may be channels first or last; a translation as wide as the image.
 
     Source: Choquette-Choo, Tramèr, Carlini, Papernot, "Label-Only Membership Inference Attacks", ICML 2021, rotation
     and translation attacks (there 1 <= r <= 8 and 1 <= d <= 2 beat the gap attack). Their classifier is a net for each
@@ -91,7 +92,7 @@ class Augmentation:
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         """Two labels at least (the candidate and one transform); 1 + 2 per rotation + 4 d per translation at most."""
-        height, width = self._size(candidates)
+        height, width = self.size(candidates)
         return Cost(least=2, most=min(budget, 1 + len(self.transforms(height, width))))
 
     def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
@@ -105,7 +106,7 @@ class Augmentation:
         each transform that was asked for kept the label.
         """
         y, device = candidates.y, candidates.device
-        transforms = self.transforms(*self._size(candidates))
+        transforms = self.transforms(*self.size(candidates))
         labels = min([len(transforms) + 1, *oracle.remaining().tolist()])
         everyone = torch.arange(len(candidates), device=device)
         correct = oracle.query(candidates.x, everyone, phase="correct") == y
@@ -113,7 +114,7 @@ class Augmentation:
         kept = torch.zeros(len(candidates), labels - 1, dtype=torch.bool, device=device)
         block = max(1, _BLOCK // (labels * candidates.width))
         for rows in torch.split(everyone[correct], block) if labels > 1 and bool(correct.any()) else ():
-            copies = _moved(candidates.x[rows], transforms[: labels - 1])
+            copies = _moved(candidates.x[rows], transforms[: labels - 1], candidates.layout)
             owner = rows.repeat_interleave(labels - 1)
             answers = oracle.query(candidates.domain.project(copies), owner, phase="copies")
             kept[rows] = answers.reshape(len(rows), labels - 1) == y[rows, None]
@@ -131,15 +132,19 @@ class Augmentation:
             details={"kept": kept},
         )
 
-    def _size(self, candidates: Candidates) -> tuple[int, int]:
-        """Return (H, W) of the candidates' images."""
-        shape = candidates.shape
-        if len(shape) not in (2, 3):
+    def size(self, candidates: Candidates) -> tuple[int, int]:
+        """Return (H, W) of the candidates' images.
+
+        Raises:
+            NeedsError: rows that are not images, or images too small to be moved so far.
+        """
+        shape, layout = candidates.shape, candidates.layout
+        if layout is None:
             raise NeedsError(
-                f"augmentation needs images, (C, H, W) or (H, W), but the rows have shape {shape}; "
-                "use noise, or give the rows as images"
+                f"augmentation needs images: {why_no_layout(shape, candidates.domain.layout)}; use noise, or give the "
+                "rows as images"
             )
-        height, width = shape[:2] if len(shape) == 2 or _channels_last(shape) else shape[1:]
+        _, height, width = image_size(shape, layout)
         if self.translations and self.translations[-1] >= min(height, width):
             raise NeedsError(
                 f"augmentation: a translation by {self.translations[-1]} pixels is too far for images of "
@@ -198,19 +203,10 @@ def _diamond(d: int) -> list[tuple[int, int]]:
     return [turned for i, j in quarter for turned in ((i, j), (-i, -j), (j, -i), (-j, i))]
 
 
-def _channels_last(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 and shape[0] not in _CHANNELS and shape[2] in _CHANNELS
-
-
-def _moved(x: Tensor, transforms: list[Transform]) -> Tensor:
+def _moved(x: Tensor, transforms: list[Transform], layout: Layout | None) -> Tensor:
     """Apply every transform to every row: (m, *shape) -> (m * transforms, *shape), a row's copies side by side."""
-    if x.dim() == 3:
-        images = x[:, None]
-    elif _channels_last(tuple(x.shape[1:])):
-        images = x.movedim(3, 1).contiguous()
-    else:
-        images = x
+    images = x[:, None] if layout == "hw" else x.movedim(3, 1).contiguous() if layout == "hwc" else x
     moved = torch.stack([transform(images) for transform in transforms], 1)
-    if x.dim() == 4 and images is not x:
+    if layout == "hwc":
         moved = moved.movedim(2, 4)
     return moved.reshape(-1, *x.shape[1:])

@@ -41,8 +41,7 @@ class Boundary:
     Args:
         norm: the distance that is made small, and scored. ``"l2"`` or ``"linf"`` for Box; any of ``"l0"``, ``"l1"``,
             ``"l2"`` and ``"linf"`` for Binary and Mixed, where features are moved one by one.
-        subspace: ``"resize"`` or ``"dct"``: probe along smooth images only (QEBA); images in a Box, as (H, W) or
-            (C, H, W).
+        subspace: ``"resize"`` or ``"dct"``: probe along smooth images only (QEBA); images in a Box.
         factor: how much smaller the subspace's images are, along each side.
         max_iterations: steps of the search at most: votes and a projection, or 16 directions of SurFree, or 64 flips of
             RayS.

@@ -14,7 +14,7 @@ from labelleaks.attacks.noise import NoisyCopies, magnitudes_in
 from labelleaks.attacks.surrogate_gradients import softmax
 from labelleaks.core import rng
 from labelleaks.core.attack import About, Cost, Knowledge
-from labelleaks.core.domains import SIDES, Layout, image_layout
+from labelleaks.core.domains import SIDES, Layout
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
 from labelleaks.core.validation import number, optional, whole
@@ -183,7 +183,7 @@ def _divergence(models: Sequence[ShadowModel], points: Tensor, y: Tensor) -> Ten
 def _copies(candidates: Candidates, count: int, seed: int) -> Copies:
     """Return how to make the copies of candidates; each from its own stream."""
     domain, shape = candidates.domain, candidates.shape
-    layout = image_layout(shape, domain.layout) if domain.continuous else None
+    layout = candidates.layout if domain.continuous else None
     if layout is not None:
         return _Moved(candidates, layout, count, seed)
     noisy = NoisyCopies(magnitudes_in(domain, shape), candidates, seed)

@@ -13,7 +13,6 @@ from torch import Tensor
 from labelleaks.core import rng
 from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.batch_invariant import mean_of
-from labelleaks.core.domains import image_layout
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.core.validation import choice, flag, number, optional, whole
@@ -200,7 +199,7 @@ def _end(candidates: Candidates, towards: str | Tensor) -> Tensor:
             raise InputError("dhattack: towards has NaN or infinity: give finite numbers of the domain")
         domain.check(end, "dhattack: towards")
         return end
-    if domain.continuous and image_layout(shape, domain.layout) is not None:
+    if domain.continuous and candidates.layout is not None:
         flat = candidates.x.reshape(len(candidates), candidates.width)
         own = flat.amax(1) if towards == "white" else flat.amin(1)
         return own.reshape(-1, *[1] * len(shape)).expand_as(candidates.x)

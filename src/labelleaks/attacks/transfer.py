@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from labelleaks.core.attack import About, Cost, Knowledge
+from labelleaks.core.domains import why_no_layout
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory
 from labelleaks.core.validation import choice, flag, optional
 from labelleaks.errors import InputError
 from labelleaks.models import reference_models, shadow_training
-from labelleaks.models.architectures import image_layout
 from labelleaks.models.randaugment import RandAugment
 from labelleaks.models.shadow_model import ShadowModel
 from labelleaks.models.training import Recipe
@@ -150,11 +150,9 @@ class Transfer:
         return 1 if knowledge.references is None else knowledge.references
 
     def _augment(self, candidates: Candidates) -> RandAugment:
-        if image_layout(candidates.shape) is None:
-            raise InputError(
-                f"Transfer: relabel_each_epoch augments images, rows of shape {candidates.shape} are none: "
-                "leave it False"
-            )
+        if candidates.layout is None:
+            why = why_no_layout(candidates.shape, candidates.domain.layout)
+            raise InputError(f"Transfer: relabel_each_epoch augments images; {why}; or leave it False")
         return RandAugment.of(candidates.domain, candidates.shape)
 
 

@@ -257,8 +257,19 @@ def forecast(
 
 def _all_that_fit(candidates: Candidates, has_shadow: bool) -> list[str]:
     """The default attacks, where these rows and this knowledge allow them; none that trains many models."""
-    images = len(candidates.shape) in (2, 3)
+    images = _movable(candidates)
     return ["gap", "noise", *(["augmentation"] if images else []), "boundary", *(["transfer"] if has_shadow else [])]
+
+
+def _movable(candidates: Candidates) -> bool:
+    """Whether the rows are pictures that can be turned and shifted."""
+    from labelleaks.attacks.augmentation import Augmentation
+
+    try:
+        Augmentation().size(candidates)
+    except NeedsError:
+        return False
+    return True
 
 
 def _threshold_for(

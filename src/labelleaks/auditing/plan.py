@@ -14,9 +14,10 @@ from labelleaks.auditing.forecast import Planned
 from labelleaks.auditing.options import Request, Rows
 from labelleaks.auditing.thresholds import ThresholdRule
 from labelleaks.core.attack import Attack, Knowledge, ShadowRows
+from labelleaks.core.domains import is_ambiguous, why_no_layout
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates
-from labelleaks.errors import InputError, NeedsError, nearest
+from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import architectures, checkpoints, shadow_training
 from labelleaks.targets.probe import NOISE_ROWS, PROBE_ROWS
 
@@ -60,19 +61,20 @@ def plan(
     shadow, dropped = rows.shadow, 0
     if shadow is not None:
         shadow, dropped = shadow_training.drop_near_duplicates(shadow, candidates)
-    _check_family(request.family, candidates, rows.classes.open)
+    family = architectures.in_layout(request.family, candidates.shape, candidates.domain.layout)
+    _check_family(family, candidates, rows.classes.open)
     knowledge = Knowledge(
         setup=setup,
         shadow=shadow,
         starts=rows.starts,
-        family=request.family,
+        family=family,
         references=request.references,
         references_dir=None if request.references_dir is None else checkpoints.check_folder(request.references_dir),
     )
     chosen, left_out = _chosen(request, candidates, knowledge, default_attacks)
     climbing = ladder.asked(request.attacks)
     rules = {name: _rules_for(request.thresholds, attack) for name, attack in chosen.items()}
-    _check_thresholds_used(request.thresholds, rules)
+    _check_thresholds_used(request.thresholds, chosen)
 
     holdout = None
     if shadow is not None and any("holdout" in rule.needs for found in rules.values() for rule in found):
@@ -122,11 +124,19 @@ def _chosen(
     if not ladder.asked(wanted):
         if isinstance(wanted, str):
             raise InputError(f"attacks={wanted!r}: a list is needed, attacks=[{wanted!r}]")
-        return _named([registry.resolve(attack) for attack in wanted]), ()
+        return _named([registry.resolve(attack) for attack in wanted]), _unmoved(request, candidates)
     climbed = ladder.climb(candidates, knowledge, request.budget)
     given = [] if isinstance(wanted, str) else [registry.resolve(a) for a in wanted if a != ladder.LADDER]
     others = [attack for attack in given if attack not in climbed.attacks]
     return _named([*climbed.attacks, *others]), climbed.left_out
+
+
+def _unmoved(request: Request, candidates: Candidates) -> tuple[str, ...]:
+    """What default attacks leave out because nobody said where the channels are."""
+    shape, word = candidates.shape, candidates.domain.layout
+    if request.attacks is not None or not is_ambiguous(shape, word):
+        return ()
+    return (f"augmentation is left out, and pictures are taken for plain rows: {why_no_layout(shape, word)}",)
 
 
 def _check_family(family: Any, candidates: Candidates, open_classes: bool) -> None:
@@ -165,28 +175,15 @@ def _rules_for(wanted: Sequence[str | ThresholdRule] | None, attack: Attack) -> 
     """The rules that make sense for an attack; by default random inputs where its score is a distance."""
     if wanted is None:
         return (thresholds.RandomInputs(),) if attack.is_distance else ()
-    rules = [_rule(rule) for rule in wanted]
-    return tuple(rule for rule in rules if attack.is_distance or not isinstance(rule, thresholds.RandomInputs))
+    rules = [thresholds.resolve(rule) for rule in wanted]
+    return tuple(rule for rule in rules if attack.is_distance or "distance" not in rule.needs)
 
 
-def _rule(rule: str | ThresholdRule) -> ThresholdRule:
-    if isinstance(rule, str):
-        if rule not in thresholds.RULES:
-            raise InputError(f"unknown threshold {rule!r}{nearest(rule, thresholds.RULES)}")
-        if rule == thresholds.HoldOut.name:
-            raise InputError("threshold 'hold_out' needs its rows: HoldOut(members=(x, y), nonmembers=(x, y))")
-        built: ThresholdRule = thresholds.RULES[rule]()  # type: ignore[call-arg]  # HoldOut was refused above
-        return built
-    if not isinstance(rule, ThresholdRule):
-        raise InputError(f"{rule!r} is not a threshold rule; known: {', '.join(sorted(thresholds.RULES))}")
-    return rule
-
-
-def _check_thresholds_used(
-    wanted: Sequence[str | ThresholdRule] | None, rules: Mapping[str, tuple[ThresholdRule, ...]]
-) -> None:
-    for rule in map(_rule, wanted or ()):
-        if not any(rule in found for found in rules.values()):
+def _check_thresholds_used(wanted: Sequence[str | ThresholdRule] | None, chosen: Mapping[str, Attack]) -> None:
+    if any(attack.is_distance for attack in chosen.values()):
+        return
+    for rule in map(thresholds.resolve, wanted or ()):
+        if "distance" in rule.needs:
             raise NeedsError(
                 f"threshold {rule.name} gives a distance, and no attack of this run has a distance for its score: "
                 "add 'boundary', or use ShadowCalibrated(), HoldOut(...) or FixedFPR(...)"

@@ -30,11 +30,22 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summ
 def list_datasets(as_json: Json = False) -> None:
     """List the data sets: size, whether the paper used them, whether they are here."""
     from labelleaks import data
+    from labelleaks.core import registry
     from labelleaks.data.loading import is_kept
+    from labelleaks.errors import LabelLeaksError
 
-    cards = [(data.card(name), is_kept(data.card(name))) for name in data.names()]
+    cards = [(card, is_kept(card)) for card in map(data.card, data.names())]
+    broken = []
+    for plugin in registry.installed("datasets"):
+        try:
+            card = data.card(plugin.name)
+            cards.append((card, is_kept(card)))
+        except LabelLeaksError as error:
+            broken.append(str(error))
     if as_json:
         typer.echo(json.dumps([{**_card_json(card), "kept": kept} for card, kept in cards], indent=2))
+        for line in broken:
+            typer.echo(line, err=True)
         return
     typer.echo(f"{'name':<14}{'rows':>9}  {'row':<13}{'classes':>7}  {'in the paper':<13}here")
     for card, kept in cards:
@@ -43,6 +54,8 @@ def list_datasets(as_json: Json = False) -> None:
         typer.echo(
             f"{card.name:<14}{rows:>9}  {shape:<13}{card.classes:>7}  {card.evidence:<13}{'yes' if kept else 'no'}"
         )
+    for line in broken:
+        typer.echo(line)
     typer.echo(
         "\nThe paper's first version has six data sets, and its text was not at hand: four are certain from the\n"
         "authors' code, a fifth is likely, the sixth is unknown. More: labelleaks data describe NAME"
@@ -111,13 +124,19 @@ def _card_json(card: Card) -> dict[str, Any]:
     }
 
 
+def _values(card: Card) -> str:
+    if card.domain is not None:
+        return f"of {card.domain}"
+    return "bits" if card.binary else "values in [0, 1]"
+
+
 def _print_card(card: Card) -> None:
     lines = [
         f"{card.title} ({card.name})",
         f"  in the paper   {card.evidence}: {card.why}",
         f"  rows           {card.rows[0]:,} to train, {card.rows[1]:,} to test, {card.classes} classes",
-        f"  row            {' x '.join(map(str, card.shape))} {'bits' if card.binary else 'values in [0, 1]'}",
-        f"  target sizes   {', '.join(f'{size:,}' for size in card.sizes.targets)} ({card.sizes.source})",
+        f"  row            {' x '.join(map(str, card.shape))} {_values(card)}",
+        f"  target sizes   {', '.join(f'{size:,}' for size in card.sizes.targets) or 'none'} ({card.sizes.source})",
         f"  non-members    {card.sizes.test:,}",
         f"  licence        {card.licence}",
         f"  cite           {card.cite}",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from labelleaks import attacks as registry
+from labelleaks import attacks
+from labelleaks import data as datasets
 from labelleaks.auditing import thresholds
 from labelleaks.auditing.decisions import Decisions
 from labelleaks.auditing.ladder import LADDER
@@ -19,20 +19,25 @@ from labelleaks.cli.spec import (
     DomainSpec,
     HttpSpec,
     InferSpec,
+    KindSpec,
     NamedSpec,
+    OtherDomainSpec,
     PartSpec,
     RowsSpec,
     TargetSpec,
 )
-from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
+from labelleaks.core import registry
+from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot, need_domain
 from labelleaks.core.imports import import_object
-from labelleaks.errors import InputError, LabelLeaksError, SpecError, nearest
+from labelleaks.errors import InputError, SpecError
 from labelleaks.inputs.files import ImageFormat, Rows, read_rows
 from labelleaks.models.training import Recipe
 from labelleaks.targets.files import load_target, read_answers
 from labelleaks.targets.http import Http, is_url
 
-__all__ = ["audit_arguments", "infer_arguments", "write_decisions"]
+__all__ = ["attack_names", "audit_arguments", "infer_arguments", "write_decisions"]
+
+_OF_ANY_TARGET = ("classes", "preprocess", "device", "batch_rows")
 
 
 def audit_arguments(spec: AuditSpec, *, trust_pickle: bool = False) -> dict[str, Any]:
@@ -60,6 +65,19 @@ def audit_arguments(spec: AuditSpec, *, trust_pickle: bool = False) -> dict[str,
         "thresholds": None if spec.thresholds is None else [_threshold(item) for item in spec.thresholds],
         "ids": ids,
     }
+
+
+def attack_names(spec: AuditSpec) -> list[str]:
+    """Return what the results of the spec's attacks will be called, but for settings in brackets.
+
+    Raises:
+        InputError: there is no such attack.
+    """
+    if spec.attacks is None:
+        return list(attacks.names())
+    asked = [item if isinstance(item, str) else item.name for item in spec.attacks]
+    named = [str(registry.load("attacks", name).name) if ":" in name else name for name in asked]
+    return [*attacks.names(), *named] if LADDER in asked else named
 
 
 def infer_arguments(spec: InferSpec, *, trust_pickle: bool = False) -> dict[str, Any]:
@@ -115,10 +133,9 @@ def _shared(spec: AuditSpec | InferSpec, trust_pickle: bool, groups: list[Rows])
     starts = None if spec.data.starts is None else _rows(spec.data.starts, spec.data)
     return {
         **_target(target, trust_pickle, [*groups, *([shadow] if shadow else [])], spec.data),
-        "classes": target.classes,
         "shadow": None if shadow is None else ((shadow.x,) if shadow.y is None else (shadow.x, shadow.y)),
         "starts": None if starts is None else (starts.x,),
-        "domain": _domain(spec.domain),
+        "domain": _domain_of(spec),
         "budget": spec.budget,
         "budget_total": spec.budget_total,
         "seed": spec.seed,
@@ -130,18 +147,34 @@ def _shared(spec: AuditSpec | InferSpec, trust_pickle: bool, groups: list[Rows])
     }
 
 
-def _target(spec: TargetSpec | HttpSpec, trust_pickle: bool, rows: list[Rows], data: DataSpec) -> dict[str, Any]:
+def _target(
+    spec: TargetSpec | HttpSpec | KindSpec, trust_pickle: bool, rows: list[Rows], data: DataSpec
+) -> dict[str, Any]:
+    if isinstance(spec, KindSpec):
+        return _of_a_kind(spec)
     if isinstance(spec, HttpSpec):
-        return {"target": Http(**spec.model_dump(exclude_unset=True, exclude={"classes"}))}
+        options = spec.model_dump(exclude_unset=True, exclude={"classes"})
+        return {"target": Http(**options), "classes": spec.classes}
     if Path(spec.path).suffix.lower() in (".csv", ".parquet", ".npz"):
         images = ImageFormat(layout=data.images.layout, scale=data.images.scale)
-        return {"target": read_answers(spec.path, rows, images)}
+        return {"target": read_answers(spec.path, rows, images), "classes": spec.classes}
     return {
         "target": load_target(spec.path, factory=spec.factory, output=spec.output, trust_pickle=trust_pickle),
         "preprocess": None if spec.preprocess is None else import_object(spec.preprocess),
         "device": spec.device,
         "batch_rows": spec.batch_rows,
+        "classes": spec.classes,
     }
+
+
+def _of_a_kind(spec: KindSpec) -> dict[str, Any]:
+    """A target of a registered kind. What its kind has no setting for and ``audit`` has is given to that."""
+    make, settings = registry.load("targets", spec.kind), spec.settings()
+    known, _ = registry.settings_of(make)
+    shared = {key: settings.pop(key) for key in _OF_ANY_TARGET if key in settings and key not in known}
+    if isinstance(shared.get("preprocess"), str):
+        shared["preprocess"] = import_object(shared["preprocess"])
+    return {"target": registry.configure(f"target {spec.kind}", make, settings), **shared}
 
 
 def _rows(given: str | RowsSpec, data: DataSpec) -> Rows:
@@ -149,9 +182,25 @@ def _rows(given: str | RowsSpec, data: DataSpec) -> Rows:
     if isinstance(given, str):
         path, _, labels = given.partition(",")  # rows.npy,labels.npy
         return read_rows(path, labels=labels or None, images=images)
+    if given.dataset is not None:
+        return _from_dataset(given)
+    assert given.path is not None  # the spec was checked
     return read_rows(
         given.path, labels=given.labels, label_column=given.label_column, id_column=given.id_column, images=images
     )
+
+
+def _from_dataset(given: RowsSpec) -> Rows:
+    """Rows of a data set, with their codes for labels and the set's name and their number for ids."""
+    assert given.dataset is not None
+    found = datasets.load(given.dataset, folder=given.folder)
+    first, stop = given.rows or (0, len(found))
+    if not first < stop <= len(found):
+        raise SpecError(
+            f"data: rows [{first}, {stop}] of {found.name}: there are {len(found)}, [0, {len(found)}] is all"
+        )
+    x, y = found.rows(range(first, stop))
+    return Rows(x.numpy(), y.numpy(), tuple(f"{found.name}-{i}" for i in range(first, stop)))
 
 
 def _labelled(side: str, rows: Rows) -> Rows:
@@ -167,12 +216,24 @@ def _family(name: str | None) -> Any:
     return import_object(name) if name is not None and ":" in name else name
 
 
-def _domain(spec: DomainSpec) -> Domain:
+def _domain_of(spec: AuditSpec | InferSpec) -> Domain:
+    """The domain that the spec names, else that of the data set whose rows are in question, else [0, 1]."""
+    if "domain" not in spec.model_fields_set:
+        for given in (spec.data.members, spec.data.candidates):
+            if isinstance(given, RowsSpec) and given.dataset is not None:
+                return datasets.card(given.dataset).inputs
+    return _domain(spec.domain)
+
+
+def _domain(spec: DomainSpec | OtherDomainSpec) -> Domain:
+    if isinstance(spec, OtherDomainSpec):
+        make = registry.load("domains", spec.kind)
+        return need_domain(registry.configure(f"domain {spec.kind}", make, spec.settings()))
     if spec.kind == "binary":
-        return Binary()
+        return Binary(layout=spec.layout)
     if spec.kind == "mixed":
         return Mixed(*[_part(part) for part in spec.parts])
-    return Box(spec.low, spec.high, levels=spec.levels)
+    return Box(spec.low, spec.high, levels=spec.levels, layout=spec.layout)
 
 
 def _part(part: PartSpec) -> Continuous | Integer | OneHot:
@@ -187,11 +248,11 @@ def _part(part: PartSpec) -> Continuous | Integer | OneHot:
 
 def _attack(item: str | NamedSpec) -> Any:
     if isinstance(item, str):
-        return registry.resolve(item)
+        return attacks.resolve(item)
     settings = item.settings()
     if isinstance(settings.get("recipe"), dict):
-        settings["recipe"] = _configured("recipe", Recipe, settings["recipe"])
-    return _configured(f"attack {item.name}", registry.load(item.name), settings)
+        settings["recipe"] = registry.configure("recipe", Recipe, settings["recipe"])
+    return attacks.resolve(registry.configure(f"attack {item.name}", attacks.load(item.name), settings))
 
 
 def _threshold(item: str | NamedSpec) -> Any:
@@ -201,28 +262,12 @@ def _threshold(item: str | NamedSpec) -> Any:
             return float(item)
         except ValueError:
             pass
-    if name not in thresholds.RULES:
-        raise SpecError(f"unknown threshold {name!r}{nearest(name, thresholds.RULES)}")
-    if name == thresholds.HoldOut.name:
-        settings = {} if isinstance(item, str) else item.settings()
+    settings = {} if isinstance(item, str) else item.settings()
+    kind = thresholds.load(name)
+    if kind is thresholds.HoldOut:
         missing = {"members", "nonmembers"} - set(settings)
         if missing:
             raise SpecError(f"threshold hold_out: give the files {' and '.join(sorted(missing))}")
         sides = {side: _labelled(side, _rows(settings[side], DataSpec())) for side in ("members", "nonmembers")}
         return thresholds.HoldOut(**{side: (rows.x, rows.y) for side, rows in sides.items()})
-    return _configured(f"threshold {name}", thresholds.RULES[name], {} if isinstance(item, str) else item.settings())
-
-
-def _configured(what: str, kind: Any, settings: dict[str, Any]) -> Any:
-    """Build a dataclass of settings; lists become tuples, unknown names and bad values become one clear line."""
-    known = [f.name for f in fields(kind) if f.init]
-    for name in settings:
-        if name not in known:
-            raise SpecError(f"{what}: unknown setting {name!r}{nearest(name, known)}")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    try:
-        return kind(**values)
-    except LabelLeaksError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise SpecError(f"{what}: {error}") from None
+    return thresholds.resolve(registry.configure(f"threshold {name}", kind, settings))

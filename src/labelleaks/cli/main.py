@@ -137,9 +137,7 @@ def audit(
     threads: Threads = None,
 ) -> None:
     """Audit a target whose members are known: how much leaks, to which attack, at what cost."""
-    from labelleaks import attacks as attacks_by_name
     from labelleaks.auditing.api import audit as run_audit
-    from labelleaks.auditing.ladder import LADDER
     from labelleaks.cli import from_spec, gate
     from labelleaks.cli.spec import AuditSpec
     from labelleaks.engine import choose
@@ -151,10 +149,7 @@ def audit(
         "data.shadow": shadow, "attacks": listed(attacks), "budget": budget, "budget_total": budget_total,
         "seed": seed, "out": out, "references_dir": references_dir,
     })  # fmt: skip
-    kinds = attacks_by_name.names() if loaded.attacks is None else [getattr(a, "name", a) for a in loaded.attacks]
-    if LADDER in kinds:
-        kinds = [*attacks_by_name.names(), *kinds]
-    gate.check_attacks(conditions, [str(kind) for kind in kinds])
+    gate.check_attacks(conditions, from_spec.attack_names(loaded))
     arguments = from_spec.audit_arguments(loaded, trust_pickle=trust_pickle)
     record = run_audit(
         **arguments,

@@ -8,8 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 
+from labelleaks.core import registry
+from labelleaks.core.domains import Word
 from labelleaks.errors import SpecError, nearest
 from labelleaks.targets.http.options import Http, is_url
 
@@ -19,7 +32,9 @@ __all__ = [
     "DomainSpec",
     "HttpSpec",
     "InferSpec",
+    "KindSpec",
     "NamedSpec",
+    "OtherDomainSpec",
     "RowsSpec",
     "TargetSpec",
     "load_spec",
@@ -67,15 +82,47 @@ else:  # its keys have one home: the fields of Http
     HttpSpec = create_model("HttpSpec", __base__=_Service, **_KEYS)
 
 
+def _known(group: registry.Kind) -> AfterValidator:
+    """Refuse a name that nobody registers."""
+
+    def check(name: str) -> str:
+        registry.find(group, name)
+        return name
+
+    return AfterValidator(check)
+
+
+class _OfAKind(BaseModel):
+    """Something by its registered name, or ``module:Class``; its other keys are its own settings."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    kind: str
+
+    def settings(self) -> dict[str, Any]:
+        """Everything but the kind."""
+        return dict(self.model_extra or {})
+
+
+class KindSpec(_OfAKind):
+    """A target by its kind: ``target: {kind: mypackage.module:Class, path: model.bin}``"""
+
+    kind: Annotated[str, _known("targets")]
+
+
 def _kind_of_target(given: Any) -> str:
     if isinstance(given, str):
         return "str"
+    if "kind" in given if isinstance(given, Mapping) else isinstance(given, KindSpec):
+        return "KindSpec"
     service = "url" in given if isinstance(given, Mapping) else isinstance(given, _Service)
     return "HttpSpec" if service else "TargetSpec"
 
 
 _Target = Annotated[
-    Annotated[str, Tag("str")] | Annotated[TargetSpec, Tag("TargetSpec")] | Annotated[HttpSpec, Tag("HttpSpec")],
+    Annotated[str, Tag("str")]
+    | Annotated[TargetSpec, Tag("TargetSpec")]
+    | Annotated[HttpSpec, Tag("HttpSpec")]
+    | Annotated[KindSpec, Tag("KindSpec")],
     Discriminator(_kind_of_target),
 ]
 
@@ -96,17 +143,60 @@ class DomainSpec(_Strict):
     low: float | list[float] = 0.0
     high: float | list[float] = 1.0
     levels: int | None = None
+    layout: Word | None = None
+    """how a row is a picture, where its shape does not tell"""
     parts: list[PartSpec] = []
 
 
-class RowsSpec(_Strict):
-    """A file of rows; a plain string in the YAML is its path."""
+class OtherDomainSpec(_OfAKind):
+    """A domain that is not ours: ``domain: {kind: likert, points: 5}``"""
 
-    path: str
+    kind: Annotated[str, _known("domains")]
+
+
+def _kind_of_domain(given: Any) -> str:
+    kind = given.get("kind") if isinstance(given, Mapping) else getattr(given, "kind", None)
+    other = isinstance(kind, str) and kind not in registry.names("domains")
+    return "OtherDomainSpec" if other else "DomainSpec"
+
+
+_Domain = Annotated[
+    Annotated[DomainSpec, Tag("DomainSpec")] | Annotated[OtherDomainSpec, Tag("OtherDomainSpec")],
+    Discriminator(_kind_of_domain),
+]
+
+
+def _card(name: str) -> str:
+    from labelleaks import data
+
+    data.card(name)
+    return name
+
+
+class RowsSpec(_Strict):
+    """A file of rows, or rows of a data set; a plain string in the YAML is a file's path."""
+
+    path: str | None = None
+    dataset: Annotated[str, AfterValidator(_card)] | None = None
+    """a data set's name, or ``module:CARD``"""
+    rows: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None
+    """first row of the data set, and the one behind the last; default: all"""
+    folder: str | None = None
+    """where the data set's files are; default: the cache, else downloaded"""
     labels: str | None = None
     """a .npy of labels beside a .npy of rows"""
     label_column: str | None = None
     id_column: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> RowsSpec:
+        if (self.path is None) == (self.dataset is None):
+            raise ValueError("give either path (a file) or dataset (a data set's name)")
+        keys = ("rows", "folder") if self.dataset is None else ("labels", "label_column", "id_column")
+        wrong = [key for key in keys if getattr(self, key) is not None]
+        if wrong:
+            raise ValueError(f"{wrong[0]} does not belong to a {'file' if self.dataset is None else 'data set'}")
+        return self
 
 
 class ImagesSpec(_Strict):
@@ -141,7 +231,7 @@ class NamedSpec(BaseModel):
 class _RunSpec(_Strict):
     target: _Target
     data: DataSpec = DataSpec()
-    domain: DomainSpec = DomainSpec()
+    domain: _Domain = DomainSpec()
     budget: int = Field(default=500, ge=1)
     budget_total: int | None = Field(default=None, ge=1)
     seed: int = 0
@@ -276,7 +366,7 @@ def _put(content: dict[str, Any], key: _Path, value: Any, where: str) -> None:
 
 def _complaints(error: ValidationError, where: str, lines: dict[_Path, int], kind: type[BaseModel]) -> list[str]:
     """One sentence for each key that is wrong; of a union's several complaints the one that got furthest."""
-    furthest: dict[_Path, tuple[int, str]] = {}
+    furthest: dict[_Path, tuple[tuple[int, bool], str]] = {}
     for complaint in error.errors():
         place = tuple(p for p in complaint["loc"] if isinstance(p, int) or not _is_branch(str(p)))
         line = next((lines[place[:k]] for k in range(len(place), -1, -1) if place[:k] in lines), None)
@@ -288,10 +378,11 @@ def _complaints(error: ValidationError, where: str, lines: dict[_Path, int], kin
             text = f"{at}: key {key!r} is missing"
         else:
             got = "" if _may_be_secret(place) else f", got {complaint['input']!r}"
-            text = f"{at}: {key}: {complaint['msg']}{got}"
+            text = f"{at}: {key}: {complaint['msg'].removeprefix('Value error, ')}{got}"
         top = place[:1]
-        if top not in furthest or len(complaint["loc"]) > furthest[top][0]:
-            furthest[top] = (len(complaint["loc"]), text)
+        reached = (len(complaint["loc"]), complaint["type"] == "value_error")  # our own checks say more than a type's
+        if top not in furthest or reached > furthest[top][0]:
+            furthest[top] = (reached, text)
     return [text for _, text in furthest.values()]
 
 
@@ -308,7 +399,7 @@ def _siblings(kind: type[BaseModel], place: _Path) -> list[str]:
     """The keys that are known where ``place`` is."""
     models: dict[str, type[BaseModel]] = {"target": TargetSpec, "data": DataSpec, "domain": DomainSpec}
     if place == ("target",):
-        return [*HttpSpec.model_fields, *TargetSpec.model_fields]
+        return [*HttpSpec.model_fields, *TargetSpec.model_fields, "kind"]
     if not place:
         return list(kind.model_fields)
     if place[0] == "data" and len(place) > 1:

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from labelleaks import attacks as registry
 from labelleaks.auditing.forecast import Forecast, money
 from labelleaks.auditing.record import AttackResult, AuditRecord
 from labelleaks.auditing.run_log import RunLog
+from labelleaks.core import registry
+from labelleaks.errors import LabelLeaksError
 from labelleaks.metrics import Estimate
 
 __all__ = [
@@ -166,22 +167,27 @@ def _duration(seconds: float) -> str:
 
 
 def attacks_json() -> list[dict[str, Any]]:
-    """Every attack with its first sentence, needs and settings."""
-    found = []
-    for name in registry.names():
-        kind: Any = registry.load(name)
+    """Every attack, ours and other packages': first sentence, needs and settings, or why it cannot be used."""
+    return [_listed(plugin) for plugin in (*registry.ours("attacks"), *registry.installed("attacks"))]
+
+
+def _listed(plugin: registry.Plugin) -> dict[str, Any]:
+    whose = {"name": plugin.name, "package": plugin.package}
+    try:
+        registry.find("attacks", plugin.name)  # two packages may claim the name
+        kind = plugin.load()
         doc = inspect.getdoc(kind) or ""
-        found.append(
-            {
-                "name": name,
-                "needs": sorted(kind.needs),
-                "distance": bool(kind.is_distance),
-                "what": _plain(doc.split("\n\n")[0]),
-                "source": _plain(doc.partition("Source:")[2].split("\n\n")[0]),
-                "settings": {k: repr(p.default) for k, p in inspect.signature(kind).parameters.items()},
-            }
-        )
-    return found
+        return whose | {
+            "needs": sorted(kind.needs),
+            "distance": bool(kind.is_distance),
+            "what": _plain(doc.split("\n\n")[0]),
+            "source": _plain(doc.partition("Source:")[2].split("\n\n")[0]),
+            "settings": {k: repr(p.default) for k, p in inspect.signature(kind).parameters.items()},
+        }
+    except LabelLeaksError as error:
+        return whose | {"error": str(error)}
+    except (AttributeError, TypeError, ValueError) as error:
+        return whose | {"error": f"{plugin} is no attack: {type(error).__name__}: {error}"}
 
 
 def _plain(text: str) -> str:
@@ -190,11 +196,15 @@ def _plain(text: str) -> str:
 
 
 def print_attacks(console: Console | None = None) -> None:
-    """Print every attack: what it does, what it needs, its settings, its source."""
+    """Print every attack: what it does, what it needs, its settings, its source; whose it is where it is not ours."""
     console = console or Console(highlight=False)
     for attack in attacks_json():
+        whose = "" if attack["package"] == "labelleaks" else f", from {attack['package']}"
+        if "error" in attack:
+            console.print(f"[bold]{escape(attack['name'])}[/]{escape(whose)}\n  {escape(attack['error'])}\n")
+            continue
         needs = ", ".join(attack["needs"]) or "nothing but the candidates"
-        console.print(f"[bold]{attack['name']}[/]  (needs {needs})")
+        console.print(f"[bold]{escape(attack['name'])}[/]  (needs {needs}){escape(whose)}")
         console.print(f"  {escape(attack['what'])}")
         if attack["settings"]:
             console.print(f"  [dim]settings: {escape(', '.join(f'{k}={v}' for k, v in attack['settings'].items()))}[/]")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from labelleaks.core import rng
-from labelleaks.core.domains import Domain
+from labelleaks.core.domains import Domain, Layout, image_layout
 from labelleaks.errors import InputError
 
 if TYPE_CHECKING:
@@ -94,6 +94,11 @@ class Candidates:
     def width(self) -> int:
         """Number of features of one row."""
         return int(np.prod(self.shape))
+
+    @property
+    def layout(self) -> Layout | None:
+        """How a row is a picture; None where it is none, or where neither its shape nor the user tells."""
+        return image_layout(self.shape, self.domain.layout)
 
     @property
     def device(self) -> torch.device:

@@ -14,47 +14,63 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labelleaks.errors import InputError, nearest
+from labelleaks.core import registry
+from labelleaks.errors import InputError
 
 if TYPE_CHECKING:
-    from labelleaks.data.cards import Card
+    from labelleaks.data.cards import Card, FileSet, Remote, Rows, Sizes
     from labelleaks.data.dataset import Dataset
     from labelleaks.data.splits import LabelLeaksSplit, label_leaks_split
 
-__all__ = ["Card", "Dataset", "LabelLeaksSplit", "card", "label_leaks_split", "load", "names"]
+__all__ = [
+    "Card",
+    "Dataset",
+    "FileSet",
+    "LabelLeaksSplit",
+    "Remote",
+    "Rows",
+    "Sizes",
+    "card",
+    "label_leaks_split",
+    "load",
+    "names",
+]
 
-_NAMES = (
-    "cifar10",
-    "cifar100",
-    "gtsrb",
-    "face",
-    "tiny_imagenet",
-    "purchase100",
-    "texas100",
-    "location30",
-    "mnist",
-    "fashion_mnist",
-    "digits",
-)
-_HOMES = {"Card": "cards", "Dataset": "dataset", "LabelLeaksSplit": "splits", "label_leaks_split": "splits"}
+_HOMES = {
+    "Card": "cards",
+    "Dataset": "dataset",
+    "FileSet": "cards",
+    "LabelLeaksSplit": "splits",
+    "Remote": "cards",
+    "Rows": "cards",
+    "Sizes": "cards",
+    "label_leaks_split": "splits",
+}
+_MARKS = str.maketrans("", "", "-_ ")
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of the data sets: those of the paper first."""
-    return _NAMES
+    """Return the names of our own data sets: those of the paper first."""
+    return registry.names("datasets")
 
 
 def card(name: str) -> Card:
     """Return what is known of a data set without having it. ``CIFAR-10`` and ``cifar_10`` mean ``cifar10``.
 
+    Args:
+        name: one of :func:`names`, of an installed package, or ``module:CARD``.
+
     Raises:
-        InputError: there is no such data set; the message names the nearest.
+        InputError: there is no such data set (the message names the nearest), or it cannot be imported.
     """
-    plain = {known.replace("_", ""): known for known in _NAMES}
-    wanted = name.lower().replace("-", "").replace("_", "").replace(" ", "")
-    if wanted not in plain:
-        raise InputError(f"unknown data set {name!r}{nearest(name.lower(), _NAMES)}")
-    found: Card = importlib.import_module(f"labelleaks.data.{plain[wanted]}").CARD
+    from labelleaks.data.cards import Card
+
+    own = {known.replace("_", ""): known for known in names()}
+    found = registry.load_named("datasets", own.get(name.lower().translate(_MARKS), name))
+    if not isinstance(found, Card):
+        raise InputError(f"data set {name!r} is a {type(found).__name__}, a labelleaks.data.Card is needed")
+    if ":" in name and found.name in names() and card(found.name) is not found:
+        raise InputError(f"data set {name!r} calls itself {found.name!r}, which is one of labelleaks' own: rename it")
     return found
 
 
@@ -69,7 +85,7 @@ def load(
     XDG_CACHE_HOME, else ~/.cache/labelleaks.
 
     Args:
-        name: see :func:`names`.
+        name: see :func:`card`.
         size: side of the pictures in pixels, for gtsrb (64 by default, as in the paper) and face (128); None: that
             default, or for an .npz the size that it holds.
         show_progress: None: where standard error is a terminal.

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Card", "Evidence", "FileSet", "Labels", "Pixels", "Remote", "Rows", "Sizes"]
+if TYPE_CHECKING:
+    from labelleaks.core.domains import Domain
+
+
+__all__ = ["Card", "Evidence", "FileSet", "Labels", "Pixels", "Remote", "Rows", "Sizes", "Values"]
 
 Pixels = NDArray[np.uint8]
+Values = NDArray[np.uint8] | NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 Evidence = Literal["certain", "likely", "no evidence"]
@@ -39,8 +44,9 @@ class Remote:
 class Rows:
     """What a parser makes of the official files: all rows, the training part first."""
 
-    x: Pixels
-    """uint8 (n, channels, height, width) pixel values, or (n, features) of 0 and 1"""
+    x: Values
+    """uint8 (n, channels, height, width) pixel values, or (n, features) of 0 and 1; of a card without scale: uint8 or
+    float32 (n, *shape), in its domain's units"""
     y: Labels
     """int64 (n,), 0 … classes - 1"""
     split: NDArray[np.uint8]
@@ -82,23 +88,26 @@ class Card:
     home: str
     cite: str
     licence: str
-    evidence: Evidence
-    why: str
-    """What the evidence is."""
     rows: tuple[int, int]
     """Rows of the official training part and test part; a complete set must have exactly these."""
     shape: tuple[int, ...]
     """Shape of a row."""
     classes: int
-    sizes: Sizes
     sets: tuple[FileSet, ...]
-    """The first is the one that is downloaded; the others are read where a user has them."""
+    """The first is the one that is downloaded; the others are read where a user has them. One without files comes with
+    an installed package."""
+    sizes: Sizes = Sizes((), 0, "none given")
+    evidence: Evidence = "no evidence"
+    why: str = ""
+    """What the evidence is."""
     npz: tuple[str, ...] = ()
     """Names of .npz files that may hold rows of this data set (see :mod:`labelleaks.data.npz`)."""
     class_names: tuple[str, ...] = ()
     """Where the official files hold none."""
-    scale: int = 255
-    """Stored values are whole numbers 0 … scale, and become 0 … 1."""
+    scale: int | None = 255
+    """Stored values are whole numbers 0 … scale, and become 0 … 1; None: they are in the units of ``domain``."""
+    domain: Domain | None = None
+    """The inputs that exist; None: bits for flat rows, else [0, 1]."""
     side: int | None = None
     """Side of the pictures where it can be chosen: the default; None: fixed."""
     notes: str = ""
@@ -106,4 +115,13 @@ class Card:
     @property
     def binary(self) -> bool:
         """Whether a row is a set of bits, no picture."""
-        return len(self.shape) == 1
+        return len(self.shape) == 1 and self.domain is None
+
+    @property
+    def inputs(self) -> Domain:
+        """The inputs that exist, in the units of :meth:`labelleaks.data.Dataset.rows`."""
+        from labelleaks.core.domains import Binary, Box  # torch, which a list of data sets can do without
+
+        if self.domain is not None:
+            return self.domain
+        return Binary() if self.binary else Box(0.0, 1.0)  # no normalisation: paper, section 1.5

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from labelleaks.core.domains import Binary, Box, Domain
-from labelleaks.data.cards import Labels, Pixels
+from labelleaks.core.domains import Domain
+from labelleaks.data.cards import Labels, Values
 from labelleaks.errors import InputError
 
 __all__ = ["Dataset"]
@@ -32,8 +32,9 @@ class Dataset:
     """
 
     name: str
-    x: Pixels
-    """uint8 (n, channels, height, width), values 0 … scale; or (n, features), values 0 and 1"""
+    x: Values
+    """uint8 (n, channels, height, width), values 0 … scale; or (n, features), values 0 and 1; without a scale uint8 or
+    float32 (n, *shape) in the domain's units"""
     y: Labels
     """int64 (n,), 0 … classes - 1"""
     class_names: tuple[str, ...]
@@ -47,7 +48,7 @@ class Dataset:
     """int64 (n,): row in the official distribution, training rows first. None where a file did not say."""
     domain: Domain
     """The inputs that exist, in the units of :meth:`rows`."""
-    scale: int
+    scale: int | None
     whole: bool
     """Whether this is the complete data set, not a part of it."""
     origin: str
@@ -64,14 +65,15 @@ class Dataset:
             array = array.view()
             array.setflags(write=False)
             object.__setattr__(self, what, array)
-        if self.x.dtype != np.uint8:
-            raise InputError(f"{self.name} ({self.origin}): values are {self.x.dtype}, 8-bit numbers are expected")
+        if self.x.dtype != np.uint8 and (self.scale is not None or self.x.dtype != np.float32):
+            wanted = "8-bit numbers" if self.scale is not None else "8-bit numbers or float32"
+            raise InputError(f"{self.name} ({self.origin}): values are {self.x.dtype}, {wanted} are expected")
         if n and not (self.y.min() >= 0 and self.y.max() < self.classes):
             raise InputError(
                 f"{self.name} ({self.origin}): labels {self.y.min()} … {self.y.max()}, but there are "
                 f"{self.classes} classes: 0 … {self.classes - 1}"
             )
-        if self.scale < 255 and n and int(self.x.max()) > self.scale:
+        if self.scale is not None and self.scale < 255 and n and int(self.x.max()) > self.scale:
             raise InputError(f"{self.name} ({self.origin}): a value of {self.x.max()}, at most {self.scale} exists")
 
     def __len__(self) -> int:
@@ -94,11 +96,11 @@ class Dataset:
             index: int (m,), rows in the order wanted; None: all of them.
 
         Returns:
-            float32 (m, *shape) in [0, 1] and int64 (m,) labels; copies, on the CPU.
+            float32 (m, *shape), in [0, 1] where there is a scale, and int64 (m,) labels; copies, on the CPU.
         """
         chosen = np.arange(len(self)) if index is None else np.asarray(index, dtype=np.int64)
         x = torch.from_numpy(np.array(self.x[chosen])).to(torch.float32)
-        return (x if self.scale == 1 else x / self.scale), torch.from_numpy(np.array(self.y[chosen]))
+        return (x if self.scale in (None, 1) else x / self.scale), torch.from_numpy(np.array(self.y[chosen]))
 
     def digest(self) -> str:
         """Hash what the rows hold: 32 hexadecimal digits, equal for equal values, labels and order."""
@@ -127,8 +129,3 @@ class Dataset:
             "digest": self.digest(),
             "origin": self.origin,
         }
-
-
-def domain_of(binary: bool) -> Domain:
-    """Return the domain of a data set's rows: bits, or pictures in [0, 1] (no normalisation: paper, section 1.5)."""
-    return Binary() if binary else Box(0.0, 1.0)

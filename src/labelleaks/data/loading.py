@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from labelleaks.core import progress
 from labelleaks.core.serialization import check_writable
 from labelleaks.data import cache, store
 from labelleaks.data.cards import Card, FileSet, Rows
-from labelleaks.data.dataset import Dataset, domain_of
+from labelleaks.data.dataset import Dataset
 from labelleaks.data.download import Policy, fetch
 from labelleaks.data.npz import read_npz
 from labelleaks.errors import InputError
@@ -62,7 +63,7 @@ def _inside(card: Card, chosen: FileSet) -> Dataset:
         split=rows.split,
         groups=rows.groups,
         source_index=np.arange(len(rows.x), dtype=np.int64),
-        domain=domain_of(card.binary),
+        domain=card.inputs,
         scale=card.scale,
         whole=True,
         origin=card.home,
@@ -169,5 +170,7 @@ def _check_complete(card: Card, rows: Rows) -> None:
         )
     if card.side is None and rows.x.shape[1:] != card.shape:
         raise InputError(f"{card.title} has rows of {card.shape}, the files hold {rows.x.shape[1:]}")
+    if card.domain is not None and len(rows.x):
+        card.domain.check(torch.from_numpy(np.asarray(rows.x, dtype=np.float32)), card.title)
     if len(rows.class_names) != card.classes:
         raise InputError(f"{card.title} has {card.classes} classes, the files hold {len(rows.class_names)}")

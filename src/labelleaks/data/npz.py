@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelleaks.data.cards import Card, Labels, Pixels
-from labelleaks.data.dataset import Dataset, domain_of
+from labelleaks.data.dataset import Dataset
 from labelleaks.data.pixels import resized
 from labelleaks.errors import InputError, in_a_line
 
@@ -56,7 +56,7 @@ def read_npz(path: Path, card: Card, side: int | None) -> Dataset:
         split=split.astype(np.uint8),
         groups=_whole_numbers(path, "track", held["track"]) if "track" in held else None,
         source_index=index,
-        domain=domain_of(card.binary),
+        domain=card.inputs,
         scale=card.scale,
         whole=n == sum(card.rows),
         origin=path.name,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from labelleaks.data.cards import Card, Rows
-from labelleaks.data.dataset import Dataset, domain_of
+from labelleaks.data.dataset import Dataset
 from labelleaks.errors import InputError
 
 __all__ = ["files_of", "keep", "kept"]
@@ -41,7 +41,7 @@ def kept(card: Card, folder: Path, side: int | None, variant: str = "") -> Datas
             split=np.load(place / "split.npy", allow_pickle=False),
             groups=np.load(place / "groups.npy", allow_pickle=False) if about["groups"] else None,
             source_index=np.arange(about["rows"], dtype=np.int64),
-            domain=domain_of(card.binary),
+            domain=card.inputs,
             scale=card.scale,
             whole=True,
             origin=", ".join(sorted(about["files"])),

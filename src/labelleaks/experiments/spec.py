@@ -139,8 +139,6 @@ class Grid(_Strict):
     @model_validator(mode="after")
     def _known(self) -> Grid:
         for name, world in self.worlds.items():
-            if name not in data.names():
-                raise ValueError(f"unknown data set {name!r}{nearest(name, data.names())}")
             sizes = data.card(name).sizes.targets
             if not set(world.sizes) <= set(sizes):
                 raise ValueError(f"{name}: its training sets have {', '.join(map(str, sizes))} rows, not all you ask")

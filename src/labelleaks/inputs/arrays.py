@@ -1,8 +1,8 @@
 """Turn what users bring into tensors, once, and say in one line what is wrong with it.
 
 Values keep their units: nothing is rescaled, normalised or transposed. 8-bit images become 0.0 … 255.0 and belong in
-``Box(0, 255)``; a row's shape is the shape that the target gets, channels first or last (the image attacks and the
-built-in shadow models read rows as (C, H, W) or (H, W)). What comes out is always a copy.
+``Box(0, 255)``; a row's shape is the shape that the target gets, channels first or last
+(:mod:`labelleaks.core.domains.layout` tells which). What comes out is always a copy.
 """
 
 from __future__ import annotations

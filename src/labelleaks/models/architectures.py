@@ -8,8 +8,9 @@ mlp        256-256 with ReLU. The default for everything else.
 cnn3…cnn11 the shadow architectures of Li & Zhang (2007.15528, authors' code); cnn7 is also their target.
 ========== ===========================================================================================================
 
-Images may be (C, H, W), (H, W) or (H, W, C); inside a model they are always channels first. "cnn" and "mlp" scale their
-inputs by statistics of the rows that they are trained on, so that any units will do; the paper's nets take them raw.
+Images may be (C, H, W), (H, W) or (H, W, C), as their shape tells (:mod:`labelleaks.core.domains.layout`) or the name
+says: ``"cnn/hwc"``. Inside a model they are always channels first. "cnn" and "mlp" scale their inputs by statistics of
+the rows that they are trained on, so that any units will do; the paper's nets take them raw.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from labelleaks.core.domains import LEAST_SIDE, WORDS, Layout, Word, image_layout, image_size, why_no_layout
 from labelleaks.errors import InputError, nearest
 
 __all__ = [
@@ -32,16 +34,14 @@ __all__ = [
     "default_family",
     "folded",
     "image_layout",
+    "in_layout",
     "is_estimator",
     "moments",
     "seeded",
 ]
 
-Layout = Literal["chw", "hw", "hwc"]
-Factory = Callable[[tuple[int, ...], int], nn.Module]
+Factory = Callable[[tuple[int, ...], int, Layout | None], nn.Module]
 
-_LEAST_SIDE = 4  # pixels: below this a row of two or three axes is a table, not a picture
-_MOST_CHANNELS = 4
 _STATISTICS_ROWS = 4096
 
 PAPER_CHANNELS: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -58,24 +58,20 @@ PAPER_CHANNELS: dict[str, tuple[tuple[int, ...], ...]] = {
 """Channels of the convolutions, grouped by the max-pool that follows them (authors' code, shadow ablation)."""
 
 
-def image_layout(shape: Sequence[int]) -> Layout | None:
-    """Return how a row of ``shape`` is a picture, or None where it is not one.
-
-    Two axes are a grey picture. Three axes are channels first, unless only the last axis has at most 4 entries.
-    """
-    shape = tuple(shape)
-    if len(shape) == 2:
-        layout: Layout = "hw"
-    elif len(shape) == 3:
-        layout = "hwc" if shape[2] <= _MOST_CHANNELS < shape[0] else "chw"
-    else:
-        return None
-    return layout if min(_image_shape(shape, layout)[1:]) >= _LEAST_SIDE else None
-
-
-def default_family(shape: Sequence[int]) -> str:
+def default_family(shape: Sequence[int], word: Word | None = None) -> str:
     """Return the family for rows of ``shape`` when the user names none: ``"cnn"`` for images, else ``"mlp"``."""
-    return "mlp" if image_layout(shape) is None else "cnn"
+    return "mlp" if image_layout(shape, word) is None else "cnn"
+
+
+def in_layout(family: Any, shape: Sequence[int], word: Word | None) -> Any:
+    """Return the family for rows in the user's layout: its name with ``/chw``, ``/hwc``, … where shape alone misleads.
+
+    Any other family is the user's own and stays.
+    """
+    if word is None or image_layout(shape, word) == image_layout(shape):
+        return family
+    name = default_family(shape, word) if family is None else family
+    return name if not isinstance(name, str) or name == "mlp" or "/" in name else f"{name}/{word}"
 
 
 class Inputs(nn.Module):
@@ -89,20 +85,24 @@ class Inputs(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, shape: Sequence[int], *, scaled: bool, flat: bool = False) -> None:
+    def __init__(self, shape: Sequence[int], *, scaled: bool, layout: Layout | None = None) -> None:
         super().__init__()
-        self.layout = None if flat else image_layout(shape)
+        self.layout = layout
         self.scaled = scaled
+        self._said = layout if layout not in (None, image_layout(shape)) else None
         if self.layout is None:
             width = int(torch.Size(shape).numel())
             self.out: tuple[int, ...] = (width,)
             statistic: tuple[int, ...] = (width,)
         else:
-            self.out = _image_shape(tuple(shape), self.layout)
+            self.out = image_size(shape, self.layout)
             statistic = (self.out[0], 1, 1)
         if scaled:
             self.register_buffer("mean", torch.zeros(statistic))
             self.register_buffer("scale", torch.ones(statistic))
+
+    def extra_repr(self) -> str:
+        return "" if self._said is None else self._said  # the content key of a kept model is made of this text
 
     def forward(self, x: Tensor) -> Tensor:
         x = self._arrange(x)
@@ -158,7 +158,8 @@ def build(family: Any, shape: Sequence[int], classes: int, *, seed: int) -> Any:
     """Return an untrained model of ``family``, its initial weights drawn from ``seed``. No global seed is touched.
 
     Args:
-        family: a name of :data:`FAMILIES`; None for the default of this shape; ``factory(shape, classes)`` or
+        family: a name of :data:`FAMILIES`, with ``/chw``, ``/hwc`` or ``/hw`` behind it where rows are images in
+            another layout than their shape tells; None for the default of this shape; ``factory(shape, classes)`` or
             ``factory()`` that returns an ``nn.Module`` with ``classes`` outputs (logits); or a scikit-learn classifier
             with ``predict_proba``, which is cloned and gets ``seed`` for every ``random_state``.
         shape: shape of one row.
@@ -176,10 +177,12 @@ def build(family: Any, shape: Sequence[int], classes: int, *, seed: int) -> Any:
     if family is None:
         family = default_family(shape)
     if isinstance(family, str):
-        if family not in FAMILIES:
-            raise InputError(f"unknown shadow family {family!r}{nearest(family, FAMILIES)}")
+        name, _, said = family.partition("/")
+        word = next((word for word in WORDS if word == said), None)
+        if name not in FAMILIES or (said and word is None):
+            raise InputError(f"unknown shadow family {family!r}{nearest(name, FAMILIES)}")
         with seeded(seed):
-            return FAMILIES[family](shape, classes)
+            return FAMILIES[name](shape, classes, image_layout(shape, word))
     if isinstance(family, nn.Module):
         raise InputError(
             f"family= got a {type(family).__name__} that is already built: every shadow model needs fresh weights, "
@@ -281,19 +284,13 @@ def _clone(estimator: Any, seed: int) -> Any:
     return fresh.set_params(**dict.fromkeys(states, seed % (1 << 32)))
 
 
-def _image_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, int, int]:
-    if layout == "hw":
-        return (1, shape[0], shape[1])
-    return (shape[2], shape[0], shape[1]) if layout == "hwc" else (shape[0], shape[1], shape[2])
-
-
-def _images(name: str, shape: tuple[int, ...], *, scaled: bool) -> Inputs:
-    if image_layout(shape) is None:
+def _images(name: str, shape: tuple[int, ...], layout: Layout | None, *, scaled: bool) -> Inputs:
+    if layout is None:
         raise InputError(
-            f"shadow family {name!r} needs images of at least {_LEAST_SIDE}x{_LEAST_SIDE} pixels, rows have shape "
-            f"{shape}: use family='mlp'"
+            f"shadow family {name!r} needs images of at least {LEAST_SIDE}x{LEAST_SIDE} pixels: "
+            f"{why_no_layout(shape)}; or use family='mlp'"
         )
-    return Inputs(shape, scaled=scaled)
+    return Inputs(shape, scaled=scaled, layout=layout)
 
 
 class _Blocks:
@@ -322,8 +319,8 @@ class _Blocks:
         self.height, self.width = self.height // kernel[0], self.width // kernel[1]
 
 
-def _cnn(shape: tuple[int, ...], classes: int) -> nn.Module:
-    blocks = _Blocks(_images("cnn", shape, scaled=True))
+def _cnn(shape: tuple[int, ...], classes: int, layout: Layout | None) -> nn.Module:
+    blocks = _Blocks(_images("cnn", shape, layout, scaled=True))
     for channels in (32, 64, 128):
         blocks.convolve(channels)
         blocks.halve()
@@ -333,8 +330,8 @@ def _cnn(shape: tuple[int, ...], classes: int) -> nn.Module:
     return _channels_last(nn.Sequential(*blocks.layers, nn.Flatten(), head))
 
 
-def _mlp(shape: tuple[int, ...], classes: int) -> nn.Module:
-    inputs = Inputs(shape, scaled=True, flat=True)
+def _mlp(shape: tuple[int, ...], classes: int, layout: Layout | None) -> nn.Module:
+    inputs = Inputs(shape, scaled=True)
     hidden = (nn.Linear(inputs.out[0], 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU())
     return nn.Sequential(inputs, *hidden, nn.Linear(256, classes))
 
@@ -346,8 +343,8 @@ def _paper(name: str) -> Factory:
     leave. Pictures below 16x16, which they do not have, skip the pools that find one pixel.
     """
 
-    def make(shape: tuple[int, ...], classes: int) -> nn.Module:
-        blocks = _Blocks(_images(name, shape, scaled=False))
+    def make(shape: tuple[int, ...], classes: int, layout: Layout | None) -> nn.Module:
+        blocks = _Blocks(_images(name, shape, layout, scaled=False))
         for group in PAPER_CHANNELS[name]:
             for channels in group:
                 blocks.convolve(channels)
@@ -365,4 +362,4 @@ def _channels_last(model: nn.Module) -> nn.Module:
 
 
 FAMILIES: dict[str, Factory] = {"cnn": _cnn, "mlp": _mlp, **{name: _paper(name) for name in PAPER_CHANNELS}}
-"""Named families: factory(shape, classes) -> ``nn.Module`` that returns logits."""
+"""Named families: factory(shape, classes, layout) -> ``nn.Module`` that returns logits."""

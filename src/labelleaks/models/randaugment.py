@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from labelleaks.core.domains import Domain
+from labelleaks.core.domains import Domain, Layout, image_layout, why_no_layout
 from labelleaks.errors import InputError
-from labelleaks.models.architectures import image_layout
 
 __all__ = ["RandAugment"]
 
@@ -37,23 +36,24 @@ class RandAugment:
     color, posterize, contrast, brightness, sharpness, shear x and y, translate x and y; uncovered pixels become grey.
 
     Args:
-        shape: of one row, an image.
+        layout: how a row is an image.
         low: lowest value of each feature, (1, *shape); span: high - low, (1, *shape).
 
     Source: authors' code of Li & Zhang 2007.15528 (shadow data only). The largest strengths, where their code is not
     known: those of Cubuk et al. 1805.09501, on which theirs is modelled.
     """
 
-    shape: tuple[int, ...]
+    layout: Layout
     low: Tensor
     span: Tensor
 
     @classmethod
     def of(cls, domain: Domain, shape: Sequence[int]) -> RandAugment:
         """For images of ``shape`` in ``domain``. Raises InputError where rows of this shape are not images."""
-        if image_layout(shape) is None:
-            raise InputError(f"rows of shape {tuple(shape)} are not images and cannot be augmented as such")
-        return cls(tuple(shape), domain.from_uniform(torch.zeros(1, *shape)), domain.span(shape)[None])
+        layout = image_layout(shape, domain.layout)
+        if layout is None:
+            raise InputError(f"{why_no_layout(shape, domain.layout)}; as they are they cannot be augmented")
+        return cls(layout, domain.from_uniform(torch.zeros(1, *shape)), domain.span(shape)[None])
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         low, span = self.low.to(x.device), self.span.to(x.device)
@@ -72,16 +72,14 @@ class RandAugment:
         return self._as_given(pictures) * span + low
 
     def _channels_first(self, x: Tensor) -> Tensor:
-        layout = image_layout(self.shape)
-        if layout == "hw":
+        if self.layout == "hw":
             return x[:, None]
-        return x.permute(0, 3, 1, 2) if layout == "hwc" else x
+        return x.permute(0, 3, 1, 2) if self.layout == "hwc" else x
 
     def _as_given(self, pictures: Tensor) -> Tensor:
-        layout = image_layout(self.shape)
-        if layout == "hw":
+        if self.layout == "hw":
             return pictures[:, 0]
-        return pictures.permute(0, 2, 3, 1) if layout == "hwc" else pictures
+        return pictures.permute(0, 2, 3, 1) if self.layout == "hwc" else pictures
 
 
 def _identity(p: Tensor, strength: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from labelleaks.core.attack import About, Attack, Cost, Knowledge, ShadowRows, m
 from labelleaks.core.oracle.label_oracle import Gate, Ledger
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import BudgetExceeded, LabelLeaksError
+from labelleaks.models import architectures
 from labelleaks.testing.planted import Case, Counted, case
 
 __all__ = ["ROWS", "NotConformant", "check", "check_attack"]
@@ -70,6 +71,7 @@ class _Bench:
             setup=gate.setup_oracle("setup"),
             shadow=ShadowRows(given.clone(), self.case.decide(given)) if "shadow" in self.give else None,
             starts=given.clone() if "starts" in self.give else None,
+            family=architectures.in_layout(None, self.case.candidates.shape, self.case.candidates.domain.layout),
             store=self.trained,
         )
 

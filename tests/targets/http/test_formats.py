@@ -352,11 +352,32 @@ def test_the_domain_of_pictures_has_256_levels() -> None:
     assert sendable(png, Box(0, 1, levels=2)).describe()["levels"] == 2
     assert sendable(Http(**TF), Box(0, 1)).describe()["levels"] is None
     assert sendable(lambda x: x, Box(0, 1)).describe()["levels"] is None
-    for wrong in (Box(0, 255), Binary(), Box([0.0, 0.0], [1.0, 1.0])):
+    for wrong in (Box(0, 255), Binary(), Box([0.0, 0.0], [1.0, 2.0])):
         with pytest.raises(InputError, match="pixel_range"):
             sendable(png, wrong)
     with pytest.raises(InputError, match="does not share"):
         sendable(png, Box(0, 1, levels=100))
+
+
+@pytest.mark.parametrize("bounds", [(0.1, 0.9), (-2.1179, 2.64), (-1.123456789, 2.987654321), (0, 255)])
+def test_bounds_that_no_float32_is_are_those_of_the_pixels(bounds: tuple[float, float]) -> None:
+    """The domain keeps float32, options what was written: they are compared as what can be sent."""
+    png = Http(**ANY, upload="f", label="y", pictures="png", pixel_range=bounds)
+    narrowed = sendable(png, Box(*bounds))
+    assert narrowed.describe() == Box(*bounds, levels=256).describe()
+    assert sendable(png, Box([bounds[0]] * 4, [bounds[1]] * 4)).describe()["levels"] == 256  # a bound for each feature
+    wrong = Box(bounds[0], bounds[1] + 0.5)
+    with pytest.raises(InputError) as refused:
+        sendable(png, wrong)
+    mend = str(refused.value).partition("give ")[2].partition(", or")[0]
+    assert sendable(png, eval(mend, {"Box": Box})).describe() == narrowed.describe()  # what the message says works
+
+
+def test_pictures_and_domain_agree_on_the_layout() -> None:
+    png = Http(**ANY, upload="f", label="y", pictures="png", layout="hwc")
+    assert sendable(png, Box(0, 1, layout="hwc")).describe()["layout"] == "hwc"
+    with pytest.raises(InputError, match=r'layout="hwc" of the pictures, but .*layout=.chw.*say the same of both'):
+        sendable(png, Box(0, 1, layout="chw"))
 
 
 # --- options ----------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from labelleaks.attacks.search.bisect import widest
 from labelleaks.attacks.search.driver import Track
 from labelleaks.attacks.search.hadamard import Signs
 from labelleaks.attacks.search.normal_estimate import Ballot, normal
-from labelleaks.attacks.search.subspaces import Space, Subspace, space
+from labelleaks.attacks.search.subspaces import Space
 from labelleaks.core.batch_invariant import distances, reject, row_max, unit
 from labelleaks.core.domains import Norm
 
@@ -93,15 +93,14 @@ class HopSkipJump:
 
     Args:
         norm: ``"l2"`` or ``"linf"``: the distance to make small.
-        shape: of a row.
+        space: where the probes lie (:func:`labelleaks.attacks.search.subspaces.space`).
         iterations: steps at most, T.
-        subspace, factor: where the probes lie (:func:`labelleaks.attacks.search.subspaces.space`).
     """
 
-    def __init__(self, norm: Norm, shape: tuple[int, ...], *, iterations: int, subspace: Subspace | None, factor: int):
+    def __init__(self, norm: Norm, space: Space, *, iterations: int) -> None:
         self.norm: Norm = norm
         self.iterations = iterations
-        self.space: Space = space(shape, subspace, factor)
+        self.space = space
         self.d = self.space.width
         most = max(16, min(self.d, TUNING.most_votes))
         self._votes = [0]  # B_1, ..., B_T after a 0

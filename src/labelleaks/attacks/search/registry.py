@@ -10,7 +10,7 @@ from labelleaks.attacks.search.hopskipjump import HopSkipJump
 from labelleaks.attacks.search.pointwise import Pointwise
 from labelleaks.attacks.search.rays import Rays
 from labelleaks.attacks.search.signopt import SignOpt
-from labelleaks.attacks.search.subspaces import Subspace
+from labelleaks.attacks.search.subspaces import Subspace, space
 from labelleaks.attacks.search.surfree import SurFree
 from labelleaks.attacks.search.tangent import Tangent
 from labelleaks.core.domains import Domain, Norm
@@ -55,10 +55,11 @@ def make(
         if subspace is not None:
             raise InputError(f"boundary: search='rays' moves along signs of features, not in subspace={subspace!r}")
         return Rays(shape, iterations=iterations)
+    probes = space(shape, subspace, factor, domain.layout)
     if name == "surfree":
-        return SurFree(shape, iterations=iterations, subspace=subspace, factor=factor)
+        return SurFree(probes, iterations=iterations)
     kind = {"hopskipjump": HopSkipJump, "signopt": SignOpt, "tangent": Tangent}[name]
-    return kind(norm, shape, iterations=iterations, subspace=subspace, factor=factor)
+    return kind(norm, probes, iterations=iterations)
 
 
 def _refuse_box_settings(name: str, subspace: Subspace | None) -> None:

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from labelleaks.core.domains import Word, image_layout, image_size, why_no_layout
 from labelleaks.errors import InputError
 
 __all__ = ["Smooth", "Space", "Subspace", "Whole", "space"]
@@ -58,21 +59,25 @@ class Smooth:
     """Images made from fewer coordinates by one matrix along the height and one along the width, for each channel.
 
     Args:
-        shape: (H, W) or (C, H, W) of a row.
+        channels: C.
         high, wide: float64 (H, h) and (W, w).
+        last: whether a pixel's channels are neighbours in a row, as in (H, W, C).
     """
 
-    def __init__(self, shape: Sequence[int], high: Tensor, wide: Tensor) -> None:
-        self._channels = shape[0] if len(shape) == 3 else 1
+    def __init__(self, channels: int, high: Tensor, wide: Tensor, *, last: bool) -> None:
+        self._channels, self._last = channels, last
         self._high, self._wide = (torch.round(m * _GRID) / _GRID for m in (high, wide))
         self.width = self._channels * self._high.shape[1] * self._wide.shape[1]
         self.length = math.sqrt(self._channels) * float(self._high.norm() * self._wide.norm())
         self.norm = float(torch.linalg.matrix_norm(self._high, 2) * torch.linalg.matrix_norm(self._wide, 2))
 
     def lift(self, coordinates: Tensor) -> Tensor:
-        return self._apply(coordinates, self._high, self._wide)
+        rows = self._apply(coordinates, self._high, self._wide)
+        return rows.reshape(len(rows), self._channels, -1).mT.flatten(1) if self._last else rows
 
     def lower(self, rows: Tensor) -> Tensor:
+        if self._last:
+            rows = rows.reshape(len(rows), -1, self._channels).mT.flatten(1)
         return self._apply(rows, self._high.T, self._wide.T)
 
     def _apply(self, rows: Tensor, high: Tensor, wide: Tensor) -> Tensor:
@@ -103,23 +108,30 @@ def _cosines(size: int, factor: int) -> Tensor:
     return waves * math.sqrt(2.0 / size)
 
 
-def space(shape: Sequence[int], subspace: Subspace | None, factor: int) -> Space:
+def space(shape: Sequence[int], subspace: Subspace | None, factor: int, word: Word | None = None) -> Space:
     """Return the space in which a search probes rows of ``shape``.
 
     Args:
-        shape: of a row; (C, H, W) or (H, W) for a subspace.
+        shape: of a row; an image for a subspace.
         subspace: ``"resize"`` (bilinear), ``"dct"``, or None for the whole space.
         factor: by how much height and width shrink; QEBA and Li & Zhang use 2 on 32×32 images.
+        word: the user's, on how a row is an image.
 
     Raises:
         InputError: a subspace was asked for and the rows are not images of at least ``factor`` rows and columns.
     """
     if subspace is None:
         return Whole(math.prod(shape))
-    if len(shape) not in (2, 3) or min(shape[-2:]) < factor:
+    layout = image_layout(shape, word)
+    if layout is None:
         raise InputError(
-            f"boundary: subspace={subspace!r} needs images of shape (H, W) or (C, H, W) with sides of at least "
-            f"{factor}, got rows of shape {tuple(shape)}: leave subspace out"
+            f"boundary: subspace={subspace!r} needs images: {why_no_layout(shape, word)}; or leave subspace out"
+        )
+    channels, height, width = image_size(shape, layout)
+    if min(height, width) < factor:
+        raise InputError(
+            f"boundary: subspace={subspace!r} needs images with sides of at least {factor}, got rows of shape "
+            f"{tuple(shape)}: leave subspace out"
         )
     make = _bilinear if subspace == "resize" else _cosines
-    return Smooth(shape, make(shape[-2], factor), make(shape[-1], factor))
+    return Smooth(channels, make(height, factor), make(width, factor), last=layout == "hwc")

@@ -23,7 +23,7 @@ from labelleaks.attacks.search.bisect import widest
 from labelleaks.attacks.search.driver import Track
 from labelleaks.attacks.search.hadamard import Signs
 from labelleaks.attacks.search.hopskipjump import combine
-from labelleaks.attacks.search.subspaces import Space, Subspace, space
+from labelleaks.attacks.search.subspaces import Space
 from labelleaks.core.batch_invariant import reject, unit
 
 __all__ = ["SurFree", "SurFreeState"]
@@ -71,15 +71,14 @@ class SurFree:
     """The search for Box domains in L2.
 
     Args:
-        shape: of a row.
+        space: where the directions lie (:func:`labelleaks.attacks.search.subspaces.space`). The published attack draws
+            them from the lower half of the DCT's frequencies: ``"dct"``, 2.
         iterations: steps of ``TUNING.directions`` directions at most.
-        subspace, factor: where the directions lie (:func:`labelleaks.attacks.search.subspaces.space`). The published
-            attack draws them from the lower half of the DCT's frequencies: ``"dct"``, 2.
     """
 
-    def __init__(self, shape: tuple[int, ...], *, iterations: int, subspace: Subspace | None, factor: int) -> None:
+    def __init__(self, space: Space, *, iterations: int) -> None:
         self.iterations = iterations
-        self.space: Space = space(shape, subspace, factor)
+        self.space = space
 
     @property
     def most(self) -> int:

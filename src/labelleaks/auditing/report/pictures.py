@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labelleaks.core.domains import WORDS, Layout, Word, image_layout, image_size
+
 __all__ = ["Triple", "is_image", "picture", "triple"]
 
 _LARGEST = 160  # pixels on the longer side of an inlined picture
-_SMALLEST = 4
+_SHOWN = (1, 3)  # channels
 
 
 @dataclass(frozen=True)
@@ -28,18 +30,18 @@ class Triple:
     """How many times the change was amplified around mid-grey."""
 
 
-def is_image(shape: Sequence[int]) -> bool:
-    """Whether rows of this shape are pictures: (H, W), (C, H, W) or (H, W, C) with 1 or 3 channels."""
-    return _layout(tuple(shape)) is not None
+def is_image(shape: Sequence[int], domain: Mapping[str, Any]) -> bool:
+    """Whether rows of this shape can be shown: pictures with 1 or 3 channels, in the layout of the record's domain."""
+    return _layout(shape, domain) is not None
 
 
 def triple(x: NDArray[Any], perturbed: NDArray[Any] | None, domain: Mapping[str, Any]) -> Triple:
     """Draw one candidate. ``x`` and ``perturbed``: (*shape), in the domain's units."""
     low, span = _range(x, domain)
-    original = _unit(x, low, span)
+    original = _unit(x, low, span, domain)
     if perturbed is None:
         return Triple(_png(original))
-    other = _unit(perturbed, low, span)
+    other = _unit(perturbed, low, span, domain)
     change = other - original
     most = float(np.abs(change).max())
     gain = 1 if most == 0 else max(1, min(32, int(0.5 / most)))
@@ -48,17 +50,17 @@ def triple(x: NDArray[Any], perturbed: NDArray[Any] | None, domain: Mapping[str,
 
 def picture(x: NDArray[Any], domain: Mapping[str, Any]) -> str:
     """Return one input as the data address of a PNG."""
-    return _png(_unit(x, *_range(x, domain)))
+    return _png(_unit(x, *_range(x, domain), domain))
 
 
-def _layout(shape: tuple[int, ...]) -> str | None:
-    if len(shape) == 2 and min(shape) >= _SMALLEST:
-        return "hw"
-    if len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) >= _SMALLEST:
-        return "chw"
-    if len(shape) == 3 and shape[2] in (1, 3) and min(shape[:2]) >= _SMALLEST:
-        return "hwc"
-    return None
+def _layout(shape: Sequence[int], domain: Mapping[str, Any]) -> Layout | None:
+    layout = image_layout(shape, _word(domain.get("layout"), len(shape)))
+    return layout if layout is not None and image_size(shape, layout)[0] in _SHOWN else None
+
+
+def _word(said: object, axes: int) -> Word | None:
+    """The user's word; None where a domain of the user's own says something else there."""
+    return next((word for word in WORDS if word == said and (word == "none" or len(word) == axes)), None)
 
 
 def _range(x: NDArray[Any], domain: Mapping[str, Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -79,9 +81,9 @@ def _range(x: NDArray[Any], domain: Mapping[str, Any]) -> tuple[NDArray[Any], ND
     return bottom, np.where(top > bottom, top - bottom, 1.0)
 
 
-def _unit(x: NDArray[Any], low: NDArray[Any], span: NDArray[Any]) -> NDArray[np.float64]:
+def _unit(x: NDArray[Any], low: NDArray[Any], span: NDArray[Any], domain: Mapping[str, Any]) -> NDArray[np.float64]:
     """Return (H, W) or (H, W, 3) in [0, 1] units of the domain."""
-    layout = _layout(x.shape)
+    layout = _layout(x.shape, domain)
     image: NDArray[np.float64] = (x.astype(np.float64) - low) / span
     if layout == "chw":
         image = image.transpose(1, 2, 0)

@@ -67,7 +67,7 @@ def build(record: AuditRecord, run: RunLog | None) -> dict[str, Any]:
         "exposed_total": _standing_out(record, shown) if shown else "",
         "tied": _tied(record, shown) if shown else 0,
         "startless": int((record.member & (shown.status == int(Status.NO_START))).sum()) if shown else 0,
-        "as_pictures": record.inputs is not None and pictures.is_image(record.inputs.shape[1:]),
+        "as_pictures": record.inputs is not None and pictures.is_image(record.inputs.shape[1:], record.domain),
         "ledger": _ledger(record),
         "thresholds": _thresholds(record),
         "comparisons": _comparisons(record),
@@ -247,7 +247,7 @@ def _one_exposed(record: AuditRecord, result: AttackResult, i: int, above: int, 
     source = _mover(record, result)
     moved = source is not None and source.status[i] in (int(Status.DONE), int(Status.BUDGET))
     drawn = None
-    if record.inputs is not None and pictures.is_image(record.inputs.shape[1:]):
+    if record.inputs is not None and pictures.is_image(record.inputs.shape[1:], record.domain):
         perturbed = source.details["adversarial"][i] if source is not None and moved else None
         drawn = pictures.triple(record.inputs[i], perturbed, record.domain)
     norms = {} if source is None or not moved else source.details

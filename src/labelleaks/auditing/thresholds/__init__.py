@@ -15,27 +15,78 @@ FixedFPR            held-out shadow rows              one attack for each of the
 
 from __future__ import annotations
 
-from labelleaks.auditing.thresholds.base import Setting, Threshold, ThresholdRule
+from typing import Any
+
+from labelleaks.auditing.thresholds.base import (
+    Held,
+    Setting,
+    Threshold,
+    ThresholdRule,
+    own_oracle,
+    own_scores,
+    rerun_cost,
+    values,
+)
 from labelleaks.auditing.thresholds.fixed_fpr import FixedFPR
 from labelleaks.auditing.thresholds.hold_out import HoldOut
 from labelleaks.auditing.thresholds.random_inputs import RandomInputs
 from labelleaks.auditing.thresholds.shadow_calibrated import ShadowCalibrated
+from labelleaks.core import registry
+from labelleaks.errors import InputError
 
 __all__ = [
-    "RULES",
     "FixedFPR",
+    "Held",
     "HoldOut",
     "RandomInputs",
     "Setting",
     "ShadowCalibrated",
     "Threshold",
     "ThresholdRule",
+    "load",
+    "names",
+    "own_oracle",
+    "own_scores",
+    "rerun_cost",
+    "resolve",
+    "values",
 ]
 
-RULES: dict[str, type[RandomInputs] | type[ShadowCalibrated] | type[HoldOut] | type[FixedFPR]] = {
-    "random_inputs": RandomInputs,
-    "shadow_calibrated": ShadowCalibrated,
-    "hold_out": HoldOut,
-    "fixed_fpr": FixedFPR,
-}
-"""Every rule by its name."""
+_MEMBERS = ("name", "needs", "cost", "fit", "describe")
+
+
+def names() -> tuple[str, ...]:
+    """Return our own rules."""
+    return registry.names("thresholds")
+
+
+def load(name: str) -> Any:
+    """Return the class of the rule called ``name``: ours, an installed package's, or ``module:Class``.
+
+    Raises:
+        InputError: there is no such rule (the message names the nearest), or it cannot be imported.
+    """
+    return registry.load_named("thresholds", name)
+
+
+def resolve(rule: str | ThresholdRule) -> ThresholdRule:
+    """Return a configured rule: a name gets its defaults, a rule is returned as it is.
+
+    Raises:
+        InputError: an unknown name, a rule that cannot do without settings, or an object that is no rule.
+    """
+    if isinstance(rule, str):
+        kind = load(rule)
+        if kind is HoldOut:
+            raise InputError("threshold 'hold_out' needs its rows: HoldOut(members=(x, y), nonmembers=(x, y))")
+        built: ThresholdRule = registry.configure(f"threshold {rule}", kind, {})
+        rule = built
+    lacking = [member for member in _MEMBERS if not hasattr(rule, member)]
+    if isinstance(rule, type) or len(lacking) == len(_MEMBERS):
+        raise InputError(f"{rule!r} is not a threshold rule; known: {', '.join(sorted(names()))}")
+    if lacking:
+        raise InputError(
+            f"{rule!r} is not a threshold rule: it lacks {', '.join(lacking)} of "
+            "labelleaks.auditing.thresholds.ThresholdRule"
+        )
+    return rule

@@ -68,7 +68,8 @@ class ThresholdRule(Protocol):
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]]
-    """``"shadow"`` and ``"holdout"``: what the run must have put aside for it."""
+    """``"shadow"`` and ``"holdout"``: what the run must have put aside for it; ``"distance"``: it makes sense only for
+    attacks whose score is a distance, and is left out for the others."""
 
     def cost(
         self, attack: Attack, candidates: Candidates, knowledge: Knowledge, budget: int, holdout: Held = None

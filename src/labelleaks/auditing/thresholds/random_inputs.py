@@ -37,7 +37,7 @@ class RandomInputs:
     n: int = 100
 
     name: ClassVar[str] = "random_inputs"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[str]] = frozenset({"distance"})
 
     def __post_init__(self) -> None:
         if not 0 <= self.percentile <= 100:

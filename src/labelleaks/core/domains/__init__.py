@@ -3,11 +3,23 @@
 from labelleaks.core.domains.base import Domain, Group, Kind, Norm, distance, is_binary, need_domain
 from labelleaks.core.domains.binary import Binary
 from labelleaks.core.domains.box import Box
-from labelleaks.core.domains.layout import SIDES, Layout, Word, image_layout, image_size, why_no_layout
+from labelleaks.core.domains.layout import (
+    LEAST_SIDE,
+    SIDES,
+    WORDS,
+    Layout,
+    Word,
+    image_layout,
+    image_size,
+    is_ambiguous,
+    why_no_layout,
+)
 from labelleaks.core.domains.mixed import Continuous, Integer, Mixed, OneHot
 
 __all__ = [
+    "LEAST_SIDE",
     "SIDES",
+    "WORDS",
     "Binary",
     "Box",
     "Continuous",
@@ -23,6 +35,7 @@ __all__ = [
     "distance",
     "image_layout",
     "image_size",
+    "is_ambiguous",
     "is_binary",
     "need_domain",
     "why_no_layout",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from labelleaks.core.domains.base import Group, Norm, diameter_of
-from labelleaks.core.domains.layout import Word, check_word
+from labelleaks.core.domains.layout import Word, check_word, image_layout
 from labelleaks.errors import InputError
 
 __all__ = ["Binary"]
@@ -44,6 +44,7 @@ class Binary:
         return (x > 0.5).to(x.dtype)
 
     def check(self, x: Tensor, what: str) -> None:
+        image_layout(x.shape[1:], self.layout)  # a word that rows of this shape cannot have is refused here
         wrong = (x != 0) & (x != 1)
         if bool(wrong.any()):
             row, feature = divmod(int(wrong.reshape(-1).to(torch.int8).argmax()), x[0].numel())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from labelleaks.core.domains.base import Group, Norm, check_range, diameter_of
-from labelleaks.core.domains.layout import Word, check_word
+from labelleaks.core.domains.layout import Word, check_word, image_layout
 from labelleaks.errors import InputError
 
 __all__ = ["Box"]
@@ -55,6 +55,11 @@ class Box:
     def continuous(self) -> bool:
         return True
 
+    def spans(self, low: float, high: float) -> bool:
+        """Whether every feature's bounds are these numbers, as float32."""
+        own = self._bounds(torch.device("cpu"))
+        return all(bool((end == torch.tensor(said)).all()) for end, said in zip(own, (low, high), strict=True))
+
     def bounds(self, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
         low, high = (self.project(torch.full((1, *shape), end))[0] for end in (-math.inf, math.inf))
         return low, high
@@ -76,6 +81,7 @@ class Box:
         return x
 
     def check(self, x: Tensor, what: str) -> None:
+        image_layout(x.shape[1:], self.layout)  # a word that rows of this shape cannot have is refused here
         low, high = self._bounds(x.device)
         try:
             fits = torch.broadcast_shapes(low.shape, high.shape, x.shape[1:]) == x.shape[1:]

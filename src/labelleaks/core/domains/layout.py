@@ -16,6 +16,7 @@ __all__ = [
     "check_word",
     "image_layout",
     "image_size",
+    "is_ambiguous",
     "why_no_layout",
 ]
 
@@ -40,7 +41,7 @@ def image_layout(shape: Sequence[int], word: Word | None = None) -> Layout | Non
 
     1. 1, 3 or 4 channels: the colours that pictures have;
     2. a square and any number of bands: (13, 16, 16), (16, 16, 13);
-    3. fewer bands than half of either side: (5, 48, 64), (48, 64, 5).
+    3. at most half as many bands as pixels on either side: (5, 48, 64), (48, 64, 5).
 
     Where channels could as well be first as last, as in (4, 32, 4) or (32, 32, 32), nothing is guessed.
 
@@ -71,12 +72,17 @@ def image_size(shape: Sequence[int], layout: Layout) -> tuple[int, int, int]:
 def why_no_layout(shape: Sequence[int], word: Word | None = None) -> str:
     """Return why :func:`image_layout` finds no picture, and what to do about it: ends a message."""
     shape = tuple(shape)
-    if word is None and len(_fitting(shape)) == 2:
+    if is_ambiguous(shape, word):
         return (
-            f"rows of shape {shape} have their channels first or last, the shape does not tell: say "
+            f"rows of shape {shape} may have channels first or last, their shape does not tell: say "
             'Box(…, layout="chw") or layout="hwc"'
         )
     return f"rows of shape {shape} are no pictures" + (f' (layout="{word}")' if word is not None else "")
+
+
+def is_ambiguous(shape: Sequence[int], word: Word | None = None) -> bool:
+    """Whether rows of ``shape`` would be pictures if it were known where their channels are."""
+    return image_layout(shape, word) is None and word is None and len(_fitting(tuple(shape))) == 2
 
 
 def check_word(word: object, what: str) -> None:

@@ -12,13 +12,13 @@ from torch import Tensor
 from labelleaks import metrics
 from labelleaks.core import rng
 from labelleaks.core.attack import Knowledge, run
+from labelleaks.core.domains import image_layout
 from labelleaks.core.oracle.label_oracle import SETUP
 from labelleaks.core.types import Candidates, Status
 from labelleaks.experiments.measures import attack_of
 from labelleaks.experiments.store import Row
 from labelleaks.experiments.studies.case import Case, Found, Interval, plain
 from labelleaks.metrics import Estimate
-from labelleaks.models.architectures import image_layout
 from labelleaks.models.randaugment import RandAugment
 
 __all__ = ["Called", "balanced_accuracy", "f1", "study"]
@@ -124,7 +124,7 @@ def _draw(case: Case, kind: str, first: int, count: int) -> Tensor:
 def _fakedata(augment: RandAugment, stream: int) -> Tensor:
     """One image of the authors: torchvision's FakeData, then RandAugment."""
     generator = torch.Generator().manual_seed(stream)
-    z = torch.randn(1, *augment.shape, generator=generator)
+    z = torch.randn(augment.span.shape, generator=generator)
     return augment(augment.low + augment.span * wrapped(z), generator)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
@@ -121,14 +121,19 @@ class Http:
         if self.pictures is None:
             return domain
         low, high = self.pixel_range
-        if not isinstance(domain, Box) or domain.describe()["low"] != low or domain.describe()["high"] != high:
+        if not isinstance(domain, Box) or not domain.spans(low, high):
             raise InputError(
-                f"pictures={self.pictures!r} are sent with pixels from {low:g} to {high:g} (pixel_range), but the "
-                f"domain is {domain!r}: give Box({low:g}, {high:g}), or the pixel_range of your data"
+                f"pictures={self.pictures!r} are sent with pixels from {low!r} to {high!r} (pixel_range), but the "
+                f"domain is {domain!r}: give Box({low!r}, {high!r}), or the pixel_range of your data"
+            )
+        if domain.layout in ("chw", "hwc") and domain.layout != self.layout:
+            raise InputError(
+                f'layout="{self.layout}" of the pictures, but the domain is {domain!r}: say the same of both, '
+                f'layout="{domain.layout}"'
             )
         if domain.levels is not None and (_LEVELS - 1) % (domain.levels - 1):
             raise InputError(f"pictures have {_LEVELS} levels, which {domain!r} does not share: leave levels= away")
-        return domain if domain.levels is not None else Box(low, high, levels=_LEVELS)
+        return domain if domain.levels is not None else replace(domain, levels=_LEVELS)
 
 
 def is_url(text: str) -> bool:

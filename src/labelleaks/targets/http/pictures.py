@@ -21,7 +21,8 @@ def pixels(row: NDArray[np.float32], *, layout: str, low: float, high: float) ->
     """Turn a row into pixels 0 … 255: the nearest level of each.
 
     Args:
-        row: (H, W), (1 or 3, H, W) where ``layout`` is ``"chw"``, else (H, W, 1 or 3); ``low`` is black.
+        row: (H, W), (1 or 3, H, W) where ``layout`` is ``"chw"``, (H, W, 1 or 3) where it is ``"hwc"``; ``low`` is
+            black.
 
     Returns:
         uint8 (H, W) or (H, W, 3).
