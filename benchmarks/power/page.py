@@ -14,6 +14,7 @@ from benchmarks.power.worlds import SEEDS
 from benchmarks.tables import markdown
 from labelleaks.core import serialization
 from labelleaks.experiments import provenance
+from labelleaks.experiments.figures import stacked
 
 __all__ = ["page", "write"]
 
@@ -31,13 +32,13 @@ BRACKETS = ((1, 1), (2, 5), (6, 10), (11, 20), (21, 50), (51, 200), (201, 1000),
 
 
 def write(results: Path = RESULTS, pairs: Path = FOLDER / "pairs", folder: Path = FOLDER) -> None:
-    """Write README.md and a pair of curves for each data set."""
+    """Write README.md and the curves of each data set."""
     rows, compared = read_rows(results), read_rows(pairs)
     found = summaries(main_rows(rows))
     for dataset in _datasets(found):
-        for measure in ("auc", "0.01"):
-            drawn = curve([s for s in found if s.dataset == dataset], measure, NAMES.get(dataset, dataset))
-            serialization.write_atomic(folder / f"curve-{dataset}-{_file(measure)}.svg", str(drawn), private=False)
+        here = [s for s in found if s.dataset == dataset]
+        drawn = [curve(here, measure, NAMES.get(dataset, dataset)) for measure in ("auc", "0.01")]
+        serialization.write_atomic(folder / f"curve-{dataset}.svg", stacked(drawn), private=False)
     serialization.write_atomic(folder / "README.md", page(rows, compared), private=False)
 
 
@@ -67,10 +68,6 @@ def _datasets(found: Sequence[Summary]) -> list[str]:
     return [dataset for dataset in NAMES if any(s.dataset == dataset for s in found)]
 
 
-def _file(measure: str) -> str:
-    return measure.replace("0.01", "tpr")
-
-
 def _bars(rows: Sequence[Row], pairs: Sequence[Row], apart: Sequence[Row]) -> str:
     lines = [[bar.statement, f"**{bar.verdict}**", bar.figures or "-"] for bar in bars(rows, pairs, apart)]
     table = markdown(["statement", "as measured", "figures"], lines).replace("--:", ":--")
@@ -87,7 +84,7 @@ def _coverage(rows: Sequence[Row]) -> str:
 
 def _leaderboard(dataset: str, rows: Sequence[Row], found: Sequence[Summary], pairs: Sequence[Row]) -> str:
     text = [f"## {NAMES.get(dataset, dataset)}", _target_words(dataset, rows)]
-    text.append(f"![AUC against labels](curve-{dataset}-auc.svg) ![TPR at 1 % FPR](curve-{dataset}-tpr.svg)")
+    text.append(f"![AUC, and TPR at 1 % FPR, against labels](curve-{dataset}.svg)")
     ceiling = best_ceiling(found, dataset)
     gap_words = f"AUC − LiRA ({ceiling.key[1].replace('_', ' ')})" if ceiling else "AUC − LiRA"
     header = ["attack", "labels", "AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", gap_words, "set-up labels",

@@ -235,7 +235,7 @@ def test_written_and_read(tmp_path: Path) -> None:
         rows.save_rows(f"cifar10-0_{i}", [one], tmp_path / "results")
     assert rows.read_rows(tmp_path / "results") == [{"run": f"cifar10-0_{i}"} | one for i, one in enumerate(given)]
     page.write(tmp_path / "results", tmp_path / "none", tmp_path)
-    assert "0.900" in (tmp_path / "README.md").read_text() and (tmp_path / "curve-cifar10-auc.svg").is_file()
+    assert "0.900" in (tmp_path / "README.md").read_text() and (tmp_path / "curve-cifar10.svg").is_file()
 
 
 def test_a_row_has_what_it_must() -> None:

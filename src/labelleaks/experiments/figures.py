@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from labelleaks.auditing.report.svg import Axis, Chart
 from labelleaks.experiments.findings import Mean
 
-__all__ = ["COLOURS", "document", "lines", "ticks"]
+__all__ = ["COLOURS", "document", "lines", "stacked", "ticks"]
 
 COLOURS = ("#c1272d", "#0b6e99", "#b35c00", "#3a7d34", "#7b4fa3", "#8a6d1d", "#c2579a", "#4b5d67")
 _ROOM = 0.1
 """Share of an axis that the name of a tick needs."""
+_SIZE = re.compile(r'viewBox="0 0 (\d+) (\d+)"')
 _STYLE = (
     "<style>text{font:11px system-ui,sans-serif;fill:#333}.label{font-size:12px}.grid{stroke:#ddd}"
     ".axis,.mark{stroke:#333}.line,.guide{fill:none;stroke-width:1.8}.guide{stroke:#999;stroke-dasharray:5 4}"
@@ -75,6 +77,19 @@ def document(chart: Chart) -> str:
     end = drawn.index(">")
     paper = f'<rect width="{chart.width}" height="{chart.height}" fill="#fff"/>'
     return f'{drawn[:end]} xmlns="http://www.w3.org/2000/svg">{_STYLE}{paper}{drawn[end + 1 :]}\n'
+
+
+def stacked(drawn: Sequence[str]) -> str:
+    """Return figures, each an SVG file of its own, as one file in which they stand below one another."""
+    if len(drawn) == 1:
+        return drawn[0]
+    sizes = [_SIZE.search(one) for one in drawn]
+    places = [(int(size[1]), int(size[2])) for size in sizes if size is not None]
+    width, top, parts = max(wide for wide, _ in places), 0, []
+    for one, (wide, high) in zip(drawn, places, strict=True):
+        parts.append(one.strip().replace("<svg ", f'<svg y="{top}" width="{wide}" height="{high}" ', 1))
+        top += high
+    return "\n".join([f'<svg viewBox="0 0 {width} {top}" xmlns="http://www.w3.org/2000/svg">', *parts, "</svg>\n"])
 
 
 def ticks(low: float, high: float, steps: int = 5) -> list[tuple[float, str]]:

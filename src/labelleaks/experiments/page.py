@@ -103,18 +103,26 @@ def _datasets(rows: Sequence[Row], folder: Path, profile: str) -> Iterator[str]:
 
 
 def _figures(rows: Sequence[Row], folder: Path, name: str) -> Iterator[str]:
-    place = check_folder(folder / "figures")
+    """One file with two figures: AUC against the size of the training set, and against labels."""
     sizes = sorted({row["target_size"] for row in rows})
     by_size = {
         name_of_attack(*pair): [(size, mean) for size in sizes if (mean := mean_at(rows, (*pair, labels), size))]
         for pair, labels in at_most_sizes(rows).items()
         if "=" not in pair[1] and pair[1] not in ("maximum", "entropy")
     }
-    yield from _figure(place / f"{name}-size.svg", "rows in the target's training set", by_size)
     reach = {size: max((n for points in _curves(rows, size).values() for n, _ in points), default=0) for size in sizes}
     size = max(sizes, key=lambda size: (reach[size], -size))  # asked most often, the smallest of those
-    label = f"labels per candidate (target of {size:,} rows)"
-    yield from _figure(place / f"{name}-labels.svg", label, _curves(rows, size))
+    by_labels = _curves(rows, size)
+    both = {
+        "rows in the target's training set": {name: points for name, points in by_size.items() if points},
+        f"labels per candidate (target of {size:,} rows)": by_labels,
+    }
+    title = f"{data.card(rows[0]['dataset']).title}, protocol {rows[0]['protocol']}"
+    drawn = {label: figures.lines(title, label, found) for label, found in both.items() if found}
+    if drawn:
+        path = check_folder(folder / "figures") / f"{name}.svg"
+        serialization.write_atomic(path, figures.stacked(list(drawn.values())), private=False)
+        yield f"![AUC against {', and against '.join(drawn)}](figures/{path.name})\n"
 
 
 def _curves(rows: Sequence[Row], size: int) -> dict[str, list[tuple[int, Mean]]]:
@@ -125,15 +133,6 @@ def _curves(rows: Sequence[Row], size: int) -> dict[str, list[tuple[int, Mean]]]
         if attack in ("boundary", "noise") and "=" not in variant and mean is not None:
             found.setdefault(name_of_attack(attack, variant), []).append((labels, mean))
     return {name: points for name, points in found.items() if len(points) > 1}
-
-
-def _figure(path: Path, label: str, found: dict[str, list[tuple[int, Mean]]]) -> Iterator[str]:
-    found = {name: points for name, points in found.items() if points}
-    if found:
-        _, dataset, protocol, _ = path.stem.split("-")
-        title = f"{data.card(dataset).title}, protocol {protocol}"
-        serialization.write_atomic(path, figures.lines(title, label, found), private=False)
-        yield f"![AUC against {label}](figures/{path.name})\n"
 
 
 def _seeds(mean: Mean) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from labelleaks import data
 from labelleaks.core import serialization
+from labelleaks.experiments.figures import stacked
 from labelleaks.experiments.store import Row
 from labelleaks.experiments.studies import figures, plane
 from labelleaks.experiments.studies.case import Interval
@@ -26,16 +27,16 @@ def sections(studies: Sequence[Study], folder: Path, profile: str) -> Iterator[s
         mine = [study for study in studies if study.name == name]
         if mine:
             parts = [f"## {title}\n\n{words}\n", "\n".join(table(mine)) + "\n" if table else ""]
-            parts += [_figure(study, draw, folder, profile) for study in mine] if draw else []
+            parts += [_figure(name, [(study, draw(study)) for study in mine], folder, profile)] if draw else []
             yield "\n".join(part for part in parts if part)
 
 
-def _figure(study: Study, draw: Callable[[Study], str], folder: Path, profile: str) -> str:
-    dataset, protocol, size, seed = study.world
-    words = "-".join(part for part in (study.name, study.head["of"]) if part)
-    path = check_folder(folder / "figures") / f"{profile}-{dataset}-{size}-s{seed}-{protocol}-{words}.svg"
-    serialization.write_atomic(path, draw(study), private=False)
-    return f"![{words.replace('-', ' of ')}: {figures.title_of(study)}](figures/{path.name})\n"
+def _figure(name: str, drawn: Sequence[tuple[Study, str]], folder: Path, profile: str) -> str:
+    """One file for a kind of study: what it found of one target below what it found of another."""
+    path = check_folder(folder / "figures") / f"{profile}-{name}.svg"
+    serialization.write_atomic(path, stacked([figure for _, figure in drawn]), private=False)
+    told = [f"{study.head['of']} on {figures.title_of(study)}".removeprefix(" on ") for study, _ in drawn]
+    return f"![{name}: {'; '.join(told)}](figures/{path.name})\n"
 
 
 def _radius_table(studies: Sequence[Study]) -> Iterator[str]:
