@@ -170,12 +170,15 @@ def _verdict(found: Sequence[Difference]) -> str:
 
 
 def _told(case: str, found: Sequence[Difference], most: int = 3) -> list[str]:
-    """The first differences of each artefact, those that nobody meant before the others."""
+    """The first differences that nobody meant of each artefact; of those that were meant one for each reason."""
     told = []
     for artefact in ARTEFACTS:
-        here = sorted((one for one in found if one.artefact == artefact), key=lambda one: bool(one.reason))
+        here = [one for one in found if one.artefact == artefact and not one.reason]
         told += [f"{case}: {one}" for one in here[:most]]
         told += [f"{case}: {len(here) - most} more differences in {artefact}"] * (len(here) > most)
+    for reason in dict.fromkeys(one.reason for one in found if one.reason):
+        here = [one for one in found if one.reason == reason]
+        told.append(f"{case}: {len(here)} times on purpose, {reason}; first: {here[0]}")
     return told
 
 

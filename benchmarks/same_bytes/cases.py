@@ -30,6 +30,8 @@ DONE = KEPT / "done"
 
 SHORT = ll.Recipe(epochs=8)
 PREDICT = "benchmarks.same_bytes.worlds:predict"
+MADE_BY = ("stage", "key", "version", "commit", "revision")
+"""What the rows of a grid say of their making; it does not decide their order."""
 GRID = """
 about: tiny
 worlds:
@@ -223,7 +225,7 @@ def grid() -> None:
         "--out", "out", "--quiet",
     )  # fmt: skip
     rows = [row for file in sorted(Path("out").rglob("*.json*")) for row in _rows_of(file)]
-    rows.sort(key=lambda row: json.dumps(row, sort_keys=True))
+    rows.sort(key=lambda row: json.dumps({k: v for k, v in row.items() if k not in MADE_BY}, sort_keys=True))
     Path("rows.json").write_text(json.dumps(rows, indent=1))
     Path("stages.json").write_text(json.dumps(_stages(KEPT / "store"), indent=1))
 
@@ -278,10 +280,15 @@ def _yaml(name: str, content: dict[str, Any]) -> None:
 
 
 def _rows_of(file: Path) -> list[dict[str, Any]]:
-    """The rows of a results file: a list, or one object a line."""
+    """The rows of a file of results or studies, whichever way this commit writes them.
+
+    One object a line; or, before, a list of rows, which for a study were its summary and the points beside it.
+    """
     text = file.read_text("utf-8")
-    found = [json.loads(line) for line in text.splitlines()] if file.suffix == ".jsonl" else json.loads(text)
-    return found if isinstance(found, list) else [found]
+    if file.suffix == ".jsonl":
+        return [json.loads(line) for line in text.splitlines()]
+    rows: list[dict[str, Any]] = json.loads(text)
+    return [rows[0] | {"points": rows[1:]}] if file.parent.name == "studies" else rows
 
 
 def _stages(store: Path) -> dict[str, list[str]]:

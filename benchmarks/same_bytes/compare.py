@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.same_bytes.cases import MADE_BY
+
 __all__ = ["ARTEFACTS", "ON_PURPOSE", "Difference", "OnPurpose", "differences"]
 
 ARTEFACTS = ("record", "ledger", "arrays", "candidates", "report", "other")
@@ -47,7 +49,12 @@ class OnPurpose:
         )
 
 
-ON_PURPOSE: tuple[OnPurpose, ...] = ()
+ON_PURPOSE: tuple[OnPurpose, ...] = (
+    OnPurpose(
+        "other", rf"\$\[\d+\]\.({'|'.join(MADE_BY)})", "rows of a grid say what made them: version, commit, revision",
+        case="grid", text=rf"^({re.escape(_ABSENT)}|\"unknown\") ->",
+    ),
+)  # fmt: skip
 """What may differ from the commit before the new layout, and why."""
 
 
@@ -66,7 +73,7 @@ class Difference:
 
     def __str__(self) -> str:
         old, new = _window(self.old, self.new)
-        return f"{self.file} {self.where}: {old} -> {new}" + (f"   [on purpose: {self.reason}]" if self.reason else "")
+        return f"{self.file} {self.where}: {old} -> {new}"
 
 
 def differences(case: str, old: Path, new: Path) -> list[Difference]:
