@@ -1,9 +1,10 @@
-"""Where results go: ``benchmarks/results/NAME.json`` with every figure, ``NAME.md`` with the table made from it."""
+"""Where results go: ``benchmarks/results/NAME.json`` with every figure, README.md beside it with tables made of it."""
 
 from __future__ import annotations
 
 import json
 import platform
+import re
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 
 import torch
 
-__all__ = ["RESULTS", "environment", "markdown", "write"]
+__all__ = ["RESULTS", "environment", "markdown", "with_section", "write"]
 
 RESULTS = Path(__file__).parent / "results"
+_HEAD = "# Results\n\nOf the benchmarks, each made by its command from a JSON file beside this page; do not edit.\n"
+_SECTION = re.compile(r"^<!-- (\w+) -->\n", re.MULTILINE)
 
 
 def environment() -> dict[str, Any]:
@@ -39,8 +42,23 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def write(name: str, result: dict[str, Any], page: str, *, folder: Path = RESULTS) -> None:
-    """Write ``name``.json and ``name``.md, and print the page."""
+    """Write ``name``.json and its section of README.md, and print the page.
+
+    Args:
+        result: every figure.
+        page: Markdown with one heading of the first level.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-    (folder / f"{name}.md").write_text(page)
+    path = folder / "README.md"
+    path.write_text(with_section(path.read_text() if path.is_file() else "", name, page))
     print(page)
+
+
+def with_section(text: str, name: str, page: str) -> str:
+    """Return the page of all results with ``page`` as its section ``name``, in place of the one that it had."""
+    _, *parts = _SECTION.split(text)
+    sections = dict(zip(parts[0::2], parts[1::2], strict=True))
+    sections[name] = re.sub(r"^(#+ )", r"#\1", page, flags=re.MULTILINE).strip() + "\n"
+    told = (f"<!-- {one} -->\n{sections[one].strip()}\n" for one in sorted(sections))
+    return "\n".join([_HEAD, *told])
