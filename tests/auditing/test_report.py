@@ -22,7 +22,7 @@ from labelleaks.auditing.record import AuditRecord, RunLog, load
 from labelleaks.auditing.report import charts, pictures, render, write_report
 from labelleaks.auditing.report.svg import Axis, Chart
 from labelleaks.auditing.report.view_model import json_for_script
-from labelleaks.auditing.report.wording import about, answer, figure, number, percent, setup_rows
+from labelleaks.auditing.report.wording import about, figure, headline, number, percent, setup_rows
 from labelleaks.core.types import Status
 from labelleaks.metrics import Estimate
 from tests.record_fixture import make_record
@@ -177,7 +177,7 @@ def _with(record: AuditRecord, *, auc: tuple[float, float, float], tpr: dict[flo
 
 
 def test_strong_leak_is_told_at_one_percent(record: AuditRecord) -> None:
-    found = answer(_with(record, auc=(0.74, 0.71, 0.77), tpr={0.01: Estimate(0.31, 0.25, 0.37)}))
+    found = headline(_with(record, auc=(0.74, 0.71, 0.77), tpr={0.01: Estimate(0.31, 0.25, 0.37)}))
     assert found.level == "strong" and found.fpr == 0.01
     assert "up to 500 times per record can pick out 31\u00a0% (25 to 37\u00a0%)" in found.sentence
     assert "wrongly accusing 1\u00a0% of other records" in found.sentence
@@ -186,28 +186,28 @@ def test_strong_leak_is_told_at_one_percent(record: AuditRecord) -> None:
 
 def test_an_unstable_rate_is_never_the_headline(record: AuditRecord) -> None:
     shaky = Estimate(0.9, 0.8, 0.95, unstable=True)
-    found = answer(_with(record, auc=(0.66, 0.6, 0.7), tpr={0.01: shaky, 0.1: Estimate(0.3, 0.2, 0.4)}))
+    found = headline(_with(record, auc=(0.66, 0.6, 0.7), tpr={0.01: shaky, 0.1: Estimate(0.3, 0.2, 0.4)}))
     assert found.fpr == 0.1 and "30\u00a0% (20 to 40\u00a0%)" in found.sentence and found.level == "leak"
 
 
 def test_a_leak_without_a_good_rate_is_told_by_pairs(record: AuditRecord) -> None:
-    found = answer(_with(record, auc=(0.58, 0.54, 0.62), tpr={0.1: Estimate(0.12, 0.07, 0.18)}))
+    found = headline(_with(record, auc=(0.58, 0.54, 0.62), tpr={0.1: Estimate(0.12, 0.07, 0.18)}))
     assert found.level == "leak" and found.fpr is None
     assert "58\u00a0% (54 to 62\u00a0%) of such pairs; guessing is right in 50\u00a0%" in found.sentence
 
 
 def test_no_leak_is_told_with_what_is_not_excluded(record: AuditRecord) -> None:
-    found = answer(_with(record, auc=(0.51, 0.47, 0.55), tpr={0.1: Estimate(0.12, 0.07, 0.18)}))
+    found = headline(_with(record, auc=(0.51, 0.47, 0.55), tpr={0.1: Estimate(0.12, 0.07, 0.18)}))
     assert found.level == "none" and found.label == "No leak found"
     assert "not proof of safety" in found.more[0] and "55\u00a0%" in found.more[0]
 
 
 def test_no_leak_in_random_scores() -> None:
-    assert answer(make_record(n=300, leak=0.0)).level == "none"
+    assert headline(make_record(n=300, leak=0.0)).level == "none"
 
 
 def test_small_groups_get_no_figure() -> None:
-    found = answer(make_record(n=12))
+    found = headline(make_record(n=12))
     assert found.level == "unknown" and "12 training records" in found.sentence
     assert "%" not in found.sentence
 
@@ -216,7 +216,7 @@ def test_only_the_gap_is_said(record: AuditRecord) -> None:
     r = record["gap"]
     inner = replace(r.evaluation.given_correct, auc=Estimate(0.5, 0.46, 0.54))
     only = replace(record, attacks={"gap": replace(r, evaluation=replace(r.evaluation, given_correct=inner))})
-    found = answer(only)
+    found = headline(only)
     assert "for a label once per record" in found.sentence
     assert any("no more than the model’s accuracy gap" in line for line in found.more)
 
@@ -345,7 +345,7 @@ def test_figures() -> None:
 
 
 def test_the_headline_is_not_said_twice(record: AuditRecord) -> None:
-    found = answer(_with(record, auc=(0.58, 0.54, 0.62), tpr={0.1: Estimate(0.12, 0.07, 0.18)}))
+    found = headline(_with(record, auc=(0.58, 0.54, 0.62), tpr={0.1: Estimate(0.12, 0.07, 0.18)}))
     assert not any("58\u00a0%" in line for line in found.more)
 
 
@@ -372,7 +372,7 @@ def test_a_heap_and_a_tail_do_not_flatten_the_distribution(record: AuditRecord) 
 
 
 def test_set_up_of_other_attacks_is_not_this_ones_price(record: AuditRecord) -> None:
-    found = {name: answer(replace(record, attacks={name: record[name]})) for name in ("gap", "transfer")}
+    found = {name: headline(replace(record, attacks={name: record[name]})) for name in ("gap", "transfer")}
     assert "set up" not in " ".join(found["gap"].more)
     assert "after 800 labels to set up" in " ".join(found["transfer"].more)
 

@@ -30,7 +30,7 @@ import torch
 
 from labelleaks import Box
 from labelleaks.attacks import Gap
-from labelleaks.data import Card, FileSet, Rows
+from labelleaks.data import Card, FileSet, ParsedRows
 from labelleaks.auditing.thresholds import FixedFPR
 from labelleaks.targets import Classes
 
@@ -91,7 +91,7 @@ class Stub:
 
 def _read(paths, side):
     x = np.random.default_rng(0).uniform(0, 4, (40, 5)).astype(np.float32)
-    return Rows(x, (x.mean(1) > 2).astype(np.int64), np.zeros(40, np.uint8), ("low", "high"))
+    return ParsedRows(x, (x.mean(1) > 2).astype(np.int64), np.zeros(40, np.uint8), ("low", "high"))
 
 
 CARD = Card(

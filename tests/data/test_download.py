@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 from labelleaks.data.cache import recorded, remember
-from labelleaks.data.cards import Remote
+from labelleaks.data.cards import RemoteFile
 from labelleaks.data.download import Policy, fetch
 from labelleaks.errors import InputError
 from tests.data_fixture import PATIENT, Server, md5, send, serve, status, whole
@@ -29,8 +29,8 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def remote(*urls: str, checksum: str | None = md5(CONTENT), most: int = 1 << 20) -> Remote:
-    return Remote("a.gz", urls, checksum, "the makers", most)
+def remote(*urls: str, checksum: str | None = md5(CONTENT), most: int = 1 << 20) -> RemoteFile:
+    return RemoteFile("a.gz", urls, checksum, "the makers", most)
 
 
 def kept(folder: Path) -> set[str]:

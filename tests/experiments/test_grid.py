@@ -22,7 +22,7 @@ from labelleaks.core import rng, serialization
 from labelleaks.data import label_leaks_split
 from labelleaks.errors import InputError, SpecError
 from labelleaks.experiments import runner, stages
-from labelleaks.experiments.runner import Options, Plan
+from labelleaks.experiments.runner import GridPlan, Options
 from labelleaks.experiments.spec import load_reproduction
 from labelleaks.experiments.store import Results
 from labelleaks.models import architectures, training
@@ -68,13 +68,13 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
-def plan_of(home: Path, where: str = "a") -> Plan:
+def plan_of(home: Path, where: str = "a") -> GridPlan:
     place = home.parent.parent / where
     found = load_reproduction("tiny", "smoke", home.parent)
     return experiments.plan(found, Options(store=str(place / "store"), out=str(place / "out")))
 
 
-def finish(plan: Plan, jobs: int = 1) -> int:
+def finish(plan: GridPlan, jobs: int = 1) -> int:
     done = experiments.run(plan, jobs=jobs, say=lambda text: None)
     experiments.write_page(plan.reproduction, plan.options.out)
     return done
@@ -84,7 +84,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def rows_of(plan: Plan, stage: str) -> list[dict[str, Any]]:
+def rows_of(plan: GridPlan, stage: str) -> list[dict[str, Any]]:
     """The rows of one stage, without what the file adds to name it."""
     rows = [row for row in plan.results.rows() if row["stage"] == stage]
     assert rows, stage
@@ -100,7 +100,7 @@ def forget(results: Results, stage: str) -> None:
     file.write_text("".join(left))
 
 
-def weights(plan: Plan) -> dict[Path, tuple[int, int]]:
+def weights(plan: GridPlan) -> dict[Path, tuple[int, int]]:
     """Trained models by file, with what changes when one is written again."""
     files = [p for p in Path(plan.options.store).rglob("*.safetensors") if p.with_suffix(".json").is_file()]
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}

@@ -17,7 +17,7 @@ from labelleaks.attacks import Gap
 from labelleaks.core import serialization
 from labelleaks.experiments import provenance, runner
 from labelleaks.experiments.provenance import UNKNOWN, commit
-from labelleaks.experiments.runner import Options, Plan
+from labelleaks.experiments.runner import GridPlan, Options
 from labelleaks.experiments.spec import load_reproduction
 from labelleaks.experiments.store import Results
 
@@ -58,7 +58,7 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
-def plan_of(home: Path) -> Plan:
+def plan_of(home: Path) -> GridPlan:
     place = home.parent.parent
     found = load_reproduction("tiny", "smoke", home.parent)
     return experiments.plan(found, Options(store=str(place / "store"), out=str(place / "out")))

@@ -18,10 +18,10 @@ from labelleaks.core.domains import Box
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.types import Candidates
 from labelleaks.experiments import runner
-from labelleaks.experiments.runner import Options, Plan
+from labelleaks.experiments.runner import GridPlan, Options
 from labelleaks.experiments.spec import load_reproduction
 from labelleaks.experiments.studies import percentile
-from labelleaks.experiments.studies.case import difference_of_means, mean
+from labelleaks.experiments.studies.base import difference_of_means, mean
 from labelleaks.experiments.studies.percentile import Called
 from labelleaks.experiments.studies.radius import ALPHA, SIGMA, certify
 from labelleaks.experiments.studies.spec import StudySpec
@@ -177,19 +177,19 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
-def plan_of(home: Path) -> Plan:
+def plan_of(home: Path) -> GridPlan:
     place = home.parent.parent / "place"
     found = load_reproduction("tiny", "smoke", home.parent)
     return experiments.plan(found, Options(store=str(place / "store"), out=str(place / "out")))
 
 
-def finish(plan: Plan) -> int:
+def finish(plan: GridPlan) -> int:
     done = experiments.run(plan, say=lambda text: None)
     experiments.write_page(plan.reproduction, plan.options.out)
     return done
 
 
-def read(plan: Plan, name: str) -> list[dict[str, Any]]:
+def read(plan: GridPlan, name: str) -> list[dict[str, Any]]:
     (head,) = [row for row in plan.studies.rows() if row["stage"].endswith(f"-clean-{name}")]
     return [head, *head["points"]]
 

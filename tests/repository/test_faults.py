@@ -22,7 +22,7 @@ from labelleaks.core.domains import Box, distance
 from labelleaks.core.oracle.label_oracle import Gate, Ledger
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.metrics import auc
-from labelleaks.testing.planted import Ball, Case, HalfSpace, Memory, case
+from labelleaks.testing.planted import Ball, HalfSpace, Memory, PlantedCase, case
 
 ATTACKS: dict[str, Callable[[], Attack]] = {
     "gap": Gap,
@@ -53,7 +53,7 @@ def attack(
     return scores, gate.ledger
 
 
-def run(made: Attack, planted: Case, *, budget: int = 300, seed: int = 0) -> tuple[Scores, Ledger]:
+def run(made: Attack, planted: PlantedCase, *, budget: int = 300, seed: int = 0) -> tuple[Scores, Ledger]:
     return attack(
         made, planted.decide, planted.candidates, budget=budget, seed=seed,
         shadow=planted.shadow if "shadow" in made.needs else None,

@@ -20,6 +20,7 @@ from labelleaks.auditing.thresholds import Threshold
 from labelleaks.core.types import Status
 from labelleaks.errors import InputError
 from labelleaks.metrics import Estimate, Roc
+from labelleaks.metrics.estimates import Bools, Floats, Ints
 
 __all__ = [
     "FOLDS",
@@ -41,10 +42,6 @@ FPRS = (0.1, 0.01, 0.001)
 
 FOLDS = 5
 """Folds of the default decision."""
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 class ScoresLike(Protocol):

@@ -27,6 +27,7 @@ from labelleaks.core import serialization
 from labelleaks.core.types import Status
 from labelleaks.errors import InputError, MissingExtra
 from labelleaks.metrics import Estimate, Roc
+from labelleaks.metrics.estimates import Bools, Floats, Ints
 
 if TYPE_CHECKING:
     import pandas
@@ -35,10 +36,6 @@ __all__ = ["SCHEMA_VERSION", "AttackResult", "AuditRecord", "LedgerSummary", "Ru
 
 SCHEMA_VERSION = 1
 """Of record.json. A record of another version is refused, never guessed at."""
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

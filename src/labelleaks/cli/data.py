@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from labelleaks.cli.options import Commands
+from labelleaks.cli.options import Commands, Json, Quiet
 
 if TYPE_CHECKING:
     from labelleaks.data import Card, Dataset
@@ -17,14 +17,12 @@ __all__ = ["ABOUT", "COMMANDS"]
 
 ABOUT = "The paper's data sets: list, get (download, check, keep), describe."
 
-Name = Annotated[str, typer.Argument(help="A data set's name: labelleaks data list.", show_default=False)]
-From = Annotated[
+DatasetName = Annotated[str, typer.Argument(help="A data set's name: labelleaks data list.", show_default=False)]
+Archives = Annotated[
     Path | None,
     typer.Option("--from", help="Folder with the official archives, or an .npz of rows; nothing is downloaded then."),
 ]
 Size = Annotated[int | None, typer.Option(help="Side of the pictures in pixels (gtsrb, face).")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 
 
 def list_datasets(as_json: Json = False) -> None:
@@ -62,7 +60,9 @@ def list_datasets(as_json: Json = False) -> None:
     )
 
 
-def get(name: Name, from_: From = None, size: Size = None, as_json: Json = False, quiet: Quiet = False) -> None:
+def get(
+    name: DatasetName, from_: Archives = None, size: Size = None, as_json: Json = False, quiet: Quiet = False
+) -> None:
     """Get a data set: download it (or read --from), check it, keep it in the cache."""
     from labelleaks import data
 
@@ -75,7 +75,7 @@ def get(name: Name, from_: From = None, size: Size = None, as_json: Json = False
             typer.echo(line)
 
 
-def describe(name: Name, from_: From = None, as_json: Json = False) -> None:
+def describe(name: DatasetName, from_: Archives = None, as_json: Json = False) -> None:
     """Say what a data set is, whether the paper used it, and how its rows are dealt out; downloads nothing."""
     from labelleaks import data
     from labelleaks.data.loading import is_kept

@@ -30,7 +30,7 @@ from labelleaks.core import registry
 from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot, need_domain
 from labelleaks.core.imports import import_object
 from labelleaks.errors import InputError, SpecError
-from labelleaks.inputs.files import ImageFormat, Rows, read_rows
+from labelleaks.inputs.files import FileRows, ImageFormat, read_rows
 from labelleaks.models.training import Recipe
 from labelleaks.targets.files import load_target, read_answers
 from labelleaks.targets.http import Http, is_url
@@ -125,7 +125,7 @@ def _write(path: Path | None, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def _shared(spec: AuditSpec | InferSpec, trust_pickle: bool, groups: list[Rows]) -> dict[str, Any]:
+def _shared(spec: AuditSpec | InferSpec, trust_pickle: bool, groups: list[FileRows]) -> dict[str, Any]:
     target = spec.target
     if isinstance(target, str):
         target = HttpSpec(url=target) if is_url(target) else TargetSpec(path=target)
@@ -148,7 +148,7 @@ def _shared(spec: AuditSpec | InferSpec, trust_pickle: bool, groups: list[Rows])
 
 
 def _target(
-    spec: TargetSpec | HttpSpec | KindSpec, trust_pickle: bool, rows: list[Rows], data: DataSpec
+    spec: TargetSpec | HttpSpec | KindSpec, trust_pickle: bool, rows: list[FileRows], data: DataSpec
 ) -> dict[str, Any]:
     if isinstance(spec, KindSpec):
         return _of_a_kind(spec)
@@ -177,7 +177,7 @@ def _of_a_kind(spec: KindSpec) -> dict[str, Any]:
     return {"target": registry.configure(f"target {spec.kind}", make, settings), **shared}
 
 
-def _rows(given: str | RowsSpec, data: DataSpec) -> Rows:
+def _rows(given: str | RowsSpec, data: DataSpec) -> FileRows:
     images = ImageFormat(layout=data.images.layout, scale=data.images.scale)
     if isinstance(given, str):
         path, _, labels = given.partition(",")  # rows.npy,labels.npy
@@ -190,7 +190,7 @@ def _rows(given: str | RowsSpec, data: DataSpec) -> Rows:
     )
 
 
-def _from_dataset(given: RowsSpec) -> Rows:
+def _from_dataset(given: RowsSpec) -> FileRows:
     """Rows of a data set, with their codes for labels and the set's name and their number for ids."""
     assert given.dataset is not None
     found = datasets.load(given.dataset, folder=given.folder)
@@ -200,10 +200,10 @@ def _from_dataset(given: RowsSpec) -> Rows:
             f"data: rows [{first}, {stop}] of {found.name}: there are {len(found)}, [0, {len(found)}] is all"
         )
     x, y = found.rows(range(first, stop))
-    return Rows(x.numpy(), y.numpy(), tuple(f"{found.name}-{i}" for i in range(first, stop)))
+    return FileRows(x.numpy(), y.numpy(), tuple(f"{found.name}-{i}" for i in range(first, stop)))
 
 
-def _labelled(side: str, rows: Rows) -> Rows:
+def _labelled(side: str, rows: FileRows) -> FileRows:
     if rows.y is None:
         raise InputError(
             f"{side}: no labels; an .npz needs y or labels, a table a column label (or label_column: in the spec), "

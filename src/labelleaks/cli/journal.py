@@ -10,14 +10,13 @@ from typing import Annotated
 
 import typer
 
-from labelleaks.cli.options import Commands
+from labelleaks.cli.options import Commands, Json
 
 __all__ = ["ABOUT", "COMMANDS"]
 
 ABOUT = "Recorded answers of a target: info, export, verify."
 
 File = Annotated[Path, typer.Argument(metavar="PATH", help="A journal (answers.journal of a run).", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, nothing else.")]
 
 
 def info(path: File, as_json: Json = False) -> None:

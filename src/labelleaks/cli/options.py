@@ -48,7 +48,7 @@ ReferencesDir = Annotated[
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override any key: --set domain.high=255.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another run in the output folder.")]
 ReplayOnly = Annotated[bool, typer.Option("--replay-only", help="Take every answer from the journal, send nothing.")]
 AcceptChanged = Annotated[

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from labelleaks.targets.http.discover import Found, Spoken
+    from labelleaks.targets.http.discover import Discovery, Spoken
     from labelleaks.targets.http.options import Http
 
 __all__ = ["COMMANDS"]
@@ -89,7 +89,7 @@ def _rows(
     return (low + made * (high - low)).astype(np.float32)
 
 
-def _print(options: Http, told: Spoken, found: Found, known: Mapping[str, Any]) -> None:
+def _print(options: Http, told: Spoken, found: Discovery, known: Mapping[str, Any]) -> None:
     import yaml
 
     from labelleaks.auditing.forecast import money

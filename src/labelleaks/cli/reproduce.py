@@ -7,29 +7,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labelleaks.cli.options import Address, Commands, EngineFlag
+from labelleaks.cli.options import Address, Commands, EngineFlag, Quiet
 from labelleaks.core import progress
 
 if TYPE_CHECKING:
-    from labelleaks.experiments import Plan
+    from labelleaks.experiments import GridPlan
 
 __all__ = ["COMMANDS"]
 
-Name = Annotated[str, typer.Argument(help="A folder of reproductions, for example label-leaks.", show_default=False)]
+ReproductionName = Annotated[
+    str, typer.Argument(help="A folder of reproductions, for example label-leaks.", show_default=False)
+]
 Profile = Annotated[str, typer.Option(help="quick, cpu or paper: a file of the reproduction's profiles folder.")]
 Only = Annotated[str | None, typer.Option(help="Data sets, comma separated; default: all of the profile's.")]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds 1 to this; default: the profile's.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes side by side, each with one thread.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the missing stages with their forecast; run nothing.")]
-From = Annotated[str | None, typer.Option("--from", help="Folder with the data sets' files; nothing is downloaded.")]
+DatasetFiles = Annotated[
+    str | None, typer.Option("--from", help="Folder with the data sets' files; nothing is downloaded.")
+]
 Folder = Annotated[Path, typer.Option(help="Folder that holds the reproductions.")]
 StoreFlag = Annotated[Path | None, typer.Option("--store", help="Folder of targets, shadows and scores.")]
-Out = Annotated[Path | None, typer.Option(help="Folder of results and page; default: the reproduction's own.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
+ResultsFolder = Annotated[
+    Path | None, typer.Option(help="Folder of results and page; default: the reproduction's own.")
+]
 
 
 def reproduce(
-    name: Name,
+    name: ReproductionName,
     profile: Profile = "quick",
     only: Only = None,
     seeds: Seeds = None,
@@ -37,10 +42,10 @@ def reproduce(
     engine: EngineFlag = None,
     address: Address = None,
     dry_run: DryRun = False,
-    from_: From = None,
+    from_: DatasetFiles = None,
     folder: Folder = Path("reproductions"),
     store: StoreFlag = None,
-    out: Out = None,
+    out: ResultsFolder = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a paper's experiments: what is finished is not done again, a killed run goes on. Writes rows and a page."""
@@ -74,7 +79,7 @@ def reproduce(
         typer.echo(f"{done} stages done now; page: {page}")
 
 
-def _print_forecast(planned: Plan, jobs: int) -> None:
+def _print_forecast(planned: GridPlan, jobs: int) -> None:
     from labelleaks.experiments.runner import forecast, seconds_with
 
     stages = forecast(planned)

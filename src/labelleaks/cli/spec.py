@@ -42,11 +42,11 @@ __all__ = [
 ]
 
 
-class _Strict(BaseModel):
+class _SpecPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TargetSpec(_Strict):
+class TargetSpec(_SpecPart):
     """What answers labels."""
 
     path: str
@@ -64,7 +64,7 @@ class TargetSpec(_Strict):
     batch_rows: int | None = Field(default=None, ge=1)
 
 
-class _Service(_Strict):
+class _Service(_SpecPart):
     """What every target has that is a service; its other keys are the fields of :class:`labelleaks.targets.Http`."""
 
     url: str
@@ -82,7 +82,7 @@ else:  # its keys have one home: the fields of Http
     HttpSpec = create_model("HttpSpec", __base__=_Service, **_KEYS)
 
 
-def _known(group: registry.Kind) -> AfterValidator:
+def _known(group: registry.PluginKind) -> AfterValidator:
     """Refuse a name that nobody registers."""
 
     def check(name: str) -> str:
@@ -118,7 +118,7 @@ def _kind_of_target(given: Any) -> str:
     return "HttpSpec" if service else "TargetSpec"
 
 
-_Target = Annotated[
+_AnyTarget = Annotated[
     Annotated[str, Tag("str")]
     | Annotated[TargetSpec, Tag("TargetSpec")]
     | Annotated[HttpSpec, Tag("HttpSpec")]
@@ -127,7 +127,7 @@ _Target = Annotated[
 ]
 
 
-class PartSpec(_Strict):
+class PartSpec(_SpecPart):
     """One part of a mixed domain: ``{continuous: [low, high]}`` etc. is written out for clarity."""
 
     part: Literal["continuous", "integer", "onehot"]
@@ -136,7 +136,7 @@ class PartSpec(_Strict):
     width: int = 1
 
 
-class DomainSpec(_Strict):
+class DomainSpec(_SpecPart):
     """Which inputs exist."""
 
     kind: Literal["box", "binary", "mixed"] = "box"
@@ -160,7 +160,7 @@ def _kind_of_domain(given: Any) -> str:
     return "OtherDomainSpec" if other else "DomainSpec"
 
 
-_Domain = Annotated[
+_AnyDomain = Annotated[
     Annotated[DomainSpec, Tag("DomainSpec")] | Annotated[OtherDomainSpec, Tag("OtherDomainSpec")],
     Discriminator(_kind_of_domain),
 ]
@@ -173,7 +173,7 @@ def _card(name: str) -> str:
     return name
 
 
-class RowsSpec(_Strict):
+class RowsSpec(_SpecPart):
     """A file of rows, or rows of a data set; a plain string in the YAML is a file's path."""
 
     path: str | None = None
@@ -199,14 +199,14 @@ class RowsSpec(_Strict):
         return self
 
 
-class ImagesSpec(_Strict):
+class ImagesSpec(_SpecPart):
     """How stored 8-bit pictures become inputs."""
 
     layout: Literal["chw", "hwc"] = "chw"
     scale: float = Field(default=255.0, gt=0)
 
 
-class DataSpec(_Strict):
+class DataSpec(_SpecPart):
     """Where the rows are."""
 
     members: str | RowsSpec | None = None
@@ -228,10 +228,10 @@ class NamedSpec(BaseModel):
         return dict(self.model_extra or {})
 
 
-class _RunSpec(_Strict):
-    target: _Target
+class _RunSpec(_SpecPart):
+    target: _AnyTarget
     data: DataSpec = DataSpec()
-    domain: _Domain = DomainSpec()
+    domain: _AnyDomain = DomainSpec()
     budget: int = Field(default=500, ge=1)
     budget_total: int | None = Field(default=None, ge=1)
     seed: int = 0

@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-__all__ = ["Expect", "Note", "meter"]
+if TYPE_CHECKING:  # it brings torch, which no --help waits for
+    from labelleaks.engine import Note
 
-Note = Callable[[str, int], None]
+__all__ = ["Expect", "meter"]
+
 Expect = Callable[[int], None]
+"""Sets the rows expected in all."""
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from labelleaks.errors import InputError, LabelLeaksError, SpecError, nearest
 
 __all__ = [
     "KINDS",
-    "Kind",
     "Plugin",
+    "PluginKind",
     "configure",
     "find",
     "installed",
@@ -32,9 +32,9 @@ __all__ = [
     "settings_of",
 ]
 
-Kind = Literal["attacks", "targets", "domains", "datasets", "thresholds", "defenses"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-_ONE: Mapping[Kind, str] = {
+PluginKind = Literal["attacks", "targets", "domains", "datasets", "thresholds", "defenses"]
+KINDS: tuple[PluginKind, ...] = get_args(PluginKind)
+_ONE: Mapping[PluginKind, str] = {
     "attacks": "attack",
     "targets": "kind of target",
     "domains": "domain",
@@ -42,7 +42,7 @@ _ONE: Mapping[Kind, str] = {
     "thresholds": "threshold",
     "defenses": "defense",
 }
-_OURS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
+_OURS: Mapping[PluginKind, Mapping[str, str]] = MappingProxyType(
     {
         "attacks": {  # cheapest first
             "gap": "labelleaks.attacks.gap:Gap",
@@ -95,7 +95,7 @@ _OURS: Mapping[Kind, Mapping[str, str]] = MappingProxyType(
 class Plugin:
     """Something that can be asked for by its name, and where it is."""
 
-    kind: Kind
+    kind: PluginKind
     name: str
     path: str
     """``module:object``"""
@@ -127,24 +127,24 @@ class Plugin:
         return f"{_ONE[self.kind]} {self.name!r}" + (f" of {self.package}" if self.package else "")
 
 
-def names(kind: Kind) -> tuple[str, ...]:
+def names(kind: PluginKind) -> tuple[str, ...]:
     """Return our own names of a kind, in their order. Imports nothing and reads nothing."""
     return tuple(_OURS[kind])
 
 
-def ours(kind: Kind) -> tuple[Plugin, ...]:
+def ours(kind: PluginKind) -> tuple[Plugin, ...]:
     """Return our own plug-ins of a kind, in their order. Imports nothing and reads nothing."""
     return tuple(Plugin(kind, name, path, "labelleaks") for name, path in _OURS[kind].items())
 
 
-def installed(kind: Kind) -> tuple[Plugin, ...]:
+def installed(kind: PluginKind) -> tuple[Plugin, ...]:
     """Return what other packages register, by name. Imports nothing."""
     points = entry_points(group=f"labelleaks.{kind}")
     found = [Plugin(kind, point.name, point.value.strip(), _package(point)) for point in points]
     return tuple(sorted(set(found), key=lambda plugin: (plugin.name, plugin.package)))
 
 
-def find(kind: Kind, name: str) -> Plugin:
+def find(kind: PluginKind, name: str) -> Plugin:
     """Return the plug-in of this name; ``module:object`` stands for itself. Imports nothing.
 
     Raises:
@@ -165,7 +165,7 @@ def find(kind: Kind, name: str) -> Plugin:
     return found[0]
 
 
-def load(kind: Kind, name: str) -> Any:
+def load(kind: PluginKind, name: str) -> Any:
     """Import what this name stands for.
 
     Raises:
@@ -174,7 +174,7 @@ def load(kind: Kind, name: str) -> Any:
     return find(kind, name).load()
 
 
-def load_named(kind: Kind, name: str) -> Any:
+def load_named(kind: PluginKind, name: str) -> Any:
     """Import what has this name, and is to say so itself (``name``): what a record or a cache calls it.
 
     Raises:

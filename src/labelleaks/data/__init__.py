@@ -18,7 +18,7 @@ from labelleaks.core import registry
 from labelleaks.errors import InputError
 
 if TYPE_CHECKING:
-    from labelleaks.data.cards import Card, FileSet, Remote, Rows, Sizes
+    from labelleaks.data.cards import Card, FileSet, ParsedRows, RemoteFile, Sizes
     from labelleaks.data.dataset import Dataset
     from labelleaks.data.splits import LabelLeaksSplit, label_leaks_split
 
@@ -27,8 +27,8 @@ __all__ = [
     "Dataset",
     "FileSet",
     "LabelLeaksSplit",
-    "Remote",
-    "Rows",
+    "ParsedRows",
+    "RemoteFile",
     "Sizes",
     "card",
     "label_leaks_split",
@@ -41,8 +41,8 @@ _HOMES = {
     "Dataset": "dataset",
     "FileSet": "cards",
     "LabelLeaksSplit": "splits",
-    "Remote": "cards",
-    "Rows": "cards",
+    "RemoteFile": "cards",
+    "ParsedRows": "cards",
     "Sizes": "cards",
     "label_leaks_split": "splits",
 }

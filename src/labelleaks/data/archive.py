@@ -46,7 +46,7 @@ class Limits:
     """bytes of all files, unpacked"""
 
 
-class _Counted(io.RawIOBase):
+class _Bounded(io.RawIOBase):
     """A stream that stops at ``most`` bytes and speaks of damage in one line."""
 
     def __init__(self, stream: IO[bytes], what: str, most: int) -> None:
@@ -102,7 +102,7 @@ def names(path: Path, limits: Limits = Limits()) -> list[str]:
 def gunzip(path: Path, most: int) -> bytes:
     """Return the content of a .gz of at most ``most`` bytes. Raises InputError as :func:`members`."""
     with gzip.open(path) as packed:
-        return io.BufferedReader(_Counted(cast(IO[bytes], packed), str(path), most)).read()
+        return io.BufferedReader(_Bounded(cast(IO[bytes], packed), str(path), most)).read()
 
 
 def _zip_members(path: Path, wanted: Callable[[str], bool], limits: Limits) -> Iterator[tuple[str, IO[bytes]]]:
@@ -126,12 +126,12 @@ def _zip_members(path: Path, wanted: Callable[[str], bool], limits: Limits) -> I
             except _DAMAGED as error:
                 raise _damaged(f"{path}: {name}", error) from None
             with stream:
-                yield name, io.BufferedReader(_Counted(stream, f"{path}: {name}", limits.member))
+                yield name, io.BufferedReader(_Bounded(stream, f"{path}: {name}", limits.member))
 
 
 def _tar_members(path: Path, wanted: Callable[[str], bool], limits: Limits) -> Iterator[tuple[str, IO[bytes]]]:
     with gzip.open(path) as packed:
-        counted = io.BufferedReader(_Counted(cast(IO[bytes], packed), str(path), limits.total), 1 << 16)
+        counted = io.BufferedReader(_Bounded(cast(IO[bytes], packed), str(path), limits.total), 1 << 16)
         try:
             archive = tarfile.open(fileobj=counted, mode="r|")  # noqa: SIM115
         except _DAMAGED as error:
@@ -145,7 +145,7 @@ def _tar_members(path: Path, wanted: Callable[[str], bool], limits: Limits) -> I
                 stream = archive.extractfile(entry) if entry.isreg() else None
                 if stream is None:
                     raise InputError(f"{path}: {name} is a link; the official archive holds plain files")
-                yield name, io.BufferedReader(_Counted(stream, f"{path}: {name}", limits.member))
+                yield name, io.BufferedReader(_Bounded(stream, f"{path}: {name}", limits.member))
         while counted.read(1 << 16):  # to the end: only there is the checksum of the .gz
             pass
 

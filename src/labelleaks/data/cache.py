@@ -10,7 +10,7 @@ from pathlib import Path
 
 from labelleaks.core.cache import cache_folder
 from labelleaks.core.serialization import write_atomic
-from labelleaks.data.cards import Remote
+from labelleaks.data.cards import RemoteFile
 from labelleaks.errors import InputError
 
 __all__ = ["Sums", "check_sums", "dataset_folder", "recorded", "remember", "sums_of"]
@@ -68,7 +68,7 @@ def remember(folder: Path, found: Mapping[str, Sums]) -> None:
     write_atomic(path, json.dumps({**entries, **new}, indent=1, sort_keys=True) + "\n", private=False)
 
 
-def check_sums(remote: Remote, sums: Sums, known: Mapping[str, str]) -> str | None:
+def check_sums(remote: RemoteFile, sums: Sums, known: Mapping[str, str]) -> str | None:
     """Compare with the published checksum, and with the one recorded at first use.
 
     Returns:

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from labelleaks.core.domains import Domain
 
 
-__all__ = ["Card", "Evidence", "FileSet", "Labels", "Pixels", "Remote", "Rows", "Sizes", "Values"]
+__all__ = ["Card", "EvidenceLevel", "FileSet", "Labels", "ParsedRows", "Pixels", "RemoteFile", "Sizes", "Values"]
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.uint8] | NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-Evidence = Literal["certain", "likely", "no evidence"]
+EvidenceLevel = Literal["certain", "likely", "no evidence"]
 """How sure it is that the first version of the paper used a data set (its text was not at hand, its code was)."""
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteFile:
     """A file of the official distribution."""
 
     name: str
@@ -41,7 +41,7 @@ class Remote:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class ParsedRows:
     """What a parser makes of the official files: all rows, the training part first."""
 
     x: Values
@@ -60,8 +60,8 @@ class Rows:
 class FileSet:
     """Files that hold the whole data set together, and their parser."""
 
-    files: tuple[Remote, ...]
-    read: Callable[[Mapping[str, Path], int | None], Rows]
+    files: tuple[RemoteFile, ...]
+    read: Callable[[Mapping[str, Path], int | None], ParsedRows]
     """(path by file name, side of the pictures in pixels or None) -> rows. Raises InputError where a file is damaged or
     is not of its format."""
     variant: str = ""
@@ -97,7 +97,7 @@ class Card:
     """The first is the one that is downloaded; the others are read where a user has them. One without files comes with
     an installed package."""
     sizes: Sizes = Sizes((), 0, "none given")
-    evidence: Evidence = "no evidence"
+    evidence: EvidenceLevel = "no evidence"
     why: str = ""
     """What the evidence is."""
     npz: tuple[str, ...] = ()

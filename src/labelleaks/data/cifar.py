@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from labelleaks.data.archive import members
-from labelleaks.data.cards import Labels, Pixels, Rows
+from labelleaks.data.cards import Labels, ParsedRows, Pixels
 from labelleaks.data.pickles import read_pickle
 from labelleaks.errors import InputError
 
@@ -25,14 +25,14 @@ _MOST = 1 << 29
 """bytes of a member; the largest official one has 154 MB"""
 
 
-def read_binary(path: Path, *, train: Sequence[str], test: str, names: str, label_bytes: int) -> Rows:
+def read_binary(path: Path, *, train: Sequence[str], test: str, names: str, label_bytes: int) -> ParsedRows:
     """Read the binary version: uint8 (n, 3, 32, 32). Raises InputError where the archive is not that."""
     held = _content(path, [*train, test, names])
     class_names = tuple(line.strip() for line in held[names].decode("ascii", "replace").splitlines() if line.strip())
     return _joined([_records(held[name], f"{path}: {name}", label_bytes) for name in [*train, test]], class_names)
 
 
-def read_python(path: Path, *, train: Sequence[str], test: str, meta: str, labels: str, names: str) -> Rows:
+def read_python(path: Path, *, train: Sequence[str], test: str, meta: str, labels: str, names: str) -> ParsedRows:
     """Read the Python version: uint8 (n, 3, 32, 32). Raises InputError where the archive is not that."""
     held = _content(path, [*train, test, meta])
     parts = [_batch(read_pickle(held[name], f"{path}: {name}"), labels, f"{path}: {name}") for name in [*train, test]]
@@ -69,10 +69,10 @@ def _batch(batch: Mapping[str, Any], labels: str, what: str) -> tuple[Pixels, La
     return data.reshape(-1, 3, 32, 32), np.array(given, dtype=np.int64)
 
 
-def _joined(parts: Sequence[tuple[Pixels, Labels]], class_names: tuple[str, ...]) -> Rows:
+def _joined(parts: Sequence[tuple[Pixels, Labels]], class_names: tuple[str, ...]) -> ParsedRows:
     """All parts in order; the last one is the test part."""
     test = len(parts) - 1
-    return Rows(
+    return ParsedRows(
         x=np.concatenate([x for x, _ in parts]),
         y=np.concatenate([y for _, y in parts]),
         split=np.concatenate([np.full(len(y), part == test, dtype=np.uint8) for part, (_, y) in enumerate(parts)]),

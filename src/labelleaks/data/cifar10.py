@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from labelleaks.data.cards import Card, FileSet, Remote, Rows, Sizes
+from labelleaks.data.cards import Card, FileSet, ParsedRows, RemoteFile, Sizes
 from labelleaks.data.cifar import read_binary, read_python
 
 __all__ = ["CARD"]
 
 _HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
-_BINARY = Remote(
+_BINARY = RemoteFile(
     name="cifar-10-binary.tar.gz",
     urls=("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
     checksum="sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
     source="tensorflow_datasets/url_checksums/cifar10.txt of tensorflow/datasets",
 )
-_PYTHON = Remote(
+_PYTHON = RemoteFile(
     name="cifar-10-python.tar.gz",
     urls=("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
     checksum="md5:c58f30108f718f92721af3b95e74349a",
@@ -25,7 +25,7 @@ _PYTHON = Remote(
 )
 
 
-def _read_binary(paths: Mapping[str, Path], side: int | None) -> Rows:
+def _read_binary(paths: Mapping[str, Path], side: int | None) -> ParsedRows:
     folder = "cifar-10-batches-bin"
     return read_binary(
         paths[_BINARY.name],
@@ -36,7 +36,7 @@ def _read_binary(paths: Mapping[str, Path], side: int | None) -> Rows:
     )
 
 
-def _read_python(paths: Mapping[str, Path], side: int | None) -> Rows:
+def _read_python(paths: Mapping[str, Path], side: int | None) -> ParsedRows:
     folder = "cifar-10-batches-py"
     return read_python(
         paths[_PYTHON.name],

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from labelleaks.data.cards import Card, FileSet, Remote, Rows, Sizes
+from labelleaks.data.cards import Card, FileSet, ParsedRows, RemoteFile, Sizes
 from labelleaks.data.cifar import read_binary, read_python
 
 __all__ = ["CARD"]
 
 _HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
-_BINARY = Remote(
+_BINARY = RemoteFile(
     name="cifar-100-binary.tar.gz",
     urls=("https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",),
     checksum="sha256:58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
     source="tensorflow_datasets/url_checksums/cifar100.txt of tensorflow/datasets",
 )
-_PYTHON = Remote(
+_PYTHON = RemoteFile(
     name="cifar-100-python.tar.gz",
     urls=("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",),
     checksum="md5:eb9058c3a382ffc7106e4002c42a8d85",
@@ -25,7 +25,7 @@ _PYTHON = Remote(
 )
 
 
-def _read_binary(paths: Mapping[str, Path], side: int | None) -> Rows:
+def _read_binary(paths: Mapping[str, Path], side: int | None) -> ParsedRows:
     folder = "cifar-100-binary"
     return read_binary(
         paths[_BINARY.name],
@@ -36,7 +36,7 @@ def _read_binary(paths: Mapping[str, Path], side: int | None) -> Rows:
     )
 
 
-def _read_python(paths: Mapping[str, Path], side: int | None) -> Rows:
+def _read_python(paths: Mapping[str, Path], side: int | None) -> ParsedRows:
     folder = "cifar-100-python"
     return read_python(
         paths[_PYTHON.name],

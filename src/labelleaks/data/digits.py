@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from labelleaks.data.cards import Card, FileSet, Rows, Sizes
+from labelleaks.data.cards import Card, FileSet, ParsedRows, Sizes
 
 __all__ = ["CARD"]
 
 _NAMES = tuple("0123456789")
 
 
-def _read(paths: Mapping[str, Path], side: int | None) -> Rows:
+def _read(paths: Mapping[str, Path], side: int | None) -> ParsedRows:
     from sklearn.datasets import load_digits
 
     held = load_digits()
-    return Rows(
+    return ParsedRows(
         x=held.images.astype(np.uint8)[:, None],
         y=held.target.astype(np.int64),
         split=np.zeros(len(held.target), dtype=np.uint8),

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from labelleaks.data.addresses import Refused, check_address, opener
 from labelleaks.data.cache import Sums, check_sums, sums_of
-from labelleaks.data.cards import Remote
+from labelleaks.data.cards import RemoteFile
 from labelleaks.errors import InputError
 
 __all__ = ["Policy", "fetch"]
@@ -52,7 +52,7 @@ class _Broken(Exception):
 
 
 def fetch(
-    remote: Remote,
+    remote: RemoteFile,
     folder: Path,
     known: Mapping[str, str],
     *,
@@ -95,7 +95,7 @@ class _Download:
     """One file from one address."""
 
     url: str
-    remote: Remote
+    remote: RemoteFile
     path: Path
     known: Mapping[str, str]
     note: Callable[[int], None]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from labelleaks.data.archive import members, names
-from labelleaks.data.cards import Card, FileSet, Remote, Rows, Sizes
+from labelleaks.data.cards import Card, FileSet, ParsedRows, RemoteFile, Sizes
 from labelleaks.data.pixels import decoded
 from labelleaks.errors import InputError
 
@@ -24,16 +24,16 @@ __all__ = ["CARD"]
 
 _SKLEARN = "sklearn/datasets/_lfw.py of scikit-learn"
 _TORCHVISION = "torchvision/datasets/lfw.py of pytorch/vision"
-_FUNNELED = Remote(
+_FUNNELED = RemoteFile(
     name="lfw-funneled.tgz",
     urls=("https://ndownloader.figshare.com/files/5976015",),
     checksum="sha256:b47c8422c8cded889dc5a13418c4bc2abbda121092b3533a83306f90d900100a",
     source=_SKLEARN,
 )
-_DEEP = Remote(
+_DEEP = RemoteFile(
     name="lfw-deepfunneled.tgz", urls=(), checksum="md5:68331da3eb755a505a502b5aacb3c201", source=_TORCHVISION
 )
-_PLAIN = Remote(
+_PLAIN = RemoteFile(
     name="lfw.tgz",
     urls=("https://ndownloader.figshare.com/files/5976018",),
     checksum="sha256:055f7d9c632d7370e6fb4afc7468d40f970c34a80d4c6f50ffec63f5a8d536c0",
@@ -46,15 +46,15 @@ _MOST = 1 << 24
 """bytes of a picture"""
 
 
-def _set(file: Remote, variant: str) -> FileSet:
+def _set(file: RemoteFile, variant: str) -> FileSet:
     return FileSet((file,), _reader(file), variant)
 
 
-def _reader(file: Remote) -> Callable[[Mapping[str, Path], int | None], Rows]:
+def _reader(file: RemoteFile) -> Callable[[Mapping[str, Path], int | None], ParsedRows]:
     return lambda paths, side: _read(paths[file.name], side)
 
 
-def _read(path: Path, side: int | None) -> Rows:
+def _read(path: Path, side: int | None) -> ParsedRows:
     assert side is not None
     found = {name: match[1] for name in names(path) if (match := _PICTURE.fullmatch(name))}
     count = Counter(found.values())
@@ -67,7 +67,7 @@ def _read(path: Path, side: int | None) -> Rows:
     for name, stream in members(path, lambda name: name in place):
         what = f"{path}: {name}"
         x[place[name]] = decoded(stream.read(_MOST), what, kind="JPEG", side=side, centre=_CENTRE, sharp=True)
-    return Rows(
+    return ParsedRows(
         x=x,
         y=np.array([people.index(found[name]) for name in order], dtype=np.int64),
         split=np.zeros(len(order), dtype=np.uint8),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from labelleaks.data.cards import Card, FileSet, Remote, Rows, Sizes
+from labelleaks.data.cards import Card, FileSet, ParsedRows, RemoteFile, Sizes
 from labelleaks.data.idx import FILES, read_idx
 
 __all__ = ["CARD"]
@@ -20,7 +20,7 @@ _SUMS = (
     "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
 )
 _REMOTES = tuple(
-    Remote(
+    RemoteFile(
         name=name,
         urls=(f"https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/{name}",),
         checksum=f"sha256:{sha256}",
@@ -31,7 +31,7 @@ _REMOTES = tuple(
 )
 
 
-def _read(paths: Mapping[str, Path], side: int | None) -> Rows:
+def _read(paths: Mapping[str, Path], side: int | None) -> ParsedRows:
     return read_idx(paths, _NAMES)
 
 

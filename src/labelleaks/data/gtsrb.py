@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from labelleaks.data.archive import members, names
-from labelleaks.data.cards import Card, FileSet, Pixels, Remote, Rows, Sizes
+from labelleaks.data.cards import Card, FileSet, ParsedRows, Pixels, RemoteFile, Sizes
 from labelleaks.data.pixels import decoded
 from labelleaks.errors import InputError
 
@@ -25,19 +25,19 @@ __all__ = ["CARD"]
 
 _BASE = "https://sid.erda.dk/public/archives/daaeac0d7ce1152aea9b61d9f1e19370"
 _TORCHVISION = "torchvision/datasets/gtsrb.py of pytorch/vision"
-_TRAIN = Remote(
+_TRAIN = RemoteFile(
     name="GTSRB_Final_Training_Images.zip",
     urls=(f"{_BASE}/GTSRB_Final_Training_Images.zip",),
     checksum="md5:f33fd80ac59bff73c82d25ab499e03a3",
     source="dm_nevis/datasets_storage/handlers/german_tsr.py of google-deepmind/dm_nevis",
 )
-_TEST = Remote(
+_TEST = RemoteFile(
     name="GTSRB_Final_Test_Images.zip",
     urls=(f"{_BASE}/GTSRB_Final_Test_Images.zip",),
     checksum="md5:c7e4e6327067d32654124b0fe9e82185",
     source=_TORCHVISION,
 )
-_TRUTH = Remote(
+_TRUTH = RemoteFile(
     name="GTSRB_Final_Test_GT.zip",
     urls=(f"{_BASE}/GTSRB_Final_Test_GT.zip",),
     checksum="md5:fe31e9c9270bbcd7b84b7f21a9d9d9e5",
@@ -59,7 +59,7 @@ _NAMES = (
 )  # fmt: skip
 
 
-def _read(paths: Mapping[str, Path], side: int | None) -> Rows:
+def _read(paths: Mapping[str, Path], side: int | None) -> ParsedRows:
     assert side is not None
     train = sorted(name for name in names(paths[_TRAIN.name]) if _FRAME.fullmatch(name))
     test = sorted(name for name in names(paths[_TEST.name]) if _TEST_FRAME.fullmatch(name))
@@ -74,7 +74,7 @@ def _read(paths: Mapping[str, Path], side: int | None) -> Rows:
     missing = [name for name in test if Path(name).name not in truth]
     if missing:
         raise InputError(f"{paths[_TRUTH.name]}: no class for {missing[0]} and {len(missing) - 1} other frames")
-    return Rows(
+    return ParsedRows(
         x=x,
         y=np.concatenate([pairs[:, 0], np.array([truth[Path(name).name] for name in test], dtype=np.int64)]),
         split=np.repeat(np.array([0, 1], dtype=np.uint8), [len(train), len(test)]),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelleaks.data.archive import gunzip
-from labelleaks.data.cards import Rows
+from labelleaks.data.cards import ParsedRows
 from labelleaks.errors import InputError
 
 __all__ = ["FILES", "read_idx"]
@@ -27,7 +27,7 @@ _MOST = 1 << 28
 """bytes, unpacked; the largest official file has 47 MB"""
 
 
-def read_idx(paths: Mapping[str, Path], class_names: tuple[str, ...]) -> Rows:
+def read_idx(paths: Mapping[str, Path], class_names: tuple[str, ...]) -> ParsedRows:
     """Read the four files: uint8 (n, 1, 28, 28). Raises InputError where one is damaged or two do not fit."""
     parts = []
     for pictures, labels in (FILES[:2], FILES[2:]):
@@ -35,7 +35,7 @@ def read_idx(paths: Mapping[str, Path], class_names: tuple[str, ...]) -> Rows:
         if len(x) != len(y):
             raise InputError(f"{paths[pictures]}: {len(x)} pictures, but {paths[labels].name} has {len(y)} labels")
         parts.append((x[:, None], y.astype(np.int64)))
-    return Rows(
+    return ParsedRows(
         x=np.concatenate([x for x, _ in parts]),
         y=np.concatenate([y for _, y in parts]),
         split=np.repeat(np.array([0, 1], dtype=np.uint8), [len(y) for _, y in parts]),

@@ -11,10 +11,11 @@ import torch
 from labelleaks.core import progress
 from labelleaks.core.serialization import check_writable
 from labelleaks.data import cache, store
-from labelleaks.data.cards import Card, FileSet, Rows
+from labelleaks.data.cards import Card, FileSet, ParsedRows
 from labelleaks.data.dataset import Dataset
 from labelleaks.data.download import Policy, fetch
 from labelleaks.data.npz import read_npz
+from labelleaks.engine import Note
 from labelleaks.errors import InputError
 
 __all__ = ["is_kept", "load_card"]
@@ -88,7 +89,7 @@ def _download(card: Card, chosen: FileSet, folder: Path, show_progress: bool | N
             phase = f"{card.name} {number}/{len(chosen.files)}"
             sent = 0
 
-            def arrived(size: int, note: progress.Note | None = note, phase: str = phase) -> None:
+            def arrived(size: int, note: Note | None = note, phase: str = phase) -> None:
                 nonlocal sent
                 sent += size
                 if note is not None and sent >= _KILO:
@@ -162,7 +163,7 @@ def _mend(paths: Mapping[str, Path], ours: bool) -> str:
     return "; it was deleted from the cache: get it again"
 
 
-def _check_complete(card: Card, rows: Rows) -> None:
+def _check_complete(card: Card, rows: ParsedRows) -> None:
     got = (int((rows.split == 0).sum()), int((rows.split == 1).sum()))
     if got != card.rows:
         raise InputError(

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from labelleaks.data.archive import members
-from labelleaks.data.cards import Card, FileSet, Remote, Rows, Sizes
+from labelleaks.data.cards import Card, FileSet, ParsedRows, RemoteFile, Sizes
 from labelleaks.data.tabular import read_bits
 from labelleaks.errors import InputError
 
 __all__ = ["CARD"]
 
 _NAMES = tuple(str(number) for number in range(1, 31))
-_FILE = Remote(
+_FILE = RemoteFile(
     name="dataset_location.tgz",
     urls=(
         "https://github.com/privacytrustlab/datasets/raw/169de9de00de049dd2e571cf7279e64698ac046a/dataset_location.tgz",
@@ -26,12 +26,12 @@ _FILE = Remote(
 )
 
 
-def _read(paths: Mapping[str, Path], side: int | None) -> Rows:
+def _read(paths: Mapping[str, Path], side: int | None) -> ParsedRows:
     """One line a row: the class from 1 (in quotes), then 446 bits."""
     path = paths[_FILE.name]
     for name, stream in members(path, lambda name: name.rpartition("/")[2] == "bangkok"):
         x, y = read_bits(stream, f"{path}: {name}", labelled=True)
-        return Rows(x, y - 1, np.zeros(len(y), dtype=np.uint8), _NAMES)
+        return ParsedRows(x, y - 1, np.zeros(len(y), dtype=np.uint8), _NAMES)
     raise InputError(f"{path}: bangkok is not in it")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from labelleaks.data.cards import Card, FileSet, Remote, Rows, Sizes
+from labelleaks.data.cards import Card, FileSet, ParsedRows, RemoteFile, Sizes
 from labelleaks.data.idx import FILES, read_idx
 
 __all__ = ["CARD"]
@@ -19,7 +19,7 @@ _SUMS = (
 )
 _MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist")
 _REMOTES = tuple(
-    Remote(
+    RemoteFile(
         name=name,
         urls=tuple(f"{mirror}/{name}" for mirror in _MIRRORS),
         checksum=f"sha256:{sha256}",
@@ -30,7 +30,7 @@ _REMOTES = tuple(
 )
 
 
-def _read(paths: Mapping[str, Path], side: int | None) -> Rows:
+def _read(paths: Mapping[str, Path], side: int | None) -> ParsedRows:
     return read_idx(paths, _NAMES)
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from labelleaks.data.archive import members
-from labelleaks.data.cards import Card, FileSet, Remote, Rows, Sizes
+from labelleaks.data.cards import Card, FileSet, ParsedRows, RemoteFile, Sizes
 from labelleaks.data.tabular import read_bits
 from labelleaks.errors import InputError
 
 __all__ = ["CARD"]
 
-_FILE = Remote(
+_FILE = RemoteFile(
     name="dataset_purchase.tgz",
     urls=(
         "https://github.com/privacytrustlab/datasets/raw/master/dataset_purchase.tgz",
@@ -25,12 +25,12 @@ _FILE = Remote(
 )
 
 
-def _read(paths: Mapping[str, Path], side: int | None) -> Rows:
+def _read(paths: Mapping[str, Path], side: int | None) -> ParsedRows:
     """One line a row: the class from 1, then 600 bits."""
     path = paths[_FILE.name]
     for name, stream in members(path, lambda name: name.rpartition("/")[2] == "dataset_purchase"):
         x, y = read_bits(stream, f"{path}: {name}", labelled=True)
-        return Rows(x, y - 1, np.zeros(len(y), dtype=np.uint8), tuple(str(number) for number in range(1, 101)))
+        return ParsedRows(x, y - 1, np.zeros(len(y), dtype=np.uint8), tuple(str(number) for number in range(1, 101)))
     raise InputError(f"{path}: dataset_purchase is not in it")
 
 

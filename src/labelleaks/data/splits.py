@@ -25,7 +25,7 @@ from labelleaks.data.cards import Labels
 from labelleaks.data.dataset import Dataset
 from labelleaks.errors import InputError
 
-__all__ = ["PROTOCOLS", "LabelLeaksSplit", "Protocol", "label_leaks_split"]
+__all__ = ["PROTOCOLS", "LabelLeaksSplit", "SplitProtocol", "label_leaks_split"]
 
 _NONMEMBERS = 10_000
 """non-members at most under ``clean``: enough for a TPR at 0.1 % FPR (LiRA, section on metrics)"""
@@ -34,7 +34,7 @@ _SHARE = 4
 
 
 @dataclass(frozen=True)
-class Protocol:
+class SplitProtocol:
     """What a way of splitting says about the whole experiment."""
 
     name: str
@@ -46,7 +46,7 @@ class Protocol:
 
 
 PROTOCOLS = {
-    "authors": Protocol(
+    "authors": SplitProtocol(
         name="authors",
         parts="official training part",
         together="related and equal rows may lie on both sides",
@@ -54,7 +54,7 @@ PROTOCOLS = {
         checkpoint="best on the non-members",
         failed_searches="dropped",
     ),
-    "clean": Protocol(
+    "clean": SplitProtocol(
         name="clean",
         parts="both parts; where rows are related, those whose relations are known",
         together="related rows on one side, equal rows once",
@@ -70,7 +70,7 @@ class LabelLeaksSplit:
     """Rows of a data set by what they are for. The three parts are disjoint; order is part of the split."""
 
     dataset: str
-    protocol: Protocol
+    protocol: SplitProtocol
     seed: int
     sizes: tuple[int, ...]
     """Sizes of the target's training sets, largest first: M-0, M-1, …"""

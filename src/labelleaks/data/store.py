@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from labelleaks.data.cards import Card, Rows
+from labelleaks.data.cards import Card, ParsedRows
 from labelleaks.data.dataset import Dataset
 from labelleaks.errors import InputError
 
@@ -52,7 +52,7 @@ def kept(card: Card, folder: Path, side: int | None, variant: str = "") -> Datas
         raise InputError(f"{place} is damaged ({error}): delete it, and it is made again") from None
 
 
-def keep(card: Card, folder: Path, side: int | None, variant: str, rows: Rows, files: Mapping[str, str]) -> None:
+def keep(card: Card, folder: Path, side: int | None, variant: str, rows: ParsedRows, files: Mapping[str, str]) -> None:
     """Put parsed rows into the cache. ``files``: SHA-256 by name of the files that they were read from."""
     place = _place(folder, side, variant)
     folder.mkdir(parents=True, exist_ok=True)

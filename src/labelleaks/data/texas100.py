@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from labelleaks.data.archive import members
-from labelleaks.data.cards import Card, FileSet, Labels, Pixels, Remote, Rows, Sizes
+from labelleaks.data.cards import Card, FileSet, Labels, ParsedRows, Pixels, RemoteFile, Sizes
 from labelleaks.data.tabular import read_bits, read_classes
 from labelleaks.errors import InputError
 
 __all__ = ["CARD"]
 
-_FILE = Remote(
+_FILE = RemoteFile(
     name="dataset_texas.tgz",
     urls=(
         "https://github.com/privacytrustlab/datasets/raw/master/dataset_texas.tgz",
@@ -25,7 +25,7 @@ _FILE = Remote(
 )
 
 
-def _read(paths: Mapping[str, Path], side: int | None) -> Rows:
+def _read(paths: Mapping[str, Path], side: int | None) -> ParsedRows:
     """Bits and classes (from 1) in two files, a line for each row."""
     path = paths[_FILE.name]
     x: Pixels | None = None
@@ -39,7 +39,7 @@ def _read(paths: Mapping[str, Path], side: int | None) -> Rows:
         raise InputError(f"{path}: texas/100/{'feats' if x is None else 'labels'} is not in it")
     if len(x) != len(y):
         raise InputError(f"{path}: {len(x)} rows but {len(y)} classes")
-    return Rows(x, y - 1, np.zeros(len(y), dtype=np.uint8), tuple(str(number) for number in range(1, 101)))
+    return ParsedRows(x, y - 1, np.zeros(len(y), dtype=np.uint8), tuple(str(number) for number in range(1, 101)))
 
 
 CARD = Card(

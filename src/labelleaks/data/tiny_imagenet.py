@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from labelleaks.data.archive import members, names
-from labelleaks.data.cards import Card, FileSet, Remote, Rows, Sizes
+from labelleaks.data.cards import Card, FileSet, ParsedRows, RemoteFile, Sizes
 from labelleaks.data.pixels import decoded
 from labelleaks.errors import InputError
 
 __all__ = ["CARD"]
 
-_FILE = Remote(
+_FILE = RemoteFile(
     name="tiny-imagenet-200.zip",
     urls=("https://cs231n.stanford.edu/tiny-imagenet-200.zip",),
     checksum="md5:90528d7ca1a48142e341f4ef8d21d0de",
@@ -32,7 +32,7 @@ _MOST = 1 << 24
 """bytes of a member that is read"""
 
 
-def _read(paths: Mapping[str, Path], side: int | None) -> Rows:
+def _read(paths: Mapping[str, Path], side: int | None) -> ParsedRows:
     path = paths[_FILE.name]
     wnids, words, truth = _texts(path)
     number = {wnid: label for label, wnid in enumerate(wnids)}
@@ -49,7 +49,7 @@ def _read(paths: Mapping[str, Path], side: int | None) -> Rows:
     x = np.empty((len(order), 3, 64, 64), dtype=np.uint8)
     for name, stream in members(path, lambda name: name in place):
         x[place[name]] = decoded(stream.read(_MOST), f"{path}: {name}", kind="JPEG", side=64)
-    return Rows(
+    return ParsedRows(
         x=x,
         y=np.array([number[wnid_of[name]] for name in order], dtype=np.int64),
         split=np.repeat(np.array([0, 1], dtype=np.uint8), [len(train), len(test)]),

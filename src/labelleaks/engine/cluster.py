@@ -40,7 +40,7 @@ class Board:
         return lines
 
 
-class _Told:
+class _BoardWatch:
     """A watch that counts, and tells the board so far now and then."""
 
     def __init__(self, index: tuple[int, int], board: Any) -> None:
@@ -79,7 +79,7 @@ def do(
         ("done", counts, JSON types, arrays) or ("failed", counts, failure as a tuple); plain data.
     """
     sys.path.extend(path for path in paths if path not in sys.path and os.path.exists(path))
-    told = _Told(index, board)
+    told = _BoardWatch(index, board)
     try:
         shared = {name: _fetched(key, reference) for name, (key, (reference,)) in wanted.items()}
         result = perform(work, spec, shared, threads, told)

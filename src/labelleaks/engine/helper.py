@@ -27,7 +27,7 @@ def place(folder: Path, key: str) -> Path:
     return folder / f"{key}.safetensors"
 
 
-class _Told:
+class _LineWatch:
     """A watch that writes lines."""
 
     def __init__(self, answers: IO[str]) -> None:
@@ -60,7 +60,7 @@ def serve(folder: Path, source: IO[str], answers: IO[str]) -> None:
         os._exit(1)
 
     threading.Thread(target=listen, daemon=True).start()
-    told = _Told(answers)
+    told = _LineWatch(answers)
     known: dict[str, Shared] = {}
     while True:
         asked = json.loads(lines.get())

@@ -8,7 +8,7 @@ goes into it, so what is finished is never done again, a killed run goes on, and
 from __future__ import annotations
 
 from labelleaks.experiments.page import write_page
-from labelleaks.experiments.runner import Plan, plan, run
+from labelleaks.experiments.runner import GridPlan, plan, run
 from labelleaks.experiments.spec import Grid, Reproduction, load_reproduction
 
-__all__ = ["Grid", "Plan", "Reproduction", "load_reproduction", "plan", "run", "write_page"]
+__all__ = ["Grid", "GridPlan", "Reproduction", "load_reproduction", "plan", "run", "write_page"]

@@ -9,12 +9,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from labelleaks.experiments.spec import AttackName, read_yaml
 from labelleaks.experiments.store import Row
 from labelleaks.experiments.studies.contrasts import ContrastName, contrasts
 from labelleaks.experiments.studies.reading import Study
+from labelleaks.experiments.studies.spec import Strict
 
 __all__ = [
     "HOLDS",
@@ -39,11 +40,7 @@ Pair = tuple[Measured, frozenset[tuple[str, int]]]
 """One run of an attack, and two of its rows: (variant, labels) each."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Side(_Strict):
+class Side(Strict):
     """Which rows are meant."""
 
     attack: AttackName
@@ -53,7 +50,7 @@ class Side(_Strict):
     labels: Literal["most", "least"] = "most"
 
 
-class Finding(_Strict):
+class Finding(Strict):
     """``first`` compared with ``second`` (None: with an AUC of 0.5), target by target; or what a study found."""
 
     id: str
@@ -77,7 +74,7 @@ class Finding(_Strict):
         return self
 
 
-class Findings(_Strict):
+class Findings(Strict):
     """What ``expected.yaml`` holds."""
 
     findings: tuple[Finding, ...]

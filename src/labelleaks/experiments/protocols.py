@@ -23,7 +23,7 @@ _ABOUT = (
 
 
 @dataclass(frozen=True)
-class _Pair:
+class _BothProtocols:
     """One attack on one data set and size, under both protocols, seed by seed."""
 
     theirs: list[Row]
@@ -67,17 +67,17 @@ def protocols(rows: Sequence[Row]) -> str:
     return f"## The authors' protocol beside the clean one\n\n{_ABOUT}\n\n{said}\n\n{head}\n" + "\n".join(lines) + "\n"
 
 
-def _pairs(theirs: Sequence[Row], ours: Sequence[Row], size: int) -> Iterator[tuple[Key, _Pair]]:
+def _pairs(theirs: Sequence[Row], ours: Sequence[Row], size: int) -> Iterator[tuple[Key, _BothProtocols]]:
     here = [row for row in theirs if row["target_size"] == size]
     for (attack, variant), labels in at_most_sizes(here).items():
         key = (attack, variant, labels)
         sides = [{row["seed"]: row for row in measured_at(side, key, size) if row["auc"]} for side in (theirs, ours)]
         shared = sorted(sides[0].keys() & sides[1].keys())
         if shared and "=" not in variant:
-            yield key, _Pair(*([side[seed] for seed in shared] for side in sides))
+            yield key, _BothProtocols(*([side[seed] for seed in shared] for side in sides))
 
 
-def _cells(pair: _Pair) -> str:
+def _cells(pair: _BothProtocols) -> str:
     d = pair.difference
     difference = f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f})"
     difference = f"**{difference}**" if pair.apart else difference

@@ -28,7 +28,7 @@ from labelleaks.experiments.studies.spec import StudySpec
 from labelleaks.experiments.studies.stages import studies_of
 from labelleaks.experiments.work import Bench, rows_of
 
-__all__ = ["Options", "Plan", "WorldPlan", "do_world", "plan", "run", "run_world"]
+__all__ = ["GridPlan", "Options", "WorldPlan", "do_world", "plan", "run", "run_world"]
 
 Say = Callable[[str], None]
 
@@ -63,7 +63,7 @@ class WorldPlan:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class GridPlan:
     """Everything that a run would do."""
 
     reproduction: Reproduction
@@ -113,7 +113,7 @@ class Plan:
         return list(found.values())
 
 
-def plan(reproduction: Reproduction, options: Options) -> Plan:
+def plan(reproduction: Reproduction, options: Options) -> GridPlan:
     """Say what there is to do. Loads the data sets (a stage is named after their content), trains nothing.
 
     Raises:
@@ -131,7 +131,7 @@ def plan(reproduction: Reproduction, options: Options) -> Plan:
         evaluations = tuple(stages_of(found[-1].world, grid.measures, digest, shadow))
         stages = tuple(studies_of(found[-1].world, grid.studies, evaluations))
         found[-1] = replace(found[-1], evaluations=evaluations, studies=stages)
-    return Plan(reproduction, options, tuple(found))
+    return GridPlan(reproduction, options, tuple(found))
 
 
 def _worlds(reproduction: Reproduction, options: Options) -> Iterator[World]:
@@ -165,7 +165,7 @@ def split_of(world: World, source: str | None) -> LabelLeaksSplit:
     return _split(world.dataset, world.seed, world.protocol, source, world.spec.pixels)
 
 
-def run(found: Plan, *, jobs: int = 1, engine: Engine | None = None, say: Say = print) -> int:
+def run(found: GridPlan, *, jobs: int = 1, engine: Engine | None = None, say: Say = print) -> int:
     """Do everything that is missing; return how many stages that was.
 
     Args:
@@ -186,7 +186,7 @@ def run(found: Plan, *, jobs: int = 1, engine: Engine | None = None, say: Say = 
         return sum(result.said for result in doing.run(tasks, note=lambda line, _: say(line)))
 
 
-def _task(found: Plan, world: str) -> Task:
+def _task(found: GridPlan, world: str) -> Task:
     home, options = found.reproduction, found.options
     source = None if options.source is None else str(Path(options.source).resolve())
     there = replace(options, source=source, store=str(Path(options.store).resolve()))
@@ -206,14 +206,14 @@ def do_world(spec: Mapping[str, Any], shared: Mapping[str, Shared], watch: Watch
 
 
 @lru_cache(maxsize=1)
-def _planned(told: str) -> Plan:
+def _planned(told: str) -> GridPlan:
     named, options = json.loads(told)
     only = options["only"]
     options["only"] = None if only is None else tuple(only)
     return plan(load_reproduction(named["name"], named["profile"], named["folder"]), Options(**options))
 
 
-def run_world(found: Plan, of: WorldPlan, *, say: Say) -> int:
+def run_world(found: GridPlan, of: WorldPlan, *, say: Say) -> int:
     """Do what is missing of one world, in this process, with one thread: bytes do not depend on the machine's cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -240,19 +240,19 @@ def run_world(found: Plan, of: WorldPlan, *, say: Say) -> int:
         torch.set_num_threads(threads)
 
 
-def _evaluate(found: Plan, of: WorldPlan, measure: MeasureSpec, stage: Stage) -> None:
+def _evaluate(found: GridPlan, of: WorldPlan, measure: MeasureSpec, stage: Stage) -> None:
     rows = found.results.elsewhere(of.world.dataset, stage)
     if rows is None:
         rows = rows_of(of.world, measure, found.store.scored(stage.needs[0]))
     found.results.write(of.world.dataset, stage, rows)
 
 
-def forecast(found: Plan) -> Sequence[tuple[Stage, float]]:
+def forecast(found: GridPlan) -> Sequence[tuple[Stage, float]]:
     """Return each stage that is missing, with the seconds that it takes at most by the profile's own rates."""
     return [(stage, stage.seconds) for of in found.worlds for _, stage in found.missing(of)]
 
 
-def seconds_with(found: Plan, jobs: int) -> float:
+def seconds_with(found: GridPlan, jobs: int) -> float:
     """Return the seconds that everything that is missing takes at most with ``jobs`` processes, a core each.
 
     Whoever is free takes the next world, as in :func:`run`.

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from labelleaks import data
 from labelleaks.core.types import CHECKPOINTS
 from labelleaks.errors import InputError, SpecError, nearest
-from labelleaks.experiments.studies.spec import StudySpec
+from labelleaks.experiments.studies.spec import AtLeast1, Strict, StudySpec
 from labelleaks.models.architectures import FAMILIES
 
 __all__ = ["POSTERIORS", "AttackName", "Grid", "MeasureSpec", "Reproduction", "WorldSpec", "load_reproduction"]
@@ -26,16 +26,11 @@ POSTERIORS = ("salem", "loss_threshold", "lira_offline")
 BOUNDARY = ("hopskipjump", "qeba", "salt_and_pepper", "pointwise")
 """How the boundary is searched; pointwise: rows of bits, which the paper does not have."""
 
-AtLeast1 = Annotated[int, Field(ge=1)]
 Ms = Annotated[float, Field(gt=0)]
 P = TypeVar("P", bound=BaseModel)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class MeasureSpec(_Strict):
+class MeasureSpec(Strict):
     """One attack on every world of the grid that it fits."""
 
     attack: AttackName
@@ -87,7 +82,7 @@ class MeasureSpec(_Strict):
         return self
 
 
-class WorldSpec(_Strict):
+class WorldSpec(Strict):
     """A data set with its targets."""
 
     model: str
@@ -125,7 +120,7 @@ class WorldSpec(_Strict):
         return tuple(sorted(self.sizes if some is None else some, reverse=True))
 
 
-class Grid(_Strict):
+class Grid(Strict):
     """A profile: which worlds, which measures."""
 
     about: str

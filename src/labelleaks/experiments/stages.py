@@ -24,7 +24,7 @@ from labelleaks.experiments.studies.spec import StudySpec
 
 __all__ = ["Stage", "World", "stages_of"]
 
-Kind = Literal["target", "shadow", "scores", "evaluation", "study"]
+StageKind = Literal["target", "shadow", "scores", "evaluation", "study"]
 
 VERSIONS: Mapping[str, int] = {"target": 1, "shadow": 1, "scores": 1, "evaluation": 1, "study": 1}
 """Raise a number where the code of that stage changes its results; where that of an attack does, its revision."""
@@ -34,7 +34,7 @@ VERSIONS: Mapping[str, int] = {"target": 1, "shadow": 1, "scores": 1, "evaluatio
 class Stage:
     """Something that is done once."""
 
-    kind: Kind
+    kind: StageKind
     name: str
     """For people, and part of a file's name."""
     what: Mapping[str, Any]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from labelleaks.errors import InputError, MissingExtra, in_a_line, nearest
 
-__all__ = ["LABEL_COLUMNS", "ImageFormat", "Rows", "as_labels", "read_columns", "read_rows"]
+__all__ = ["LABEL_COLUMNS", "FileRows", "ImageFormat", "as_labels", "read_columns", "read_rows"]
 
 _X_KEYS = ("x", "images", "features", "inputs")
 _Y_KEYS = ("y", "labels", "label", "target")
@@ -22,7 +22,7 @@ _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"}
 
 
 @dataclass(frozen=True)
-class Rows:
+class FileRows:
     """What a file held."""
 
     x: NDArray[Any]
@@ -57,7 +57,7 @@ def read_rows(
     label_column: str | None = None,
     id_column: str | None = None,
     images: ImageFormat | None = None,
-) -> Rows:
+) -> FileRows:
     """Read rows, and labels where there are any.
 
     Args:
@@ -77,7 +77,7 @@ def read_rows(
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir():
         return _picture_folder(path, images)
-    readers: dict[str, Callable[[], Rows]] = {
+    readers: dict[str, Callable[[], FileRows]] = {
         ".npz": lambda: _npz(path, images),
         ".npy": lambda: _npy(path, labels, images),
         ".csv": lambda: _table(path, read_columns(path), label_column, id_column),
@@ -111,7 +111,7 @@ def _load_numpy(path: Path) -> Any:
     return held
 
 
-def _npz(path: Path, images: ImageFormat) -> Rows:
+def _npz(path: Path, images: ImageFormat) -> FileRows:
     held = _load_numpy(path)
     if not isinstance(held, np.lib.npyio.NpzFile):
         raise InputError(f"{path}: not an .npz archive")
@@ -126,14 +126,14 @@ def _npz(path: Path, images: ImageFormat) -> Rows:
             ids = tuple(str(i) for i in held["ids"]) if "ids" in held.files else None
         except Exception as error:  # as above, and what zipfile raises
             raise InputError(f"{path}: cannot be read ({in_a_line(error)})") from None
-    return Rows(_pixels(x, images), y, ids)
+    return FileRows(_pixels(x, images), y, ids)
 
 
 def _pixels(x: NDArray[Any], images: ImageFormat) -> NDArray[Any]:
     return images.apply(x) if x.dtype == np.uint8 and x.ndim in (3, 4) else x
 
 
-def _npy(path: Path, labels: str | Path | None, images: ImageFormat) -> Rows:
+def _npy(path: Path, labels: str | Path | None, images: ImageFormat) -> FileRows:
     x = _load_numpy(path)
     if not isinstance(x, np.ndarray):
         raise InputError(f"{path}: not a .npy array")
@@ -142,7 +142,7 @@ def _npy(path: Path, labels: str | Path | None, images: ImageFormat) -> Rows:
         if not Path(labels).exists():
             raise InputError(f"{labels}: no such file")
         y = _load_numpy(Path(labels))
-    return Rows(_pixels(x, images), y)
+    return FileRows(_pixels(x, images), y)
 
 
 def read_columns(path: Path) -> dict[str, list[Any]]:
@@ -185,7 +185,7 @@ def _parquet(path: Path) -> dict[str, list[Any]]:
         raise InputError(f"{path}: not a parquet file ({in_a_line(error)})") from None
 
 
-def _table(path: Path, columns: dict[str, list[Any]], label_column: str | None, id_column: str | None) -> Rows:
+def _table(path: Path, columns: dict[str, list[Any]], label_column: str | None, id_column: str | None) -> FileRows:
     for wanted in (label_column, id_column):
         if wanted is not None and wanted not in columns:
             raise InputError(f"{path}: no column {wanted!r}{nearest(wanted, columns)}")
@@ -195,7 +195,7 @@ def _table(path: Path, columns: dict[str, list[Any]], label_column: str | None, 
     if not features:
         raise InputError(f"{path}: no feature column beside {label!r} and {identity!r}")
     numbers = [_numbers(path, name, columns[name]) for name in features]
-    return Rows(
+    return FileRows(
         x=np.stack(numbers, axis=1),
         y=None if label is None else as_labels(columns[label]),
         ids=None if identity is None else tuple(str(value) for value in columns[identity]),
@@ -224,7 +224,7 @@ def as_labels(values: Sequence[Any]) -> NDArray[Any]:
     return numbers.astype(np.int64) if bool((numbers == np.round(numbers)).all()) else numbers
 
 
-def _picture_folder(folder: Path, images: ImageFormat) -> Rows:
+def _picture_folder(folder: Path, images: ImageFormat) -> FileRows:
     from PIL import Image
 
     files = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in _PICTURES)
@@ -246,7 +246,7 @@ def _picture_folder(folder: Path, images: ImageFormat) -> Rows:
     stacked = np.stack(arrays)
     if stacked.ndim == 3:
         stacked = stacked[..., None]
-    return Rows(
+    return FileRows(
         x=images.apply(stacked),
         y=np.array([file.parent.name for file in files]),
         ids=tuple(f"{file.parent.name}/{file.name}" for file in files),

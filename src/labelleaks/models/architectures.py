@@ -40,7 +40,7 @@ __all__ = [
     "seeded",
 ]
 
-Factory = Callable[[tuple[int, ...], int, Layout | None], nn.Module]
+ModelFactory = Callable[[tuple[int, ...], int, Layout | None], nn.Module]
 
 _STATISTICS_ROWS = 4096
 
@@ -336,7 +336,7 @@ def _mlp(shape: tuple[int, ...], classes: int, layout: Layout | None) -> nn.Modu
     return nn.Sequential(inputs, *hidden, nn.Linear(256, classes))
 
 
-def _paper(name: str) -> Factory:
+def _paper(name: str) -> ModelFactory:
     """The authors' net ``name``: blocks of conv-BN-ReLU and max-pool, average pool to 1x1, 512-256-K.
 
     Their average pool is 2 wide for 32x32 inputs, 3 for 64x64 and 5 for 128x128: side // 2 + 1 of what the four pools
@@ -361,5 +361,5 @@ def _channels_last(model: nn.Module) -> nn.Module:
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-FAMILIES: dict[str, Factory] = {"cnn": _cnn, "mlp": _mlp, **{name: _paper(name) for name in PAPER_CHANNELS}}
+FAMILIES: dict[str, ModelFactory] = {"cnn": _cnn, "mlp": _mlp, **{name: _paper(name) for name in PAPER_CHANNELS}}
 """Named families: factory(shape, classes, layout) -> ``nn.Module`` that returns logits."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from labelleaks.core.imports import import_object
 from labelleaks.errors import InputError, SpecError
-from labelleaks.inputs.files import LABEL_COLUMNS, ImageFormat, Rows, as_labels, read_columns, read_rows
+from labelleaks.inputs.files import LABEL_COLUMNS, FileRows, ImageFormat, as_labels, read_columns, read_rows
 from labelleaks.targets import exported
 from labelleaks.targets.onnx import Onnx
 from labelleaks.targets.recorded import Recorded
@@ -24,7 +24,7 @@ __all__ = ["load_target", "read_answers"]
 _MODELS = (".safetensors", ".onnx", *exported.TORCHSCRIPT, *exported.EXPORTED, ".joblib")
 
 
-def read_answers(path: str | Path, given: Sequence[Rows], images: ImageFormat | None = None) -> Recorded:
+def read_answers(path: str | Path, given: Sequence[FileRows], images: ImageFormat | None = None) -> Recorded:
     """Read answers that a target gave before: rows with their labels, or ``id`` and ``label`` alone.
 
     Args:
@@ -55,7 +55,7 @@ def _recorded(path: Path, x: NDArray[Any], y: NDArray[Any]) -> Recorded:
         raise InputError(f"{path}: {error}") from None
 
 
-def _by_id(path: Path, ids: list[str], answers: list[Any], given: Sequence[Rows]) -> Recorded:
+def _by_id(path: Path, ids: list[str], answers: list[Any], given: Sequence[FileRows]) -> Recorded:
     labels = dict(zip(ids, answers, strict=True))
     if len(labels) < len(ids):
         raise InputError(f"{path}: {len(ids) - len(labels)} ids are there twice")

@@ -21,7 +21,7 @@ from labelleaks.core.oracle.label_oracle import Gate, Ledger
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import BudgetExceeded, LabelLeaksError
 from labelleaks.models import architectures
-from labelleaks.testing.planted import Case, Counted, case
+from labelleaks.testing.planted import Counted, PlantedCase, case
 
 __all__ = ["ROWS", "NotConformant", "check", "check_attack"]
 
@@ -33,27 +33,29 @@ class NotConformant(LabelLeaksError, AssertionError):
 
 
 @dataclass(eq=False)
-class _Run:
+class _Outcome:
     scores: Scores
     ledger: Ledger
     target: Counted
     cost: Cost
 
 
-class _Bench:
+class _Runner:
     """Runs one attack on parts of one case, each time against a fresh target, gate and set of shadow rows."""
 
-    def __init__(self, attack: Attack, planted: Case, give: frozenset[str], lowest: bool, asks_candidate: bool) -> None:
+    def __init__(
+        self, attack: Attack, planted: PlantedCase, give: frozenset[str], lowest: bool, asks_candidate: bool
+    ) -> None:
         self.attack = attack
         self.case = planted
         self.give = give | attack.needs
         self.misclassified_lowest = lowest
         self.asks_candidate = asks_candidate
         self.trained: dict[str, Any] = {}  # what came out of the knowledge alone serves all runs
-        self._first: _Run | None = None
+        self._first: _Outcome | None = None
 
     @property
-    def first(self) -> _Run:
+    def first(self) -> _Outcome:
         """The run of all candidates at the standard budget, made once."""
         if self._first is None:
             self._first = self.run(self.case.candidates)
@@ -75,7 +77,7 @@ class _Bench:
             store=self.trained,
         )
 
-    def run(self, candidates: Candidates, budget: int | None = None) -> _Run:
+    def run(self, candidates: Candidates, budget: int | None = None) -> _Outcome:
         budget = self.budget() if budget is None else budget
         target = self.case.target()
         gate = Gate(target, batch_rows=50)
@@ -90,7 +92,7 @@ class _Bench:
             raise
         except LabelLeaksError as error:
             raise NotConformant(str(error)) from error
-        return _Run(scores, gate.ledger, target, cost)
+        return _Outcome(scores, gate.ledger, target, cost)
 
     def part(self, rows: Tensor) -> Candidates:
         whole = self.case.candidates
@@ -99,7 +101,7 @@ class _Bench:
 
 def check_attack(
     attack: Attack,
-    on: str | Case = "vector",
+    on: str | PlantedCase = "vector",
     *,
     give: Iterable[str] = (),
     misclassified_lowest: bool = True,
@@ -119,7 +121,7 @@ def check_attack(
         NotConformant: with a line for each row that failed.
     """
     planted = case(on) if isinstance(on, str) else on
-    bench = _Bench(attack, planted, frozenset(give), misclassified_lowest, asks_candidate)
+    bench = _Runner(attack, planted, frozenset(give), misclassified_lowest, asks_candidate)
     broken = []
     for row in ROWS:
         try:
@@ -133,7 +135,7 @@ def check_attack(
 def check(
     row: str,
     attack: Attack,
-    on: str | Case = "vector",
+    on: str | PlantedCase = "vector",
     *,
     give: Iterable[str] = (),
     misclassified_lowest: bool = True,
@@ -141,10 +143,10 @@ def check(
 ) -> None:
     """Run one row of :data:`ROWS`; the arguments and the error are those of :func:`check_attack`."""
     planted = case(on) if isinstance(on, str) else on
-    _check(row, _Bench(attack, planted, frozenset(give), misclassified_lowest, asks_candidate))
+    _check(row, _Runner(attack, planted, frozenset(give), misclassified_lowest, asks_candidate))
 
 
-def _check(row: str, bench: _Bench) -> None:
+def _check(row: str, bench: _Runner) -> None:
     try:
         ROWS[row](bench)
     except NotConformant as broken:
@@ -162,7 +164,7 @@ def _auc(score: Tensor, member: Tensor) -> float:
     return float(((a > b).to(torch.float64) + 0.5 * (a == b).to(torch.float64)).mean())
 
 
-def _orientation(bench: _Bench) -> None:
+def _orientation(bench: _Runner) -> None:
     value, member = bench.first.scores.value, bench.case.member
     overall = _auc(value, member)
     _expect(overall > 0.55, f"members are planted farther away, so AUC must be above 0.55; it is {overall:.3f}")
@@ -171,7 +173,7 @@ def _orientation(bench: _Bench) -> None:
     _expect(given >= 0.5, f"AUC among the correctly classified must be at least 0.5; it is {given:.3f}")
 
 
-def _same(bench: _Bench, other: Scores, rows: Tensor, what: str) -> None:
+def _same(bench: _Runner, other: Scores, rows: Tensor, what: str) -> None:
     mine = bench.first.scores
     for name, a, b in (
         ("value", mine.value[rows], other.value),
@@ -191,25 +193,25 @@ def _same(bench: _Bench, other: Scores, rows: Tensor, what: str) -> None:
         _expect(same, f"{what}: the trajectory differs")
 
 
-def _permuted(bench: _Bench) -> None:
+def _permuted(bench: _Runner) -> None:
     n = len(bench.case.candidates)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(5))
     _same(bench, bench.run(bench.part(order)).scores, order, "permuted")
 
 
-def _halved(bench: _Bench) -> None:
+def _halved(bench: _Runner) -> None:
     everyone = torch.arange(len(bench.case.candidates))
     for rows in (everyone[::2], everyone[1::2]):
         _same(bench, bench.run(bench.part(rows)).scores, rows, "without its neighbours")
 
 
-def _alone(bench: _Bench) -> None:
+def _alone(bench: _Runner) -> None:
     correct = (bench.first.scores.status != int(Status.MISCLASSIFIED)).nonzero().reshape(-1)
     for rows in (correct[:1], correct[-1:]):
         _same(bench, bench.run(bench.part(rows)).scores, rows, "alone")
 
 
-def _determinism(bench: _Bench) -> None:
+def _determinism(bench: _Runner) -> None:
     everyone = torch.arange(len(bench.case.candidates))
     _ = bench.first
     bench.trained = {}
@@ -220,7 +222,7 @@ def _determinism(bench: _Bench) -> None:
         _expect(torch.equal(before, torch.get_rng_state()), "the global random state was used or set")
 
 
-def _billing(bench: _Bench) -> None:
+def _billing(bench: _Runner) -> None:
     run = bench.first
     ledger, queries = run.ledger, run.scores.queries.cpu()
     _expect(ledger.rows == run.target.rows, f"{ledger.rows} rows billed, {run.target.rows} seen by the target")
@@ -234,7 +236,7 @@ def _billing(bench: _Bench) -> None:
     _expect(most <= run.cost.most, f"cost() said {run.cost.most} labels at most, {most} were spent")
 
 
-def _setup(bench: _Bench) -> None:
+def _setup(bench: _Runner) -> None:
     for candidates in (bench.case.candidates, bench.part(torch.arange(0))):
         gate = Gate(bench.case.target(), batch_rows=50)
         knowledge = bench.knowledge(gate)
@@ -256,7 +258,7 @@ def _setup(bench: _Bench) -> None:
     _ = bench.first  # refuses set-up in score()
 
 
-def _budgets(bench: _Bench) -> None:
+def _budgets(bench: _Runner) -> None:
     candidates = bench.case.candidates
     least = bench.first.cost.least
     for budget in sorted({least, least + 1, least + 6, 33, 100} - set(range(least))):
@@ -268,12 +270,12 @@ def _budgets(bench: _Bench) -> None:
         _expect(most <= min(budget, run.cost.most), f"budget {budget}, cost().most {run.cost.most}: {most} spent")
 
 
-def _inside(bench: _Bench) -> None:
+def _inside(bench: _Runner) -> None:
     broken = bench.first.target.broken
     _expect(not broken, f"{len(broken)} calls broke the contract, the first: {(broken or [''])[0]}")
 
 
-def _unmodified(bench: _Bench) -> None:
+def _unmodified(bench: _Runner) -> None:
     given = bench.part(torch.arange(len(bench.case.candidates)))
     x, y, shadow = given.x.clone(), given.y.clone(), bench.case.shadow.clone()
     scores = bench.run(given).scores
@@ -282,7 +284,7 @@ def _unmodified(bench: _Bench) -> None:
     _expect(not given.x.requires_grad and not scores.value.requires_grad, "something requires grad afterwards")
 
 
-def _finite(bench: _Bench) -> None:
+def _finite(bench: _Runner) -> None:
     scores = bench.first.scores
     tensors = {"value": scores.value, **{f"details[{k!r}]": v for k, v in scores.details.items()}}
     if scores.trajectory is not None:
@@ -291,7 +293,7 @@ def _finite(bench: _Bench) -> None:
         _expect(bool(torch.isfinite(tensor.to(torch.float64)).all()), f"{name} has NaN or infinity")
 
 
-def _shapes(bench: _Bench) -> None:
+def _shapes(bench: _Runner) -> None:
     scores, n = bench.first.scores, len(bench.case.candidates)
     for name, dtype in (("value", torch.float64), ("status", torch.int64), ("queries", torch.int64)):
         found: Tensor = getattr(scores, name)
@@ -306,7 +308,7 @@ def _shapes(bench: _Bench) -> None:
         _expect(len(column) == n, f"details[{name!r}] has {len(column)} rows")
 
 
-def _misclassified(bench: _Bench) -> None:
+def _misclassified(bench: _Runner) -> None:
     scores, case_ = bench.first.scores, bench.case
     wrong = case_.decide(case_.candidates.x) != case_.candidates.y
     noted = scores.status == int(Status.MISCLASSIFIED)
@@ -322,7 +324,7 @@ def _misclassified(bench: _Bench) -> None:
     _expect(top < bottom, f"a misclassified candidate scores {top:g}, a correct one {bottom:g}")
 
 
-def _all_misclassified(bench: _Bench) -> None:
+def _all_misclassified(bench: _Runner) -> None:
     whole = bench.case.candidates
     y = (bench.case.decide(whole.x) + 1) % whole.classes
     scores = bench.run(Candidates(whole.x, y, whole.domain, whole.classes)).scores
@@ -331,7 +333,7 @@ def _all_misclassified(bench: _Bench) -> None:
     _expect(bool(torch.isfinite(scores.value).all()), "value has NaN or infinity")
 
 
-def _zero_candidates(bench: _Bench) -> None:
+def _zero_candidates(bench: _Runner) -> None:
     try:
         run = bench.run(bench.part(torch.arange(0)))
     except Exception as error:  # an index of a row that is not there, the mean of nothing
@@ -350,7 +352,7 @@ def _zero_candidates(bench: _Bench) -> None:
     _expect(not run.target.broken, f"a call broke the contract: {(run.target.broken or [''])[0]}")
 
 
-def _trajectory(bench: _Bench) -> None:
+def _trajectory(bench: _Runner) -> None:
     scores = bench.first.scores
     path = scores.trajectory
     if path is None:
@@ -367,7 +369,7 @@ def _trajectory(bench: _Bench) -> None:
         _expect(final, f"a candidate that took at most {checkpoint} labels must keep its final score from there on")
 
 
-def _protocol(bench: _Bench) -> None:
+def _protocol(bench: _Runner) -> None:
     attack = bench.attack
     known = {field.name for field in fields(Knowledge)} - {"setup", "store", "prepared"}
     lacking = missing_members(attack)
@@ -381,7 +383,7 @@ def _protocol(bench: _Bench) -> None:
     _expect(1 <= cost.least <= cost.most, f"cost() must have 1 <= least <= most: {cost}")
 
 
-ROWS: dict[str, Callable[[_Bench], None]] = {
+ROWS: dict[str, Callable[[_Runner], None]] = {
     "protocol": _protocol,
     "set-up in prepare": _setup,
     "shapes": _shapes,

@@ -16,7 +16,7 @@ from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mi
 from labelleaks.core.types import Candidates
 from labelleaks.errors import InputError
 
-__all__ = ["CASES", "Ball", "Case", "Counted", "HalfSpace", "Memory", "Remembering", "case", "remembered"]
+__all__ = ["CASES", "Ball", "Counted", "HalfSpace", "Memory", "PlantedCase", "Remembering", "case", "remembered"]
 
 Decide = Callable[[Tensor], Tensor]
 
@@ -160,7 +160,7 @@ class Counted:
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class PlantedCase:
     """Candidates with a planted leak: members lie farther from the boundary, and are misclassified less often.
 
     ``candidates.y`` are true labels; where they differ from the target's, the row is misclassified.
@@ -190,7 +190,7 @@ _DOMAINS: dict[str, tuple[Domain, tuple[int, ...]]] = {
 }
 
 
-def case(name: str, *, members: int = 16, nonmembers: int = 16, seed: int = 0) -> Case:
+def case(name: str, *, members: int = 16, nonmembers: int = 16, seed: int = 0) -> PlantedCase:
     """Make a case: ``"vector"`` (Box), ``"image"`` (8-bit pixels), ``"binary"``, ``"mixed"`` or ``"memory"``.
 
     The first four are half-spaces. Of many random inputs the farthest from the boundary become members, the nearest
@@ -216,10 +216,10 @@ def case(name: str, *, members: int = 16, nonmembers: int = 16, seed: int = 0) -
     y = decide(x)
     wrong = torch.where(member, torch.arange(n) % 8 == 3, torch.arange(n) % 4 == 1)
     y = torch.where(wrong, (y + 1) % classes, y)
-    return Case(name, decide, Candidates(x, y, domain, classes), member, shadow[:128].clone())
+    return PlantedCase(name, decide, Candidates(x, y, domain, classes), member, shadow[:128].clone())
 
 
-def remembered(name: str, *, members: int = 16, nonmembers: int = 16, seed: int = 0) -> Case:
+def remembered(name: str, *, members: int = 16, nonmembers: int = 16, seed: int = 0) -> PlantedCase:
     """Make a case, ``name`` as for :func:`case` but not ``"memory"``, whose leak is memory and nothing else.
 
     All candidates are random inputs near the plane of a half-space, which models that never saw them can learn. Within
@@ -250,7 +250,7 @@ def remembered(name: str, *, members: int = 16, nonmembers: int = 16, seed: int 
     others = pool[order[n:]][torch.randperm(len(pool) - n, generator=generator)]
     shadow = others[memory(others) < 0][:128]  # the rest would give the members away
     target = Remembering(memory, rule)
-    return Case(f"remembered {name}", target, Candidates(x, y, domain, 2), member, shadow)
+    return PlantedCase(f"remembered {name}", target, Candidates(x, y, domain, 2), member, shadow)
 
 
 def _half_space(pool: Tensor, domain: Domain, shape: tuple[int, ...]) -> HalfSpace:

@@ -15,12 +15,12 @@ from labelleaks.auditing.evaluation import Decision
 from labelleaks.auditing.record import AttackResult, AuditRecord, RunLog
 from labelleaks.auditing.report import charts, pictures
 from labelleaks.auditing.report.wording import (
-    Answer,
+    Headline,
     about,
-    answer,
     best_by_auc,
     count,
     figure,
+    headline,
     joined,
     number,
     percent,
@@ -43,7 +43,7 @@ _SEVERITY = {"serious": ("▲", "Serious"), "warning": ("●", "Warning"), "info
 
 def build(record: AuditRecord, run: RunLog | None) -> dict[str, Any]:
     """Return the template's context."""
-    head = answer(record)
+    head = headline(record)
     notes: list[str] = []
     chosen = record.attacks.get(head.attack or "") or best_by_auc(record)
     shown = _fine(record, chosen)
@@ -92,7 +92,7 @@ def json_for_script(data: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def _tiles(record: AuditRecord, head: Answer, chosen: AttackResult | None) -> list[tuple[str, str, str]]:
+def _tiles(record: AuditRecord, head: Headline, chosen: AttackResult | None) -> list[tuple[str, str, str]]:
     """(name, value, remark)"""
     if chosen is None:
         return []
@@ -192,7 +192,7 @@ def _cell(estimate: Estimate | None, notes: list[str], *, share: bool = False) -
     }
 
 
-def _charts(record: AuditRecord, head: Answer, chosen: AttackResult | None) -> dict[str, Any]:
+def _charts(record: AuditRecord, head: Headline, chosen: AttackResult | None) -> dict[str, Any]:
     if not record.attacks:
         return {}
     fpr = head.fpr or (readable_fpr(chosen) if chosen else 0.1)

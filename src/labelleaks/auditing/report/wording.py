@@ -13,12 +13,12 @@ from labelleaks.metrics import Estimate
 __all__ = [
     "ABOUT",
     "About",
-    "Answer",
+    "Headline",
     "about",
-    "answer",
     "best_by_auc",
     "count",
     "figure",
+    "headline",
     "number",
     "percent",
     "plain",
@@ -154,7 +154,7 @@ def best_by_auc(record: AuditRecord) -> AttackResult | None:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Headline:
     """The top of the report."""
 
     level: str
@@ -167,17 +167,17 @@ class Answer:
     """The false-positive rate that the sentence speaks of, where it does."""
 
 
-def answer(record: AuditRecord) -> Answer:
+def headline(record: AuditRecord) -> Headline:
     """Choose the sentence that the record supports, never a stronger one."""
     members = int(record.member.sum())
     nonmembers = len(record) - members
     best = best_by_auc(record)
     if not record.attacks:
-        return Answer(
+        return Headline(
             "unknown", "No answer", "No attack was finished, so there is nothing to say about this model yet."
         )
     if best is None or min(members, nonmembers) < LEAST:
-        return Answer(
+        return Headline(
             "unknown",
             "Too few records to say",
             f"{count(members)} training records and {count(nonmembers)} others are too few to say how much this model "
@@ -193,7 +193,7 @@ def answer(record: AuditRecord) -> Answer:
             "pairs; guessing is right in 50\u00a0% of them."
         )
         more = tuple(line for line in (_cost(record, best), _beyond_gap(record, best)) if line)
-        return Answer(_level(best, None), _LABEL[_level(best, None)], sentence, more, best.name)
+        return Headline(_level(best, None), _LABEL[_level(best, None)], sentence, more, best.name)
     high = max(r.auc.high for r in record.attacks.values() if r.auc.high is not None)
     tried = len(record.attacks)
     sentence = (
@@ -204,7 +204,7 @@ def answer(record: AuditRecord) -> Answer:
         f"That is not proof of safety: the intervals still allow {percent(high)}, and a stronger attack or more labels "
         "may find what these did not."
     )
-    return Answer("none", _LABEL["none"], sentence, (caution, _cost(record, best)), best.name)
+    return Headline("none", _LABEL["none"], sentence, (caution, _cost(record, best)), best.name)
 
 
 _LABEL = {"strong": "Strong leak", "leak": "Leak found", "none": "No leak found"}
@@ -219,13 +219,13 @@ def _sharpest(record: AuditRecord) -> tuple[float | None, AttackResult | None]:
     return None, None
 
 
-def _found(record: AuditRecord, sharpest: AttackResult, best: AttackResult, fpr: float) -> Answer:
+def _found(record: AuditRecord, sharpest: AttackResult, best: AttackResult, fpr: float) -> Headline:
     level = _level(best, sharpest.tpr_at_fpr[fpr].low, fpr)
     sentence = (
         f"{_outsider(sharpest)} can pick out {plain(sharpest.tpr_at_fpr[fpr])} of this model’s training records while "
         f"wrongly accusing {percent(fpr)} of other records. Guessing would find {percent(fpr)}."
     )
-    return Answer(level, _LABEL[level], sentence, _more(record, best, sharpest), sharpest.name, fpr)
+    return Headline(level, _LABEL[level], sentence, _more(record, best, sharpest), sharpest.name, fpr)
 
 
 def _level(best: AttackResult, tpr: float | None, fpr: float = 1.0) -> str:

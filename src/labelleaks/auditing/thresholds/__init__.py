@@ -18,7 +18,6 @@ from __future__ import annotations
 from typing import Any
 
 from labelleaks.auditing.thresholds.base import (
-    Held,
     Setting,
     Threshold,
     ThresholdRule,
@@ -36,7 +35,6 @@ from labelleaks.errors import InputError
 
 __all__ = [
     "FixedFPR",
-    "Held",
     "HoldOut",
     "RandomInputs",
     "Setting",

@@ -16,9 +16,7 @@ from labelleaks.core.oracle.label_oracle import Gate, LabelOracle
 from labelleaks.core.types import Candidates, Scores
 from labelleaks.errors import InputError
 
-__all__ = ["Held", "Setting", "Threshold", "ThresholdRule", "own_oracle", "own_scores", "rerun_cost", "values"]
-
-Held = ShadowRows | None
+__all__ = ["Setting", "Threshold", "ThresholdRule", "own_oracle", "own_scores", "rerun_cost", "values"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,12 @@ class ThresholdRule(Protocol):
     attacks whose score is a distance, and is left out for the others."""
 
     def cost(
-        self, attack: Attack, candidates: Candidates, knowledge: Knowledge, budget: int, holdout: Held = None
+        self,
+        attack: Attack,
+        candidates: Candidates,
+        knowledge: Knowledge,
+        budget: int,
+        holdout: ShadowRows | None = None,
     ) -> int:
         """Return the set-up rows that ``fit`` sends at most. Sends nothing.
 

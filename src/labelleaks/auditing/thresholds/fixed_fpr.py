@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 
 from labelleaks import metrics
-from labelleaks.auditing.thresholds.base import Held, Setting, Threshold, own_oracle, own_scores, rerun_cost, values
+from labelleaks.auditing.thresholds.base import Setting, Threshold, own_oracle, own_scores, rerun_cost, values
 from labelleaks.core import rng
-from labelleaks.core.attack import Attack, Knowledge
+from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.types import Candidates
 from labelleaks.errors import InputError, NeedsError
 
@@ -54,7 +54,12 @@ class FixedFPR:
         return max(1, math.ceil(1 / self.fpr - 1 - 1e-9))
 
     def cost(
-        self, attack: Attack, candidates: Candidates, knowledge: Knowledge, budget: int, holdout: Held = None
+        self,
+        attack: Attack,
+        candidates: Candidates,
+        knowledge: Knowledge,
+        budget: int,
+        holdout: ShadowRows | None = None,
     ) -> int:
         rows = self._count(holdout)
         assert holdout is not None
@@ -79,7 +84,7 @@ class FixedFPR:
     def describe(self) -> dict[str, Any]:
         return {"name": self.name, "fpr": self.fpr, "n": self.n}
 
-    def _count(self, holdout: Held) -> int:
+    def _count(self, holdout: ShadowRows | None) -> int:
         rows = 0 if holdout is None else len(holdout)
         if rows < self.least:
             raise NeedsError(

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from labelleaks import metrics
-from labelleaks.auditing.thresholds.base import Held, Setting, Threshold, own_oracle, own_scores, rerun_cost, values
+from labelleaks.auditing.thresholds.base import Setting, Threshold, own_oracle, own_scores, rerun_cost, values
 from labelleaks.core import rng
-from labelleaks.core.attack import Attack, Knowledge
+from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.types import Candidates
 from labelleaks.errors import InputError
 
@@ -46,7 +46,12 @@ class HoldOut:
                 raise InputError(f"HoldOut: {side} has {len(pair[0])} rows and {len(pair[1])} labels")
 
     def cost(
-        self, attack: Attack, candidates: Candidates, knowledge: Knowledge, budget: int, holdout: Held = None
+        self,
+        attack: Attack,
+        candidates: Candidates,
+        knowledge: Knowledge,
+        budget: int,
+        holdout: ShadowRows | None = None,
     ) -> int:
         return rerun_cost(attack, candidates, knowledge, budget, len(self._rows(candidates)))
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from labelleaks.auditing.thresholds.base import Held, Setting, Threshold, own_oracle, own_scores, rerun_cost, values
+from labelleaks.auditing.thresholds.base import Setting, Threshold, own_oracle, own_scores, rerun_cost, values
 from labelleaks.core import rng
-from labelleaks.core.attack import Attack, Knowledge
+from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.types import Candidates, Status
 from labelleaks.errors import InputError, NeedsError
 
@@ -46,7 +46,12 @@ class RandomInputs:
             raise InputError(f"RandomInputs: n must be at least 1, got {self.n}")
 
     def cost(
-        self, attack: Attack, candidates: Candidates, knowledge: Knowledge, budget: int, holdout: Held = None
+        self,
+        attack: Attack,
+        candidates: Candidates,
+        knowledge: Knowledge,
+        budget: int,
+        holdout: ShadowRows | None = None,
     ) -> int:
         if not attack.is_distance:
             raise NeedsError(

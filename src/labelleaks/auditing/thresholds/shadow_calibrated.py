@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from labelleaks import metrics
-from labelleaks.auditing.thresholds.base import Held, Setting, Threshold, own_oracle, own_scores, values
+from labelleaks.auditing.thresholds.base import Setting, Threshold, own_oracle, own_scores, values
 from labelleaks.core import rng
 from labelleaks.core.attack import Attack, Knowledge, ShadowRows, prepared
 from labelleaks.core.oracle.label_oracle import Gate
@@ -59,7 +59,12 @@ class ShadowCalibrated:
             raise InputError(f"ShadowCalibrated: train_rows must be at least 5, got {self.train_rows}")
 
     def cost(
-        self, attack: Attack, candidates: Candidates, knowledge: Knowledge, budget: int, holdout: Held = None
+        self,
+        attack: Attack,
+        candidates: Candidates,
+        knowledge: Knowledge,
+        budget: int,
+        holdout: ShadowRows | None = None,
     ) -> int:
         rows = 0 if knowledge.shadow is None else len(knowledge.shadow)
         if knowledge.shadow is None or rows < _LEAST_SHADOW:

@@ -22,7 +22,8 @@ from labelleaks.core.oracle.query_keys import KEY, Keys
 from labelleaks.errors import InputError, in_a_line
 
 __all__ = [
-    "MARK", "SCHEMA", "TABLES", "Held", "batches", "check_schema", "explained", "marks", "packed", "read", "verify",
+    "MARK", "SCHEMA", "TABLES", "JournalContents", "batches", "check_schema", "explained", "marks", "packed", "read",
+    "verify",
 ]  # fmt: skip
 
 SCHEMA = 2
@@ -100,7 +101,7 @@ def check_schema(path: Path, meta: dict[str, str]) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class JournalContents:
     """What a journal holds."""
 
     fingerprint: str
@@ -123,7 +124,7 @@ class Held:
         return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
-def read(path: str | Path) -> Held:
+def read(path: str | Path) -> JournalContents:
     """Look at a journal, whatever target it is of. Nothing in the file is changed.
 
     Raises:
@@ -138,7 +139,7 @@ def read(path: str | Path) -> Held:
     labels = np.concatenate([np.empty(0, dtype=_LABEL), *[labels for _, labels in found]])
     keys, first = np.unique(keys, return_index=True)
     left = np.setdiff1d(np.concatenate([np.empty(0, dtype=KEY), *sent]), keys)
-    return Held(str(meta.get("fingerprint")), keys, labels[first], len(left))
+    return JournalContents(str(meta.get("fingerprint")), keys, labels[first], len(left))
 
 
 def verify(path: str | Path) -> list[str]:

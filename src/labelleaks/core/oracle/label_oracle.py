@@ -20,15 +20,13 @@ from labelleaks.core.oracle.query_keys import Keys, keys_of
 from labelleaks.core.oracle.remote import Answered, Remote, Sent
 from labelleaks.core.oracle.repeat_counter import Turns
 from labelleaks.core.types import Predict
+from labelleaks.engine import Note
 from labelleaks.errors import BudgetExceeded, InputError, LabelLeaksError, TargetError
 
 __all__ = ["CANARY", "SETUP", "Agreement", "Gate", "LabelOracle", "Ledger"]
 
-Progress = Callable[[str, int], None]
-"""Called with (phase, rows answered) after each call of the target."""
 
-
-class Journal(Protocol):
+class AnswerStore(Protocol):
     """Recorded answers by the key of the query; see :mod:`labelleaks.core.oracle.journal`."""
 
     def lookup(self, keys: Keys) -> Tensor:
@@ -52,7 +50,7 @@ class Gate:
         batch_rows: rows per call.
         total: rows that may be sent in all; None: no limit.
         journal: recorded answers to use before the target is asked.
-        progress: told after each call.
+        progress: called with (phase, rows answered) after each call.
         replay_only: send nothing: a row that the journal does not know is an error.
     """
 
@@ -62,8 +60,8 @@ class Gate:
         *,
         batch_rows: int = 1024,
         total: int | None = None,
-        journal: Journal | None = None,
-        progress: Progress | None = None,
+        journal: AnswerStore | None = None,
+        progress: Note | None = None,
         replay_only: bool = False,
     ) -> None:
         self.ledger = Ledger()

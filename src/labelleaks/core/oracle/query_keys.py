@@ -42,7 +42,7 @@ class Answers:
 
     def __init__(self) -> None:
         self._newest: dict[bytes, int] = {}
-        self._runs: list[_Run] = []  # each at least _RATIO times as long as the next
+        self._runs: list[_SortedKeys] = []  # each at least _RATIO times as long as the next
 
     def __len__(self) -> int:
         self._settle()
@@ -71,7 +71,7 @@ class Answers:
         if not self._newest:
             return
         keys = np.frombuffer(b"".join(self._newest), dtype=KEY)
-        self._runs.append(_Run(*_spread(keys), np.fromiter(self._newest.values(), np.int32, len(keys))))
+        self._runs.append(_SortedKeys(*_spread(keys), np.fromiter(self._newest.values(), np.int32, len(keys))))
         self._newest = {}
         while len(self._runs) > 1 and len(self._runs[-2]) < _RATIO * len(self._runs[-1]):
             self._join_last()
@@ -80,10 +80,10 @@ class Answers:
         newer = self._runs.pop()
         older = self._runs.pop()
         parts = ((getattr(older, name), getattr(newer, name)) for name in ("place", "low", "labels"))
-        self._runs.append(_Run(*map(np.concatenate, parts)))
+        self._runs.append(_SortedKeys(*map(np.concatenate, parts)))
 
 
-class _Run:
+class _SortedKeys:
     """Keys in the order of their place; of equal ones the first."""
 
     def __init__(self, place: NDArray[np.uint64], low: NDArray[np.uint64], labels: NDArray[np.int32]) -> None:

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-__all__ = ["Answered", "Note", "Remote", "Sent"]
+__all__ = ["Answered", "Observer", "Remote", "Sent"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Answered:
     """int64, one for each row, on the CPU."""
 
 
-Note = Callable[[Sent | Answered], None]
+Observer = Callable[[Sent | Answered], None]
 
 
 @runtime_checkable
@@ -49,7 +49,7 @@ class Remote(Protocol):
         """Rows that can be on their way at a time: requests at a time x rows in a request."""
         ...
 
-    def deliver(self, x: Tensor, note: Note) -> None:
+    def deliver(self, x: Tensor, note: Observer) -> None:
         """Ask for the label of each row and note every request and every answer, in the caller's thread.
 
         Requests go out in the order of the rows, never more than ``window`` rows beyond what is noted as answered.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from labelleaks import metrics
-from labelleaks.experiments.studies.case import Case, Found, difference_of_means, estimate, mean
+from labelleaks.experiments.studies.base import StudyInput, StudyResult, difference_of_means, estimate, mean
 from labelleaks.experiments.studies.radius import ALPHA, CHOOSE, SIGMA, certify
 
 __all__ = ["study"]
 
 
-def study(case: Case) -> Found:
+def study(given: StudyInput) -> StudyResult:
     """Certify candidates of both sides.
 
     Head: ``radius`` of members and non-members, the mean over all candidates of the certified radius, 0 where the
@@ -20,10 +20,10 @@ def study(case: Case) -> Found:
 
     Under ``clean`` noisy copies are projected into the domain, as a client would; under ``authors`` they are not.
     """
-    bench = case.bench
-    candidates, member = bench.candidates(case.study.candidates)
-    draws = case.study.draws
-    oracle = bench.gate(case.need).oracle("radius", len(candidates), CHOOSE + draws)
+    bench = given.bench
+    candidates, member = bench.candidates(given.study.candidates)
+    draws = given.study.draws
+    oracle = bench.gate(given.need).oracle("radius", len(candidates), CHOOSE + draws)
     inside = candidates.domain if bench.world.protocol == "clean" else None
     found = certify(oracle, candidates, draws=draws, seed=bench.world.seed, inside=inside)
     correct = (found.label == candidates.y).numpy()

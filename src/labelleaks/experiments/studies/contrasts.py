@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from labelleaks.experiments.studies.case import Interval
+from labelleaks.experiments.studies.base import Interval
 from labelleaks.experiments.studies.reading import Study
 
 __all__ = ["ContrastName", "contrasts"]

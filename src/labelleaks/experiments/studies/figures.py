@@ -13,7 +13,7 @@ from labelleaks import data
 from labelleaks.auditing.report.svg import Axis, Chart
 from labelleaks.experiments.figures import document, ticks
 from labelleaks.experiments.store import Row
-from labelleaks.experiments.studies.case import Interval
+from labelleaks.experiments.studies.base import Interval
 from labelleaks.experiments.studies.percentile import Called, balanced_accuracy, f1
 from labelleaks.experiments.studies.reading import Study
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from labelleaks import metrics
-from labelleaks.experiments.studies.case import Case, Found, estimate
+from labelleaks.experiments.studies.base import StudyInput, StudyResult, estimate
 
 __all__ = ["study"]
 
 
-def study(case: Case) -> Found:
+def study(given: StudyInput) -> StudyResult:
     """Call every other non-member a member, which is an attack on a target without a gap. Asks nothing.
 
     Points, one for each variant: ``auc``, which should be 0.5 within its interval, and ``swapped``, the AUC of the same
     scores with the two groups exchanged, which should be 1 - ``auc``.
     """
-    found = case.bench.store.scored(case.need)
+    found = given.bench.store.scored(given.need)
     points = []
     for reading in found.readings:
         if ", norm=" in reading.variant:
@@ -25,4 +25,4 @@ def study(case: Case) -> Found:
         called = np.arange(len(value)) % 2 == 0
         first, second = (metrics.auc(value, side) for side in (called, ~called))
         points.append({"variant": reading.variant, "auc": estimate(first), "swapped": estimate(second)["value"]})
-    return {"labels": case.attacked.labels, "n_nonmembers": int((~found.member).sum())}, points
+    return {"labels": given.attacked.labels, "n_nonmembers": int((~found.member).sum())}, points

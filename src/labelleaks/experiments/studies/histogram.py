@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from labelleaks.experiments.studies.case import Case, Found
+from labelleaks.experiments.studies.base import StudyInput, StudyResult
 
 __all__ = ["study"]
 
@@ -16,26 +16,26 @@ WRONG_LOSS = 100.0
 """The transfer attack's loss of a candidate that the target itself misclassifies."""
 
 
-def study(case: Case) -> Found:
+def study(given: StudyInput) -> StudyResult:
     """Count. Asks nothing.
 
     Head: ``quantity``, and [members, non-members] that are in no bin: ``misclassified`` by the target (distance 0, loss
     100 by definition), and without a start (``no_start``: the search found no other label). Points: bins.
     """
-    found = case.bench.store.scored(case.need)
-    transfer = case.attacked.attack == "transfer"
-    reading = next(one for one in found.readings if one.variant == ("loss" if transfer else case.attacked.variant))
+    found = given.bench.store.scored(given.need)
+    transfer = given.attacked.attack == "transfer"
+    reading = next(one for one in found.readings if one.variant == ("loss" if transfer else given.attacked.variant))
     value = (-reading.path[-1] if transfer else reading.path[-1])[reading.kept]
     member = found.member[reading.kept]
     wrong = value >= WRONG_LOSS if transfer else value == 0
-    shape, domain = case.bench.dataset.shape, case.bench.dataset.domain
+    shape, domain = given.bench.dataset.shape, given.bench.dataset.domain
     nothing = np.zeros_like(wrong) if transfer else value >= domain.diameter(shape, "l2")
     edges = _edges(value[~wrong & ~nothing], transfer)
     inside = np.clip(value, edges[0], np.nextafter(edges[-1], 0))
     counts = [np.histogram(inside[~wrong & ~nothing & side], edges)[0] for side in (member, ~member)]
     head = {
         "quantity": "loss" if transfer else "distance",
-        "labels": case.attacked.labels,
+        "labels": given.attacked.labels,
         "n_members": int(member.sum()),
         "n_nonmembers": int((~member).sum()),
         "misclassified": [int((wrong & side).sum()) for side in (member, ~member)],

@@ -10,7 +10,7 @@ from labelleaks.core import serialization
 from labelleaks.experiments.figures import stacked
 from labelleaks.experiments.store import Row
 from labelleaks.experiments.studies import figures, plane
-from labelleaks.experiments.studies.case import Interval
+from labelleaks.experiments.studies.base import Interval
 from labelleaks.experiments.studies.percentile import balanced_accuracy, f1
 from labelleaks.experiments.studies.reading import Study
 from labelleaks.experiments.studies.spec import StudyName

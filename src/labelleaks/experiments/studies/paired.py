@@ -6,19 +6,19 @@ from itertools import combinations
 
 from labelleaks import metrics
 from labelleaks.experiments.store import Reading, Row
-from labelleaks.experiments.studies.case import Case, Found, estimate
+from labelleaks.experiments.studies.base import StudyInput, StudyResult, estimate
 from labelleaks.experiments.work import read_at
 
 __all__ = ["study"]
 
 
-def study(case: Case) -> Found:
+def study(given: StudyInput) -> StudyResult:
     """Compare the variants of an attack with each other, and a variant read at several label counts with its end.
 
     Points: ``first`` and ``second``, each [variant, labels] of a row of the grid, and their ``difference`` of AUCs, by
     :func:`labelleaks.metrics.compare_auc`. Asks nothing.
     """
-    found, measure = case.bench.store.scored(case.need), case.attacked
+    found, measure = given.bench.store.scored(given.need), given.attacked
     readings = [one for one in found.readings if measure.norms or ", norm=" not in one.variant]
     points = []
     ends = [(one, len(one.checkpoints) - 1) for one in readings]

@@ -17,7 +17,7 @@ from labelleaks.core.oracle.label_oracle import SETUP
 from labelleaks.core.types import Candidates, Status
 from labelleaks.experiments.measures import attack_of
 from labelleaks.experiments.store import Row
-from labelleaks.experiments.studies.case import Case, Found, Interval, plain
+from labelleaks.experiments.studies.base import Interval, StudyInput, StudyResult, plain
 from labelleaks.metrics import Estimate
 from labelleaks.models.randaugment import RandAugment
 
@@ -38,7 +38,7 @@ class Called:
     n: int
 
 
-def study(case: Case) -> Found:
+def study(given: StudyInput) -> StudyResult:
     """Attack random inputs as the candidates were attacked; hold the candidates' scores of the grid against the result.
 
     Random inputs are ``uniform`` in the domain, or ``fakedata``, the authors' images. Their label is the target's own.
@@ -50,12 +50,12 @@ def study(case: Case) -> Found:
 
     Source: Li & Zhang 2007.15528, threshold of the boundary attack; t ascends as in ``numpy.percentile``.
     """
-    found = case.bench.store.scored(case.need)
-    reading = next(one for one in found.readings if one.variant == case.attacked.variant)
+    found = given.bench.store.scored(given.need)
+    reading = next(one for one in found.readings if one.variant == given.attacked.variant)
     value, member = reading.path[-1][reading.kept], found.member[reading.kept]
     kinds, points = {}, []
-    for kind in _kinds(case):
-        distances, about = _random_distances(case, kind)
+    for kind in _kinds(given):
+        distances, about = _random_distances(given, kind)
         rows: list[Row] = []
         if len(distances):
             taus = np.percentile(distances, PERCENTILES)
@@ -66,7 +66,7 @@ def study(case: Case) -> Found:
         kinds[kind] = about
         points += rows
     head = {
-        "labels": case.attacked.labels,
+        "labels": given.attacked.labels,
         "n_members": int(member.sum()),
         "n_nonmembers": int((~member).sum()),
         "inputs": kinds,
@@ -75,8 +75,8 @@ def study(case: Case) -> Found:
     return head, points
 
 
-def _kinds(case: Case) -> tuple[str, ...]:
-    return ("uniform",) if image_layout(case.bench.dataset.shape) is None else ("fakedata", "uniform")
+def _kinds(given: StudyInput) -> tuple[str, ...]:
+    return ("uniform",) if image_layout(given.bench.dataset.shape) is None else ("fakedata", "uniform")
 
 
 def _counts(value: NDArray[np.float64], member: NDArray[np.bool_], tau: float) -> Row:
@@ -88,17 +88,17 @@ def called(row: Row, member: NDArray[np.bool_]) -> Called:
     return Called(row["tp"], row["fp"], int(member.sum()), int((~member).sum()))
 
 
-def _random_distances(case: Case, kind: str) -> tuple[NDArray[np.float64], Row]:
+def _random_distances(given: StudyInput, kind: str) -> tuple[NDArray[np.float64], Row]:
     """Distances of random inputs whose label could be changed: as many as wanted, where there are."""
-    wanted, bench, measure = case.study.inputs, case.bench, case.attacked
+    wanted, bench, measure = given.study.inputs, given.bench, given.attacked
     attack = attack_of(measure)
-    target = case.need.needs[0]
+    target = given.need.needs[0]
     gate = bench.gate(target)
     domain, classes = bench.dataset.domain, bench.dataset.classes
     distances: list[float] = []
     tried = 0
     while len(distances) < wanted and tried < TRIES * wanted:
-        x = _draw(case, kind, tried, wanted - len(distances))
+        x = _draw(given, kind, tried, wanted - len(distances))
         tried += len(x)
         y = gate.setup_oracle("random inputs").query(x, torch.full((len(x),), SETUP), phase="label")
         oracle = gate.setup_oracle("random inputs", len(x), measure.labels)
@@ -109,9 +109,9 @@ def _random_distances(case: Case, kind: str) -> tuple[NDArray[np.float64], Row]:
     return np.array(distances, dtype=np.float64), about
 
 
-def _draw(case: Case, kind: str, first: int, count: int) -> Tensor:
+def _draw(given: StudyInput, kind: str, first: int, count: int) -> Tensor:
     """Random inputs number ``first`` and on."""
-    dataset, seed = case.bench.dataset, case.bench.world.seed
+    dataset, seed = given.bench.dataset, given.bench.world.seed
     shape, domain = dataset.shape, dataset.domain
     streams = rng.streams(torch.arange(first, first + count), seed, f"random inputs {kind}")
     if kind == "uniform":

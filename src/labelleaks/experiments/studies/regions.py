@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from labelleaks.experiments.store import Row
-from labelleaks.experiments.studies.case import Case, Found
+from labelleaks.experiments.studies.base import StudyInput, StudyResult
 
 __all__ = ["study"]
 
@@ -21,7 +21,7 @@ GRID = 100
 """Cells of the background along each side (1,000 in the authors' code)."""
 
 
-def study(case: Case) -> Found:
+def study(given: StudyInput) -> StudyResult:
     """Place candidates in a plane by t-SNE of the target's log-posteriors, starting at their PCA; twice.
 
     ``sorted``: the 9 largest, in order, as in the authors' code, where the classes are lost and what is left is how
@@ -34,14 +34,14 @@ def study(case: Case) -> Found:
 
     Source: Li & Zhang 2007.15528, ``reduce_dimension_2d`` in the history of the authors' code.
     """
-    candidates, member = case.bench.candidates(case.study.candidates)
-    log_p = case.bench.target(case.need).log_posteriors(candidates.x)
+    candidates, member = given.bench.candidates(given.study.candidates)
+    log_p = given.bench.target(given.need).log_posteriors(candidates.x)
     said = log_p.argmax(1)
     right = (said == candidates.y).numpy()
     features = {"sorted": log_p.sort(1, descending=True).values[:, :TOP], "all": log_p}
     points: list[Row] = []
     for by, rows in features.items():
-        plane = _embedded(rows.numpy(), case.bench.world.seed)
+        plane = _embedded(rows.numpy(), given.bench.world.seed)
         points += [
             {"by": by, "x": round(float(x), 3), "y": round(float(y), 3), "said": int(c), "member": bool(m)}
             for (x, y), c, m in zip(plane, said, member, strict=True)

@@ -27,10 +27,14 @@ OF: dict[str, tuple[str, ...]] = {
 AtLeast1 = Annotated[int, Field(ge=1)]
 
 
-class StudySpec(BaseModel):
-    """One study on every world of the grid that it fits."""
+class Strict(BaseModel):
+    """A frozen part of a specification, without keys that it does not know."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StudySpec(Strict):
+    """One study on every world of the grid that it fits."""
 
     study: StudyName
     of: str = ""

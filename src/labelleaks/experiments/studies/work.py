@@ -10,13 +10,13 @@ from labelleaks.experiments.spec import MeasureSpec
 from labelleaks.experiments.stages import Stage
 from labelleaks.experiments.store import Row
 from labelleaks.experiments.studies import certified, fresh, guarded, histogram, paired, percentile, regions
-from labelleaks.experiments.studies.case import Case, Found
+from labelleaks.experiments.studies.base import StudyInput, StudyResult
 from labelleaks.experiments.studies.spec import StudyName, StudySpec
 from labelleaks.experiments.work import Bench
 
 __all__ = ["do"]
 
-_DO: Mapping[StudyName, Callable[[Case], Found]] = {
+_DO: Mapping[StudyName, Callable[[StudyInput], StudyResult]] = {
     "radius": certified.study,
     "percentile": percentile.study,
     "distribution": histogram.study,
@@ -36,6 +36,6 @@ def do(bench: Bench, stage: Stage, study: StudySpec, measure: MeasureSpec | None
     world = bench.world
     head: Row = {"study": study.study, "of": study.of, "dataset": world.dataset, "target_size": world.size}
     head |= {"seed": world.seed, "protocol": world.protocol, "model": world.spec.model}
-    more, points = _DO[study.study](Case(bench, stage.needs[0], study, measure))
+    more, points = _DO[study.study](StudyInput(bench, stage.needs[0], study, measure))
     made = {**bench.made, "revision": FIRST if measure is None else revision_of(measure)}
     return head | more | {"points": points} | made

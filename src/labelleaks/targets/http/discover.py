@@ -20,7 +20,7 @@ from labelleaks.targets.http.options import Http, protocol_of
 from labelleaks.targets.http.secrets import Credentials, credentials
 from labelleaks.targets.http.wire import Part, Wire
 
-__all__ = ["BATCHES", "Found", "Spoken", "ask", "spoken"]
+__all__ = ["BATCHES", "Discovery", "Spoken", "ask", "spoken"]
 
 BATCHES = (1, 1, 1, 4, 16)
 """Rows of the billed requests; a larger limit is tried where the user says so."""
@@ -41,7 +41,7 @@ class Spoken:
 
 
 @dataclass
-class Found:
+class Discovery:
     """What the billed requests showed."""
 
     rows: int = 0
@@ -174,7 +174,7 @@ def _open_inference(asker: _Asker, how: str, model: str) -> Spoken:
     return Spoken("v2", how, model, str(inputs[0].get("name")), shape, outputs)
 
 
-def ask(options: Http, rows: NDArray[np.float32], batches: tuple[int, ...] = BATCHES) -> Found:
+def ask(options: Http, rows: NDArray[np.float32], batches: tuple[int, ...] = BATCHES) -> Discovery:
     """Ask about rows in growing batches; each request is sent once, whatever becomes of it.
 
     Args:
@@ -184,7 +184,7 @@ def ask(options: Http, rows: NDArray[np.float32], batches: tuple[int, ...] = BAT
     Raises:
         TargetError: the first request was refused.
     """
-    found = Found()
+    found = Discovery()
     options = replace(options, retries=0, concurrency=1)
     form = format_of(options)
     wire = Wire(options, address_of(options), credentials(options))
@@ -216,7 +216,7 @@ def _part(body: Callable[..., Any], read: Callable[..., Any], rows: NDArray[np.f
     return Part(slice(0, len(rows)), lambda: body(rows), labels)
 
 
-def _book(found: Found) -> Callable[[Sent | Answered], None]:
+def _book(found: Discovery) -> Callable[[Sent | Answered], None]:
     def note(event: Sent | Answered) -> None:
         if isinstance(event, Sent):
             found.rows += event.rows.stop - event.rows.start
@@ -225,7 +225,7 @@ def _book(found: Found) -> Callable[[Sent | Answered], None]:
     return note
 
 
-def _look(found: Found, answer: NDArray[Any], first: list[Any]) -> None:
+def _look(found: Discovery, answer: NDArray[Any], first: list[Any]) -> None:
     if answer.ndim == 2 and answer.shape[1] == 1:
         answer = answer[:, 0]
     if answer.ndim == 2:

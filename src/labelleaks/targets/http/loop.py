@@ -9,11 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import RLock
 from typing import Any
 
-from labelleaks.core.oracle.remote import Answered, Note, Sent
+from labelleaks.core.oracle.remote import Answered, Observer, Sent
 
 __all__ = ["Loop", "Work"]
 
-Work = Callable[[Note], Coroutine[Any, Any, None]]
+Work = Callable[[Observer], Coroutine[Any, Any, None]]
 """Given whom to tell of what happens."""
 _Told = queue.SimpleQueue[tuple[Sent | Answered, Future[None]] | None]
 
@@ -30,7 +30,7 @@ class Loop:
         self._task: asyncio.Task[Any] | None = None
         self._turn = RLock()
 
-    def run(self, work: Work, note: Note) -> None:
+    def run(self, work: Work, note: Observer) -> None:
         """Run ``work(note)``. An interrupt cancels the work, and is raised when that has ended."""
         with self._turn:
             if _runs_one_here():
@@ -47,7 +47,7 @@ class Loop:
             else:
                 self._runner.close()
 
-    def _here(self, work: Work, note: Note) -> None:
+    def _here(self, work: Work, note: Observer) -> None:
         try:
             self._runner.run(self._awake(work, note))
         finally:
@@ -55,7 +55,7 @@ class Loop:
                 self._task.cancel()
                 self._runner.run(_ended(self._task))
 
-    async def _awake(self, work: Work, note: Note) -> None:
+    async def _awake(self, work: Work, note: Observer) -> None:
         self._task = asyncio.current_task()
         try:
             await asyncio.sleep(0)  # what services closed while the loop stood still is noticed before it is used
@@ -63,7 +63,7 @@ class Loop:
         finally:
             self._task = None
 
-    def _beside(self, work: Work, note: Note) -> None:
+    def _beside(self, work: Work, note: Observer) -> None:
         told: _Told = queue.SimpleQueue()
 
         def across(event: Sent | Answered) -> None:
@@ -96,7 +96,7 @@ async def _ended(task: asyncio.Task[Any]) -> None:
     await asyncio.wait([task])
 
 
-def _hear(told: _Told, note: Note) -> None:
+def _hear(told: _Told, note: Observer) -> None:
     while (item := told.get()) is not None:
         event, noted = item
         try:

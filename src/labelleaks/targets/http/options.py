@@ -14,8 +14,8 @@ from labelleaks.errors import InputError
 
 __all__ = ["PROTOCOLS", "Http", "is_url", "protocol_of"]
 
-Protocol = Literal["v2", "tensorflow", "mlflow", "template"]
-PROTOCOLS: tuple[Protocol, ...] = ("v2", "tensorflow", "mlflow", "template")
+ServiceProtocol = Literal["v2", "tensorflow", "mlflow", "template"]
+PROTOCOLS: tuple[ServiceProtocol, ...] = ("v2", "tensorflow", "mlflow", "template")
 _TELLING = re.compile(r"auth|cookie|token|secret|passw|api.?key|signature|credential", re.IGNORECASE)
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _LEVELS = 256
@@ -34,7 +34,7 @@ class Http:
 
     url: str
     """The server (``http://host:8000``), or the whole address that answers."""
-    protocol: Protocol | None = None
+    protocol: ServiceProtocol | None = None
     """``"v2"`` (Open Inference Protocol), ``"tensorflow"``, ``"mlflow"``, ``"template"``; None: as the address says."""
     model: str | None = None
     """Name of the model (v2, tensorflow) where the address does not hold it; ``model`` in a template."""
@@ -141,7 +141,7 @@ def is_url(text: str) -> bool:
     return text.lower().startswith(("http://", "https://"))
 
 
-def protocol_of(url: str) -> Protocol:
+def protocol_of(url: str) -> ServiceProtocol:
     """Return the protocol that an address shows by its path.
 
     Raises:

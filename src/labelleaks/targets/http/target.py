@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelleaks.core.classes import Classes
-from labelleaks.core.oracle.remote import Answered, Note, Sent
+from labelleaks.core.oracle.remote import Answered, Observer, Sent
 from labelleaks.errors import InputError, TargetError
 from labelleaks.targets.answers import read_answer
 from labelleaks.targets.base import scope
@@ -95,7 +95,7 @@ class HttpTarget:
         self.deliver(x, note)
         return labels.to(x.device)
 
-    def deliver(self, x: Tensor, note: Note) -> None:
+    def deliver(self, x: Tensor, note: Observer) -> None:
         """See :meth:`labelleaks.core.oracle.remote.Remote.deliver`."""
         if self._wire is None:
             with self:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from labelleaks.core.oracle.remote import Answered, Note, Sent
+from labelleaks.core.oracle.remote import Answered, Observer, Sent
 from labelleaks.errors import InputError, LabelLeaksError, MissingExtra, TargetError
 from labelleaks.targets.http.attempt import Fault, exchange, read_json
 from labelleaks.targets.http.body import Body, Breach
@@ -71,7 +71,7 @@ class _Call:
     """One call of the target under way."""
 
     ahead: _Ahead
-    note: Note
+    note: Observer
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     """Set at the first failure: what is under way is finished, nothing is sent any more."""
     errors: list[Exception] = field(default_factory=list)
@@ -139,11 +139,11 @@ class Wire:
         finally:
             self._loop.close()
 
-    async def _hang_up(self, _: Note) -> None:
+    async def _hang_up(self, _: Observer) -> None:
         await asyncio.gather(*[line.close() for line in self._lines])
         self._lines = []
 
-    def deliver(self, parts: Sequence[Part], note: Note) -> None:
+    def deliver(self, parts: Sequence[Part], note: Observer) -> None:
         """Ask for every part; see :meth:`labelleaks.core.oracle.remote.Remote.deliver`."""
         workers = min(self._options.concurrency, len(parts))
         call = _Call(_Ahead(parts, workers), note)
@@ -156,7 +156,7 @@ class Wire:
         if call.errors:
             raise call.errors[0]
 
-    async def _work(self, call: _Call, workers: int, note: Note) -> None:
+    async def _work(self, call: _Call, workers: int, note: Observer) -> None:
         call.note = note
         asking = [asyncio.create_task(self._worker(call, line)) for line in self._lines[:workers]]
         try:

@@ -14,16 +14,16 @@ from labelleaks.experiments.studies.spec import StudySpec
 from labelleaks.experiments.work import Bench
 from labelleaks.metrics import Estimate
 
-__all__ = ["Case", "Found", "Interval", "difference_of_means", "mean", "plain"]
+__all__ = ["Interval", "StudyInput", "StudyResult", "difference_of_means", "mean", "plain"]
 
-Found = tuple[Row, list[Row]]
+StudyResult = tuple[Row, list[Row]]
 """What a study adds to its head, and its points."""
 Interval = dict[str, float]
 """value, low, high: 95 %."""
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class StudyInput:
     """One study on one world."""
 
     bench: Bench
