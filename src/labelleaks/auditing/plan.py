@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from labelleaks import attacks as registry
 from labelleaks.auditing import ladder, thresholds
 from labelleaks.auditing.forecast import Planned
-from labelleaks.auditing.options import Request, Rows
+from labelleaks.auditing.options import Request, Rows, name_of
 from labelleaks.auditing.thresholds import ThresholdRule
 from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.domains import is_ambiguous, why_no_layout
 from labelleaks.core.oracle.label_oracle import LabelOracle
+from labelleaks.core.row_hash import digests
 from labelleaks.core.types import Candidates
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import architectures, checkpoints, shadow_training
@@ -157,18 +159,43 @@ def _named(chosen: Sequence[Attack]) -> dict[str, Attack]:
         name = attack.name
         if kinds.count(name) > 1:
             settings = _changed(attack)
-            name = f"{name}({', '.join(f'{k}={v}' for k, v in settings.items())})" if settings else name
+            name = f"{name}({', '.join(f'{k}={_word(v)}' for k, v in settings.items())})" if settings else name
         if name in named:
             raise InputError(f"attacks: {name} is asked for twice with the same settings")
         named[name] = attack
     return named
 
 
-def _changed(attack: Attack) -> dict[str, Any]:
-    if not is_dataclass(attack):
+def _changed(settings: Any) -> dict[str, Any]:
+    if not is_dataclass(settings):
         return {}
-    given = {f.name: (getattr(attack, f.name), f.default) for f in fields(attack) if f.init}
-    return {name: value for name, (value, default) in given.items() if value != default}
+    given = {f.name: (getattr(settings, f.name), f.default) for f in fields(settings) if f.init}
+    return {name: value for name, (value, default) in given.items() if not _equal(value, default)}
+
+
+def _equal(value: Any, default: Any) -> bool:
+    arrays = [isinstance(one, torch.Tensor | np.ndarray) for one in (value, default)]
+    if any(arrays):
+        return all(arrays) and torch.equal(torch.as_tensor(value), torch.as_tensor(default))
+    return bool(value == default)
+
+
+def _word(value: Any) -> str:
+    """A setting in a name: short, and the same in every run. Of a tensor its shape and a hash of its content."""
+    if isinstance(value, torch.Tensor | np.ndarray):
+        rows = torch.as_tensor(value)
+        return f"{'x'.join(map(str, rows.shape)) or 'number'}-{digests(rows[None])[0].hex()[:6]}"
+    if _plain(value) or (isinstance(value, tuple | list) and all(map(_plain, value))):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_word, value))})"
+    if is_dataclass(value):
+        return f"{type(value).__name__}({', '.join(f'{k}={_word(v)}' for k, v in _changed(value).items())})"
+    return str(name_of(value))
+
+
+def _plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)
 
 
 def _rules_for(wanted: Sequence[str | ThresholdRule] | None, attack: Attack) -> tuple[ThresholdRule, ...]:
