@@ -28,7 +28,7 @@ __all__ = ["check_plugin", "first_sentence"]
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
-def check_plugin(kind: registry.Kind, name: str) -> None:
+def check_plugin(kind: registry.PluginKind, name: str) -> None:
     """Check one plug-in, by its registered name or as ``module:object``.
 
     Raises:
@@ -123,7 +123,7 @@ def _any(_: Any) -> Iterator[str]:
     yield from ()
 
 
-_CHECKS: dict[registry.Kind, Callable[[Any], Iterator[str]]] = {
+_CHECKS: dict[registry.PluginKind, Callable[[Any], Iterator[str]]] = {
     "attacks": _attack,
     "targets": _target,
     "domains": _domain,
