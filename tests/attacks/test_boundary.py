@@ -487,7 +487,7 @@ def test_bad_settings_are_refused() -> None:
         run(target, x, WIDE, attack=Boundary(subspace="dct"))
     with pytest.raises(InputError, match="Box"):
         run(target, (x > 0).to(torch.float32), Binary(), attack=Boundary(subspace="dct"))
-    with pytest.raises(InputError, match="search='surfree' needs a Box"):
+    with pytest.raises(InputError, match="search='surfree' needs a continuous domain, such as Box, not Binary"):
         run(target, (x > 0).to(torch.float32), Binary(), attack=Boundary(search="surfree"))
     with pytest.raises(InputError, match="use norm='linf'"):
         run(target, x, WIDE, attack=Boundary(search="rays"))

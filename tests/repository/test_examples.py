@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import labelleaks as ll
+from labelleaks.testing.domains import check_domain
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 
@@ -49,3 +50,29 @@ def test_the_recipe_for_a_pipeline_runs(monkeypatch: pytest.MonkeyPatch) -> None
     names: dict[str, Any] = {"ll": ll, "x_m": x[:20], "y_m": y[:20], "x_n": x[20:], "y_n": y[20:]}
     exec(found[1], names)
     assert (names["record"]["gap"].scores == 1).all()
+
+
+def test_the_domain_of_the_docs_keeps_the_contract_and_is_audited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code of docs/domains.md as it stands."""
+    text = (Path(__file__).parents[2] / "docs" / "domains.md").read_text()
+    found = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert found
+    module = ModuleType("likert")
+    monkeypatch.setitem(sys.modules, "likert", module)
+    exec(found[1], module.__dict__)
+    likert = module.Likert()
+    check_domain(likert, (20,))
+    x = np.random.default_rng(0).integers(1, 6, (24, 20)).astype(np.float32)
+    y = (x.mean(1) > 3).astype(int)
+    record = ll.audit(
+        lambda rows: (rows.mean(1) > 3).astype(int),
+        members=(x[:12], y[:12]), nonmembers=(x[12:], y[12:]), domain=likert, budget=40, show_progress=False,
+    )  # fmt: skip
+    assert list(record.attacks) == ["gap", "noise", "boundary"] and record.domain == {"kind": "likert", "points": 5}
+    says = "search='surfree' needs a continuous domain, such as Box, not Likert: "
+    assert says in text
+    with pytest.raises(ll.InputError, match=says):
+        ll.audit(
+            lambda rows: rows[:, 0], members=(x, y), nonmembers=(x, y), domain=likert, show_progress=False,
+            attacks=[ll.attacks.Boundary(search="surfree")],
+        )  # fmt: skip

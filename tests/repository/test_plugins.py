@@ -16,6 +16,7 @@ ALL = [*OURS, *(plugin for kind in registry.KINDS for plugin in registry.install
 PAGES: dict[registry.Kind, str] = {
     "attacks": "attacks/{name}.md",
     "targets": "targets.md",
+    "domains": "domains.md",
     "datasets": "data.md",
     "thresholds": "thresholds.md",
     "defenses": "defenses.md",

@@ -22,7 +22,7 @@ from labelleaks.auditing.plan import plan
 from labelleaks.auditing.sharding import SHARD_ROWS, Course, Reach, Shards, Used
 from labelleaks.auditing.thresholds import Setting, Threshold
 from labelleaks.core.attack import Knowledge, ShadowRows, prepared
-from labelleaks.core.domains import Box, Domain
+from labelleaks.core.domains import Box, need_domain
 from labelleaks.core.oracle.journal import Journal, default_path
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.oracle.remote import Remote
@@ -217,9 +217,7 @@ def open_case(
         InputError: and its kinds, for whatever is wrong with what was given. Nothing was sent.
     """
     check_numbers(request)
-    domain = request.domain if request.domain is not None else Box(0, 1)
-    if not isinstance(domain, Domain):
-        raise InputError(f"domain={domain!r} is not a domain: give Box(0, 1), Binary() or Mixed(...)")
+    domain = need_domain(request.domain if request.domain is not None else Box(0, 1))
     domain = sendable(request.target, domain)
     rows = gather(request, domain)
     candidates = Candidates(rows.x, rows.y, domain, len(rows.classes), rows.ids)

@@ -50,7 +50,8 @@ class SaltAndPepper:
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         if not candidates.domain.continuous:
-            raise InputError("salt_and_pepper needs a Box domain: rows of bits have the search pointwise")
+            kind = type(candidates.domain).__name__
+            raise InputError(f"salt_and_pepper needs a continuous domain, such as Box, not {kind}: use boundary")
         return Cost(least=2, most=max(2, min(budget, 1 + LEVELS * REPETITIONS)))
 
     def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:

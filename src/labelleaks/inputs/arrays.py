@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from labelleaks.core.classes import label_array
-from labelleaks.core.domains import Domain
+from labelleaks.core.domains import Domain, need_fit
 from labelleaks.errors import InputError
 from labelleaks.inputs.torch_datasets import read_dataset
 
@@ -92,7 +92,8 @@ def check(groups: Sequence[Given], domain: Domain) -> None:
     """Check that groups fit each other and the domain.
 
     Raises:
-        InputError: rows of different shapes, or values outside the domain (how many rows, the worst value, where).
+        InputError: rows of different shapes, values outside the domain (how many rows, the worst value, where), or a
+            domain of the user's own that is not what it says.
     """
     first = groups[0]
     for group in groups[1:]:
@@ -103,6 +104,7 @@ def check(groups: Sequence[Given], domain: Domain) -> None:
             )
     for group in groups:
         domain.check(group.x, group.what)
+    need_fit(domain, first.shape)
 
 
 def _pair(given: Any, what: str) -> tuple[Any, Any]:

@@ -33,7 +33,6 @@ __all__ = [
     "build",
     "default_family",
     "folded",
-    "image_layout",
     "in_layout",
     "is_estimator",
     "moments",

@@ -47,10 +47,10 @@ def make(
     """
     shape = tuple(shape)
     if not domain.continuous:
-        _refuse_box_settings(name, subspace)
+        _refuse_settings(name, subspace, type(domain).__name__)
         return Pointwise(domain, shape, iterations=iterations)
     if norm not in _NORMS[name]:
-        raise InputError(_other_norm(name, norm))
+        raise InputError(_other_norm(name, norm, type(domain).__name__))
     if name == "rays":
         if subspace is not None:
             raise InputError(f"boundary: search='rays' moves along signs of features, not in subspace={subspace!r}")
@@ -62,21 +62,25 @@ def make(
     return kind(norm, probes, iterations=iterations)
 
 
-def _refuse_box_settings(name: str, subspace: Subspace | None) -> None:
+def _refuse_settings(name: str, subspace: Subspace | None, domain: str) -> None:
+    """Refuse what only features that can move a little allow; ``domain`` has others."""
     if subspace is not None:
-        raise InputError(f"boundary: subspace={subspace!r} needs images in a Box domain: leave subspace out")
+        raise InputError(
+            f"boundary: subspace={subspace!r} needs images in a continuous domain, such as Box, not {domain}: leave "
+            "subspace out"
+        )
     if name != "hopskipjump":
         raise InputError(
-            f"boundary: search={name!r} needs a Box domain: leave search out, Binary and Mixed rows have a search of "
-            "their own"
+            f"boundary: search={name!r} needs a continuous domain, such as Box, not {domain}: leave search out, such "
+            "rows have a search of their own"
         )
 
 
-def _other_norm(name: str, norm: Norm) -> str:
+def _other_norm(name: str, norm: Norm, domain: str) -> str:
     if norm in ("l0", "l1"):
         return (
-            f"boundary: norm={norm!r} is searched in Binary and Mixed domains only; for a Box use 'l2' or 'linf', and "
-            f"read details['distance_{norm}']"
+            f"boundary: norm={norm!r} is searched only where features change one at a time, as in Binary and Mixed; in "
+            f"{domain} use 'l2' or 'linf', and read details['distance_{norm}']"
         )
     (only,) = _NORMS[name]
     return f"boundary: search={name!r} makes the {only} distance small, not {norm}: use norm={only!r} or another search"

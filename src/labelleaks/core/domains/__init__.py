@@ -1,8 +1,9 @@
 """Which inputs exist: bounds, projection, quantisation to what a real client can send, and how far apart they are."""
 
-from labelleaks.core.domains.base import Domain, Group, Kind, Norm, distance, is_binary, need_domain
+from labelleaks.core.domains.base import Domain, Group, Kind, Norm, distance, is_binary
 from labelleaks.core.domains.binary import Binary
 from labelleaks.core.domains.box import Box
+from labelleaks.core.domains.contract import need_domain, need_fit
 from labelleaks.core.domains.layout import (
     LEAST_SIDE,
     SIDES,
@@ -38,5 +39,6 @@ __all__ = [
     "is_ambiguous",
     "is_binary",
     "need_domain",
+    "need_fit",
     "why_no_layout",
 ]

@@ -17,7 +17,7 @@ from torch import Tensor
 from labelleaks.core.domains.layout import Word
 from labelleaks.errors import InputError
 
-__all__ = ["Domain", "Group", "Kind", "Norm", "check_range", "diameter_of", "distance", "is_binary", "need_domain"]
+__all__ = ["Domain", "Group", "Kind", "Norm", "check_range", "diameter_of", "distance", "is_binary"]
 
 Norm = Literal["l0", "l1", "l2", "linf"]
 Kind = Literal["continuous", "integer", "binary", "one_hot"]
@@ -39,13 +39,15 @@ class Group:
     high: float | Tensor = 1.0
     """Bounds of the group's features: a number for all, or float32 (features,)."""
     step: float = 0.0
-    """The largest distance between neighbouring values of a continuous feature, 0 where any float32 is allowed."""
+    """The largest distance between neighbouring values, 0 where any float32 is allowed; 1 unless said of integers."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise InputError(f"Group: kind={self.kind!r}: one of {', '.join(get_args(Kind))} is needed")
         if not (isinstance(self.columns.start, int) and isinstance(self.columns.stop, int)):
             raise InputError(f"Group: columns={self.columns}: a slice with start and stop is needed")
+        if self.kind == "integer" and self.step == 0:
+            object.__setattr__(self, "step", 1.0)
 
     @property
     def width(self) -> int:
@@ -109,37 +111,6 @@ class Domain(Protocol):
     def describe(self) -> dict[str, Any]:
         """Return what a record needs to say about this domain: ``"kind"``, its name, and settings; JSON types only."""
         ...
-
-
-def need_domain(domain: object) -> Domain:
-    """Return ``domain`` where it has every member of :class:`Domain`.
-
-    Raises:
-        InputError: a class, or members that are missing; names them.
-    """
-    if isinstance(domain, type):
-        raise InputError(f"domain={domain.__name__}: a domain is needed, not its class: {domain.__name__}(…)")
-    missing = [name for name in _MEMBERS if not hasattr(domain, name)]
-    if missing:
-        raise InputError(
-            f"domain={type(domain).__name__}: not a domain: it has no {', '.join(missing)}; add what "
-            "labelleaks.Domain says of them (docs/domains.md), or give Box, Binary or Mixed"
-        )
-    return domain  # type: ignore[return-value]  # every member is there
-
-
-_MEMBERS = (
-    "continuous",
-    "layout",
-    "bounds",
-    "groups",
-    "project",
-    "check",
-    "from_uniform",
-    "span",
-    "diameter",
-    "describe",
-)
 
 
 def is_binary(domain: Domain, shape: Sequence[int]) -> bool:
