@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from labelleaks.attacks.dhattack import DHAttack, _distance, _end, _transformed, _walk, _Way
+from labelleaks.attacks.dhattack import DHAttack, _distance, _end, _StraightPath, _transformed, _walk
 from labelleaks.core import domains
 from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.domains import Binary, Box, Continuous, Integer, Mixed, OneHot
@@ -81,14 +81,14 @@ def test_the_way_to_white_is_straight_and_ends_at_the_pictures_own_maximum() -> 
     x = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 0.8
     rows = torch.tensor([2, 0])
     for towards, most in (("white", x.amax((1, 2, 3))), ("black", x.amin((1, 2, 3)))):
-        way = _Way(candidates(x, Box(0, 1)), _end(candidates(x, Box(0, 1)), towards), 10, seed=0)
+        way = _StraightPath(candidates(x, Box(0, 1)), _end(candidates(x, Box(0, 1)), towards), 10, seed=0)
         assert torch.equal(way.points(rows, 0), x[rows])
         halfway = (x[rows] + most[rows].reshape(2, 1, 1, 1)) / 2
         assert torch.allclose(way.points(rows, 5), halfway)
     table = candidates(x.flatten(1), Box(-1, 3))
     assert (_end(table, "white") == 3).all() and (_end(table, "black") == -1).all()
     goal = torch.full((1, 4, 4), 0.25)
-    given = _Way(candidates(x, Box(0, 1)), _end(candidates(x, Box(0, 1)), goal), 4, seed=0)
+    given = _StraightPath(candidates(x, Box(0, 1)), _end(candidates(x, Box(0, 1)), goal), 4, seed=0)
     assert torch.allclose(given.points(rows, 2), (x[rows] + 0.25) / 2)
 
 
@@ -96,7 +96,7 @@ def test_features_that_cannot_move_a_little_turn_one_after_the_other() -> None:
     x = Binary().from_uniform(torch.rand(4, 20, generator=torch.Generator().manual_seed(1)))
     rows = torch.arange(4)
     given = candidates(x, Binary())
-    way = _Way(given, _end(given, "white"), 20, seed=3)
+    way = _StraightPath(given, _end(given, "white"), 20, seed=3)
     ones = torch.stack([way.points(rows, j).sum(1) for j in range(20)])
     assert torch.equal(ones[0], x.sum(1))
     assert (ones.diff(dim=0) >= 0).all() and (ones.diff(dim=0) <= 1).all()
@@ -106,7 +106,7 @@ def test_features_that_cannot_move_a_little_turn_one_after_the_other() -> None:
     mixed = Mixed(Continuous(0, 10), Integer(0, 4), OneHot(3))
     x = torch.tensor([[2.0, 1.0, 0.0, 0.0, 1.0]])
     given = candidates(x, mixed)
-    way = _Way(given, _end(given, "white"), 8, seed=0)
+    way = _StraightPath(given, _end(given, "white"), 8, seed=0)
     seen = torch.cat([way.points(torch.tensor([0]), j) for j in range(8)])
     mixed.check(seen, "points")
     assert torch.allclose(seen[:, 0], 2 + torch.arange(8) / 8 * 8)

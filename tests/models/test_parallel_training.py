@@ -57,7 +57,7 @@ def equal(some, others):
 def wait_for_helpers(monkeypatch):
     """Make this process wait after its first task until a helper has taken one."""
     hired = threading.Event()
-    take, keep = local._Crew._last, local._Crew.keep
+    take, keep = local._Helpers._last, local._Helpers.keep
 
     def last(self):
         found = take(self)
@@ -69,8 +69,8 @@ def wait_for_helpers(monkeypatch):
         if threading.current_thread() is threading.main_thread():
             assert hired.wait(60)
 
-    monkeypatch.setattr(local._Crew, "_last", last)
-    monkeypatch.setattr(local._Crew, "keep", patient)
+    monkeypatch.setattr(local._Helpers, "_last", last)
+    monkeypatch.setattr(local._Helpers, "keep", patient)
 
 
 def test_helpers_make_the_same_bytes(slow_starts_are_fine, monkeypatch):
@@ -94,14 +94,14 @@ def test_one_thread_hires_nobody(monkeypatch):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     monkeypatch.setattr(local, "WORTH_HELP", 0.0)
-    monkeypatch.setattr(local._Crew, "_start", lambda self: pytest.fail("a helper was hired"))
+    monkeypatch.setattr(local._Helpers, "_start", lambda self: pytest.fail("a helper was hired"))
     x, y = rows()
     train_all(jobs(), x, y, QUICK, family="cnn", classes=4)
     torch.set_num_threads(threads)
 
 
 def test_small_work_and_families_without_a_name_hire_nobody(monkeypatch, two_threads):
-    monkeypatch.setattr(local._Crew, "_start", lambda self: pytest.fail("a helper was hired"))
+    monkeypatch.setattr(local._Helpers, "_start", lambda self: pytest.fail("a helper was hired"))
     x, y = rows("mlp")
     train_all(jobs("mlp"), x, y, QUICK, family="mlp", classes=4)
     monkeypatch.setattr(local, "WORTH_HELP", 0.0)
@@ -128,11 +128,11 @@ def spec(family, recipe):
 
 def run_by_a_helper(task):
     """Do a task in a helper; this process takes none."""
-    crew_ = local._Crew([task], 1, None, None)
-    with crew_:
-        crew_.hire()
-        crew_.wait()
-        return crew_.results[0]
+    helpers = local._Helpers([task], 1, None, None)
+    with helpers:
+        helpers.hire()
+        helpers.wait()
+        return helpers.results[0]
 
 
 def test_a_helper_tells_and_answers(slow_starts_are_fine):
@@ -140,7 +140,7 @@ def test_a_helper_tells_and_answers(slow_starts_are_fine):
     found = run_by_a_helper(
         Task("labelleaks.models.parallel_training:train_one", spec("mlp", QUICK), {"rows": Shared({"x": x, "y": y})})
     )
-    assert isinstance(found, Result) and (found.said["rows"], found.said["epochs"]) == (120, 3)
+    assert isinstance(found, Result) and (found.value["rows"], found.value["epochs"]) == (120, 3)
     own = jobs("mlp", 1)
     train_all(own, x, y, QUICK, family="mlp", classes=4)
     assert equal(weights(own), [dict(found.arrays)])
@@ -161,8 +161,8 @@ def test_a_dead_helper_is_one_clear_error(slow_starts_are_fine, monkeypatch):
 def test_an_error_here_ends_the_helpers(slow_starts_are_fine, monkeypatch):
     x, y = rows("mlp")
     hired = []
-    start = local._Crew._start
-    monkeypatch.setattr(local._Crew, "_start", lambda self: hired.append(start(self)) or hired[-1])
+    start = local._Helpers._start
+    monkeypatch.setattr(local._Helpers, "_start", lambda self: hired.append(start(self)) or hired[-1])
 
     def interrupted(module, x, y, recipe, seed, part):
         part(1e-9)
@@ -190,10 +190,10 @@ def test_what_was_trained_before_an_interrupt_is_kept():
 
 
 def test_a_helper_ends_when_its_input_does(slow_starts_are_fine):
-    with local._Crew([Task("labelleaks.models.parallel_training:train_one", {})], 1, None, None) as crew_:
-        crew_._folder = tempfile.TemporaryDirectory(prefix="labelleaks-")
-        process = crew_._start()
-        crew_._processes.append(process)
+    with local._Helpers([Task("labelleaks.models.parallel_training:train_one", {})], 1, None, None) as helpers:
+        helpers._folder = tempfile.TemporaryDirectory(prefix="labelleaks-")
+        process = helpers._start()
+        helpers._processes.append(process)
         assert isinstance(process, subprocess.Popen) and process.stdin is not None and process.stdout is not None
         process.stdin.close()
         until = time.monotonic() + 60
@@ -204,7 +204,7 @@ def test_a_helper_ends_when_its_input_does(slow_starts_are_fine):
 
 
 def test_the_list_may_run_empty_under_ones_hands():
-    with local._Crew([], 1, None, None) as nobody:
+    with local._Helpers([], 1, None, None) as nobody:
         assert nobody.next() is None and nobody._last() is None
 
 

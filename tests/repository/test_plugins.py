@@ -13,7 +13,7 @@ from labelleaks.testing.plugins import check_plugin
 DOCS = Path(__file__).parents[2] / "docs"
 OURS = [plugin for kind in registry.KINDS for plugin in registry.ours(kind)]
 ALL = [*OURS, *(plugin for kind in registry.KINDS for plugin in registry.installed(kind))]
-PAGES: dict[registry.Kind, str] = {
+PAGES: dict[registry.PluginKind, str] = {
     "attacks": "attacks/{name}.md",
     "targets": "targets.md",
     "domains": "domains.md",

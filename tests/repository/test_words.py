@@ -21,11 +21,11 @@ def definitions(module: ast.Module) -> Iterator[str]:
     """Yield the names of the classes and type aliases of a module."""
     for node in module.body:
         if isinstance(node, ast.ClassDef):
-            yield node.name.lstrip("_")
+            yield node.name
         elif isinstance(node, ast.Assign):
             for target in node.targets:
                 if isinstance(target, ast.Name) and target.id.lstrip("_")[:1].isupper() and not target.id.isupper():
-                    yield target.id.lstrip("_")
+                    yield target.id
 
 
 def test_a_class_or_type_has_a_name_of_its_own() -> None:

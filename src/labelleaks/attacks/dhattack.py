@@ -126,15 +126,15 @@ class DHAttack:
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Walk with the target, walk with every reference, compare."""
         steps = min([self.queries, *oracle.remaining().tolist()])
-        way = _Way(candidates, _end(candidates, self.towards), steps, seed)
+        path = _StraightPath(candidates, _end(candidates, self.towards), steps, seed)
         models = reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe).models
 
         def target(rows: Tensor, j: int) -> Tensor:
-            return oracle.query(way.points(rows, j), rows, phase="way")
+            return oracle.query(path.points(rows, j), rows, phase="way")
 
         d, asked, wrong_at_once = _walk(target, candidates.y, steps, early_stop=self.early_stop)
-        known = [_walk(way.labels_of(model), candidates.y, steps, early_stop=True)[0] for model in models]
-        u = _transformed(torch.stack(known))  # (R, n)
+        distances = [_walk(path.labels_of(model), candidates.y, steps, early_stop=True)[0] for model in models]
+        u = _transformed(torch.stack(distances))  # (R, n)
         mean = mean_of(u)
         sd = mean_of((u - mean).square()).sqrt()
         z = (_transformed(d) - mean) / sd.clamp_min(self.sd_floor)
@@ -168,8 +168,8 @@ def _walk(ask: Ask, y: Tensor, steps: int, *, early_stop: bool) -> tuple[Tensor,
         asked[active] += 1
         if early_stop:
             far = wrong[active, max(0, j + 1 - window) : j + 1].all(1) & (j + 1 >= window)
-            known = torch.where(wrong[active, 0], ~wrong[active, j], far)
-            active = active[~known]
+            ended = torch.where(wrong[active, 0], ~wrong[active, j], far)
+            active = active[~ended]
             if len(active) == 0:
                 break
     return _distance(wrong, window), asked, wrong[:, 0]
@@ -207,7 +207,7 @@ def _end(candidates: Candidates, towards: str | Tensor) -> Tensor:
     return domain.project((high if towards == "white" else low)[None].to(candidates.device))
 
 
-class _Way:
+class _StraightPath:
     """The points x_j of all candidates."""
 
     def __init__(self, candidates: Candidates, end: Tensor, steps: int, seed: int) -> None:
@@ -215,16 +215,16 @@ class _Way:
         self._end = end.expand_as(candidates.x)
         self._steps = steps
         self._domain = candidates.domain
-        self._turns = _turns(candidates, seed)
+        self._thresholds = _thresholds(candidates, seed)
 
     def points(self, rows: Tensor, j: int) -> Tensor:
         """Return x_j of the given candidates: float32 (k, *shape), in the domain."""
         x, end = self._x[rows], self._end[rows]
         share = j / self._steps
         moved = x + share * (end - x)
-        if self._turns is not None:
-            flat = torch.where(self._turns < share, end.flatten(1), x.flatten(1)).reshape(moved.shape)
-            whole = (~self._turns.isnan()).reshape(1, *moved.shape[1:])
+        if self._thresholds is not None:
+            flat = torch.where(self._thresholds < share, end.flatten(1), x.flatten(1)).reshape(moved.shape)
+            whole = (~self._thresholds.isnan()).reshape(1, *moved.shape[1:])
             moved = torch.where(whole, flat, moved)
         return self._domain.project(moved)
 
@@ -233,7 +233,7 @@ class _Way:
         return lambda rows, j: reference_models.logits(model, self.points(rows, j)).argmax(1)
 
 
-def _turns(candidates: Candidates, seed: int) -> Tensor | None:
+def _thresholds(candidates: Candidates, seed: int) -> Tensor | None:
     """Share of the walk at which each feature takes its end value: float32 (width,), NaN where it moves gradually."""
     groups: list[slice] = []
     for group in candidates.domain.groups(candidates.shape):
@@ -243,8 +243,8 @@ def _turns(candidates: Candidates, seed: int) -> Tensor | None:
             groups += [slice(i, i + 1) for i in range(group.columns.start, group.columns.stop)]
     if not groups:
         return None
-    turns = torch.full((candidates.width,), math.nan)
+    thresholds = torch.full((candidates.width,), math.nan)
     generator = torch.Generator().manual_seed(rng.seed_from(seed, "dhattack: order"))
     for place, group in enumerate(torch.randperm(len(groups), generator=generator).tolist()):
-        turns[groups[group]] = (place + 0.5) / len(groups)
-    return turns.to(candidates.device)
+        thresholds[groups[group]] = (place + 0.5) / len(groups)
+    return thresholds.to(candidates.device)

@@ -129,14 +129,14 @@ class Yoqo:
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Move every candidate, then ask for each once."""
-        known = reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
+        references = reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
         everyone = torch.arange(len(candidates), device=candidates.device)
         most = 1 if self.mode == "online" else max(1, _GROUP // max(1, candidates.width))
         kept = torch.zeros(len(candidates), dtype=torch.float64, device=candidates.device)
         loss = torch.zeros_like(kept)
         for rows in everyone.split(most):
-            inside = self._inside(candidates, rows, known, knowledge, seed) if self.mode == "online" else ()
-            points, loss[rows] = self._moved(candidates, rows, known.models, inside)
+            inside = self._inside(candidates, rows, references, knowledge, seed) if self.mode == "online" else ()
+            points, loss[rows] = self._moved(candidates, rows, references.models, inside)
             kept[rows] = (oracle.query(points, rows, phase="moved") == candidates.y[rows]).to(torch.float64)
         return Scores(
             value=kept,
@@ -147,17 +147,17 @@ class Yoqo:
         )
 
     def _inside(
-        self, candidates: Candidates, row: Tensor, known: References, knowledge: Knowledge, seed: int
+        self, candidates: Candidates, row: Tensor, references: References, knowledge: Knowledge, seed: int
     ) -> tuple[ShadowModel, ...]:
         """Train the IN models of one candidate: as the references, with the candidate and its true label besides."""
-        rows = known.rows
+        rows = references.rows
         x = torch.cat([rows.x, candidates.x[row]])
         y = torch.cat([rows.labels(knowledge.setup), candidates.y[row]])
         return tuple(
             shadow_training.train_shadow(
                 x, y, candidates.classes, knowledge.family, self.recipe, seed=shadow_training.reference_seed(seed, r)
             )
-            for r in range(len(known.models))
+            for r in range(len(references.models))
         )
 
     def _moved(
@@ -207,8 +207,8 @@ class _Loss:
         """Return the loss: float64 (k,)."""
         out = mean_of([nats(model, points, t[who]) for model, t in zip(self._outside, self._targets, strict=True)])
         if self._inside:
-            known = mean_of([nats(model, points, self._y[who]) for model in self._inside])
-            return self._scale * (known + self._alpha * out)
+            inner = mean_of([nats(model, points, self._y[who]) for model in self._inside])
+            return self._scale * (inner + self._alpha * out)
         away = ((points - self.x[who]) / self.unit).to(torch.float64).square().flatten(1)
         return self._scale * (self._alpha * (row_sums(away) / away.shape[1]) + out)
 
@@ -217,8 +217,8 @@ class _Loss:
         pairs = zip(self._outside, self._targets, strict=True)
         out = mean_of([reference_models.gradient([model], points, t[who], cross_entropy) for model, t in pairs])
         if self._inside:
-            known = reference_models.gradient(self._inside, points, self._y[who], cross_entropy)
-            return self._scale * self.unit * (known + self._alpha * out)
+            inner = reference_models.gradient(self._inside, points, self._y[who], cross_entropy)
+            return self._scale * self.unit * (inner + self._alpha * out)
         away = (points - self.x[who]) / self.unit
         pull = (2.0 * self._alpha / self.x[0].numel()) * away
         return self._scale * (pull + self.unit * out)

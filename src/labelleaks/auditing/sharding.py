@@ -165,7 +165,7 @@ class Shards:
         ]  # fmt: skip
         results = self._engine.run(tasks, note=self._note)
         for (first, _), result in zip(self.parts, results, strict=True):
-            if result.said["sent"] is not None:
+            if result.value["sent"] is not None:
                 self._gate.ledger.take_in(_ledger(result), first, len(self._candidates))
         return _joined([_scores(result) for result in results])
 
@@ -244,13 +244,13 @@ def _result(scores: Scores, ledger: Ledger | None) -> Result:
 
 
 def _ledger(result: Result) -> Ledger:
-    sent = result.said["sent"]
+    sent = result.value["sent"]
     rows = {name.removeprefix("sent "): a for name, a in result.arrays.items() if name.startswith("sent ")}
     return Ledger(candidates=rows, calls=sent["calls"], seconds=sent["seconds"])
 
 
 def _scores(result: Result) -> Scores:
-    arrays, checkpoints = result.arrays, result.said["checkpoints"]
+    arrays, checkpoints = result.arrays, result.value["checkpoints"]
     return Scores(
         value=arrays["value"],
         status=arrays["status"],

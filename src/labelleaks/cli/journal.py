@@ -26,11 +26,11 @@ def info(path: File, as_json: Json = False) -> None:
     held, size = read(path), path.stat().st_size
     by_class = {str(label): count for label, count in held.by_class.items()}
     if as_json:
-        told = {
+        summary = {
             "fingerprint": held.fingerprint, "answers": len(held.keys), "repeated": held.repeated,
             "in_flight": held.in_flight, "labels": by_class, "bytes": size,
         }  # fmt: skip
-        typer.echo(json.dumps(told, indent=2))
+        typer.echo(json.dumps(summary, indent=2))
         return
     shares = ", ".join(f"{label}: {count:,}" for label, count in by_class.items())
     typer.echo(

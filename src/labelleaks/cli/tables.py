@@ -25,7 +25,7 @@ __all__ = [
     "print_attacks",
     "print_forecast",
     "print_record",
-    "print_traffic",
+    "print_run_log",
     "record_json",
 ]
 
@@ -106,18 +106,18 @@ def print_record(record: AuditRecord, console: Console | None = None) -> None:
         )
 
 
-def print_traffic(folder: str | Path | None, console: Console | None = None) -> None:
+def print_run_log(folder: str | Path | None, console: Console | None = None) -> None:
     """Print what the record does not say, because it differs between equal runs: journal, retries, price."""
     log = None if folder is None else RunLog.load(folder)
     if log is None:
         return
-    said = [
+    parts = [
         f"{log.cached:,} of these rows were answered by the journal" if log.cached else "",
         f"{log.retries:,} rows were sent again after a failure" if log.retries else "",
         f"all requests cost {money(log.cost)}" if log.cost else "",
     ]
-    if any(said):
-        (console or Console(highlight=False)).print(f"[dim]{'; '.join(filter(None, said))}.[/]")
+    if any(parts):
+        (console or Console(highlight=False)).print(f"[dim]{'; '.join(filter(None, parts))}.[/]")
 
 
 def _value(estimate: Estimate) -> str:

@@ -40,5 +40,5 @@ def memguard(outputs: Tensor) -> Tensor:
     """Return what :class:`MemGuard` makes of outputs (m, K), K >= 2: log-posteriors of the same shape and dtype."""
     classes = outputs.shape[1]
     most = 1 / classes + MARGIN
-    said = torch.full_like(outputs, (1 - most) / (classes - 1))
-    return said.scatter(1, outputs.argmax(1, keepdim=True), most).log()
+    even = torch.full_like(outputs, (1 - most) / (classes - 1))
+    return even.scatter(1, outputs.argmax(1, keepdim=True), most).log()

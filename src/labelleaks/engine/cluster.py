@@ -79,14 +79,14 @@ def do(
         ("done", counts, JSON types, arrays) or ("failed", counts, failure as a tuple); plain data.
     """
     sys.path.extend(path for path in paths if path not in sys.path and os.path.exists(path))
-    told = _BoardWatch(index, board)
+    watch = _BoardWatch(index, board)
     try:
         shared = {name: _fetched(key, reference) for name, (key, (reference,)) in wanted.items()}
-        result = perform(work, spec, shared, threads, told)
+        result = perform(work, spec, shared, threads, watch)
     except LabelLeaksError as error:
-        return "failed", told.counts, astuple(Failure.of(error))
+        return "failed", watch.counts, astuple(Failure.of(error))
     arrays = {name: value.detach().cpu().numpy() for name, value in result.arrays.items()}
-    return "done", told.counts, result.said, arrays
+    return "done", watch.counts, result.value, arrays
 
 
 def _fetched(key: str, reference: Any) -> Shared:

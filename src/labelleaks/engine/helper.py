@@ -60,7 +60,7 @@ def serve(folder: Path, source: IO[str], answers: IO[str]) -> None:
         os._exit(1)
 
     threading.Thread(target=listen, daemon=True).start()
-    told = _LineWatch(answers)
+    watch = _LineWatch(answers)
     known: dict[str, Shared] = {}
     while True:
         asked = json.loads(lines.get())
@@ -69,12 +69,12 @@ def serve(folder: Path, source: IO[str], answers: IO[str]) -> None:
                 known[key] = Shared(safetensors.torch.load_file(place(folder, key)))
         shared = {name: known[key] for name, key in asked["shared"].items()}
         try:
-            result = perform(asked["work"], asked["spec"], shared, asked["threads"], told)
+            result = perform(asked["work"], asked["spec"], shared, asked["threads"], watch)
         except LabelLeaksError as error:
             failure = Failure.of(error)
-            told.line("failed", failure.kind, failure.message, failure.notes)
+            watch.line("failed", failure.kind, failure.message, failure.notes)
             continue
         if result.arrays:
             arrays = {name: value.contiguous() for name, value in result.arrays.items()}
             safetensors.torch.save_file(arrays, asked["out"])
-        told.line("done", result.said, bool(result.arrays))
+        watch.line("done", result.value, bool(result.arrays))

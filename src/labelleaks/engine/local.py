@@ -33,7 +33,7 @@ __all__ = ["WORTH_HELP", "Local"]
 WORTH_HELP = 20.0
 """Seconds of work left, at most, below which no helper is started; it takes a few to start."""
 
-_SAID = "stderr.txt"
+_STDERR = "stderr.txt"
 
 
 class Local:
@@ -69,33 +69,33 @@ class Local:
     def run(self, tasks: Sequence[Task], *, note: Note | None = None, done: Done | None = None) -> list[Result]:
         """See :meth:`labelleaks.engine.Engine.run`. A helper that dies is an error: it is this machine that is short
         of something."""
-        with _Crew(tasks, self.workers - 1, note, done) as crew:
+        with _Helpers(tasks, self.workers - 1, note, done) as helpers:
             if self._eager:
-                crew.hire()
-            while (index := crew.next()) is not None:
+                helpers.hire()
+            while (index := helpers.next()) is not None:
                 task = tasks[index]
-                watch = _Here(crew, note)
-                crew.keep(index, perform(task.work, task.spec, task.shared, task.threads, watch))
-            crew.wait()
-            return [crew.results[i] for i in range(len(tasks))]
+                watch = _Here(helpers, note)
+                helpers.keep(index, perform(task.work, task.spec, task.shared, task.threads, watch))
+            helpers.wait()
+            return [helpers.results[i] for i in range(len(tasks))]
 
 
 class _Here:
     """Watches a task in this process: how long it takes tells whether help is worth its start."""
 
-    def __init__(self, crew: _Crew, note: Note | None) -> None:
-        self._crew, self._note, self._began = crew, note, time.monotonic()
+    def __init__(self, helpers: _Helpers, note: Note | None) -> None:
+        self._helpers, self._note, self._began = helpers, note, time.monotonic()
 
     def note(self, what: str, count: int) -> None:
-        self._crew.check()
+        self._helpers.check()
         if self._note is not None:
             self._note(what, count)
 
     def part(self, share: float) -> None:
-        self._crew.consider((time.monotonic() - self._began) / share)
+        self._helpers.consider((time.monotonic() - self._began) / share)
 
 
-class _Crew:
+class _Helpers:
     """The helpers of one call of :meth:`Local.run`."""
 
     def __init__(self, tasks: Sequence[Task], most: int, note: Note | None, done: Done | None) -> None:
@@ -108,7 +108,7 @@ class _Crew:
         self._decided = False
         self._one_at_a_time = threading.Lock()
 
-    def __enter__(self) -> _Crew:
+    def __enter__(self) -> _Helpers:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -184,12 +184,12 @@ class _Crew:
     def _start(self) -> subprocess.Popen[str]:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         program = "from labelleaks.engine import helper; helper.main()"
-        with (Path(self._folder.name) / _SAID).open("a") as said:
+        with (Path(self._folder.name) / _STDERR).open("a") as stderr:
             return subprocess.Popen(
                 [sys.executable, "-c", program, self._folder.name],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=stderr,
                 text=True,
                 env=environment,
             )
@@ -203,7 +203,7 @@ class _Crew:
         except LabelLeaksError as error:
             self._errors.append(error)
         except (OSError, ValueError):  # its pipe is broken, or ended in the middle of a line
-            self._errors.append(_died(process, Path(self._folder.name) / _SAID))
+            self._errors.append(_died(process, Path(self._folder.name) / _STDERR))
         finally:
             with suppress(OSError):
                 process.stdin.close()
@@ -224,14 +224,14 @@ class _Crew:
             elif kind == "failed":
                 raise Failure(*content).error()
             else:
-                said, has_arrays = content
+                value, has_arrays = content
                 arrays = safetensors.torch.load_file(out) if has_arrays else {}
                 out.unlink(missing_ok=True)
-                return Result(said, arrays)
+                return Result(value, arrays)
 
 
-def _died(process: subprocess.Popen[str], said: Path) -> EngineError:
-    last = said.read_text("utf-8", "replace").strip().rpartition("\n")[2]
+def _died(process: subprocess.Popen[str], stderr: Path) -> EngineError:
+    last = stderr.read_text("utf-8", "replace").strip().rpartition("\n")[2]
     return EngineError(
         f"a helper process died (exit code {process.wait()}{': ' if last else ''}{last}); where memory was short, "
         "fewer processes need less: --threads 1 (torch.set_num_threads(1)), --jobs 1 of a grid"

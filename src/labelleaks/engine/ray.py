@@ -194,8 +194,8 @@ class _Running:
         if kind == "failed":
             failure, message, notes = content[0]
             raise Failure(failure, message, notes).error()
-        said, arrays = content
-        return Result(said, {label: torch.from_numpy(array.copy()) for label, array in arrays.items()})
+        value, arrays = content
+        return Result(value, {label: torch.from_numpy(array.copy()) for label, array in arrays.items()})
 
     def _show(self, index: int, counts: Mapping[str, int]) -> None:
         """Pass on what is new in a task's counts; one that is done again is silent until it gets as far."""

@@ -53,7 +53,7 @@ class Shared:
 class Result:
     """What a task found."""
 
-    said: Any = None
+    value: Any = None
     """JSON types."""
     arrays: Mapping[str, Tensor] = field(default_factory=dict)
     """On the CPU."""

@@ -131,8 +131,8 @@ def judge(finding: Finding, rows: Sequence[Row], studies: Sequence[Study] = ()) 
 
 def overall(verdicts: Iterable[Verdict]) -> str:
     """A finding holds where it holds on some data and fails on none; one failure is a failure."""
-    said = {one.verdict for one in verdicts}
-    return NOT if NOT in said else HOLDS if HOLDS in said else OPEN
+    kinds = {one.verdict for one in verdicts}
+    return NOT if NOT in kinds else HOLDS if HOLDS in kinds else OPEN
 
 
 def mean_of(rows: Sequence[Row]) -> Mean:

@@ -58,13 +58,15 @@ def protocols(rows: Sequence[Row]) -> str:
         return ""
     apart = sum(pair.apart for pair in pairs)
     higher = sum(pair.apart and pair.difference.value > 0 for pair in pairs)
-    said = (
+    summary = (
         f"In {apart} of {len(pairs)} rows the interval of the difference leaves out 0 (in bold): in {higher} of them "
         f"the attack looks stronger under `authors`, in {apart - higher} weaker."
     )
     head = "| data | members | attack | labels | authors | clean | authors − clean; seeds |\n"
     head += "| --- | ---: | --- | ---: | ---: | ---: | ---: |"
-    return f"## The authors' protocol beside the clean one\n\n{_ABOUT}\n\n{said}\n\n{head}\n" + "\n".join(lines) + "\n"
+    return (
+        f"## The authors' protocol beside the clean one\n\n{_ABOUT}\n\n{summary}\n\n{head}\n" + "\n".join(lines) + "\n"
+    )
 
 
 def _pairs(theirs: Sequence[Row], ours: Sequence[Row], size: int) -> Iterator[tuple[Key, _BothProtocols]]:

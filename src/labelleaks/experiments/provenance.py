@@ -51,8 +51,10 @@ def commit(*folders: Path) -> str:
 def words(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return a sentence that says how many of the rows each version and commit has made, most first."""
     counts = Counter((row["version"], row["commit"]) for row in rows)
-    told = [f"{count:,} by {_who(*made)}" for made, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))]
-    return f"What made them: {'; '.join(told)}."
+    makers = [
+        f"{count:,} by {_who(*made)}" for made, count in sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    ]
+    return f"What made them: {'; '.join(makers)}."
 
 
 def _who(version: str, commit: str) -> str:
@@ -63,9 +65,11 @@ def _who(version: str, commit: str) -> str:
 
 def _git(folder: Path, *words: str) -> str | None:
     """What a git command says; None where it fails, or is not there."""
-    told = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, env=told, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, env=environment, check=False
+        )
     except OSError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None

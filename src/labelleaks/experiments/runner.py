@@ -35,7 +35,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What a run is told beside its grid; JSON types, so that another process can be told the same."""
+    """What a run needs beside its grid; JSON types, so that another process can be given the same."""
 
     only: tuple[str, ...] | None = None
     """data sets; None: all of the profile's"""
@@ -183,7 +183,7 @@ def run(found: GridPlan, *, jobs: int = 1, engine: Engine | None = None, say: Sa
         return sum(run_world(found, of, say=say) for of in todo)
     tasks = [_task(found, of.world.name) for of in todo]
     with Local(min(jobs, len(todo)), eager=True) if engine is None else engine as doing:
-        return sum(result.said for result in doing.run(tasks, note=lambda line, _: say(line)))
+        return sum(result.value for result in doing.run(tasks, note=lambda line, _: say(line)))
 
 
 def _task(found: GridPlan, world: str) -> Task:
@@ -206,8 +206,8 @@ def do_world(spec: Mapping[str, Any], shared: Mapping[str, Shared], watch: Watch
 
 
 @lru_cache(maxsize=1)
-def _planned(told: str) -> GridPlan:
-    named, options = json.loads(told)
+def _planned(key: str) -> GridPlan:
+    named, options = json.loads(key)
     only = options["only"]
     options["only"] = None if only is None else tuple(only)
     return plan(load_reproduction(named["name"], named["profile"], named["folder"]), Options(**options))

@@ -26,7 +26,7 @@ from labelleaks.models.checkpoints import check_folder
 __all__ = ["Reading", "Results", "Row", "Scored", "Store", "default_folder"]
 
 _WORLD = {"dataset", "target_size", "seed", "protocol"}
-_SAID = _WORLD | {"stage", "key", "version", "commit", "revision"}
+_EVERY_KEY = _WORLD | {"stage", "key", "version", "commit", "revision"}
 """What every row says."""
 _DIGITS = 16
 """Of a key."""
@@ -169,8 +169,8 @@ def read_rows(path: Path) -> list[Row]:
     """Return the rows of one file; none where it is not there. Raises InputError where a line is no row."""
     rows = jsonl.read(path)
     for number, row in enumerate(rows, 1):
-        if not row.keys() >= _SAID:
-            lacking = ", ".join(sorted(_SAID - row.keys()))
+        if not row.keys() >= _EVERY_KEY:
+            lacking = ", ".join(sorted(_EVERY_KEY - row.keys()))
             raise InputError(f"{path}, line {number}: no row of a grid, it has no {lacking}; {jsonl.MEND}")
     return rows
 

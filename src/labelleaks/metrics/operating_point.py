@@ -64,7 +64,7 @@ def tpr_at_fpr(scores: Any, member: Any, fpr: float, *, level: float = 0.95) -> 
     return Estimate(count / m, low, high, unstable=admitted < 10)
 
 
-_BEND = 1.75
+_TRADE = 1.75
 """Shape of the trade between the two errors: 2 a circle, 1 a straight line, large a rectangle (a fixed split). Chosen
 for the least width over flat, straight and steep curves; the coverage holds for any."""
 
@@ -89,7 +89,7 @@ def _spending(n: int, fpr: float, alpha: float, *, upper: bool) -> tuple[Ints, F
     z = np.maximum(-ndtri(np.clip(tail, 1e-300, 1.0)), 0.0)
 
     def spend(r: float) -> Floats:
-        rest = np.maximum(r**_BEND - z**_BEND, 0.0) ** (1 / _BEND)
+        rest = np.maximum(r**_TRADE - z**_TRADE, 0.0) ** (1 / _TRADE)
         return np.asarray(np.where(z >= r, 1.0, ndtr(-rest)), dtype=np.float64)
 
     low, high = 0.0, 40.0

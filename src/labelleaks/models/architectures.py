@@ -88,7 +88,7 @@ class Inputs(nn.Module):
         super().__init__()
         self.layout = layout
         self.scaled = scaled
-        self._said = layout if layout not in (None, image_layout(shape)) else None
+        self._word = layout if layout not in (None, image_layout(shape)) else None
         if self.layout is None:
             width = int(torch.Size(shape).numel())
             self.out: tuple[int, ...] = (width,)
@@ -101,7 +101,7 @@ class Inputs(nn.Module):
             self.register_buffer("scale", torch.ones(statistic))
 
     def extra_repr(self) -> str:
-        return "" if self._said is None else self._said  # the content key of a kept model is made of this text
+        return "" if self._word is None else self._word  # the content key of a kept model is made of this text
 
     def forward(self, x: Tensor) -> Tensor:
         x = self._arrange(x)
@@ -176,9 +176,9 @@ def build(family: Any, shape: Sequence[int], classes: int, *, seed: int) -> Any:
     if family is None:
         family = default_family(shape)
     if isinstance(family, str):
-        name, _, said = family.partition("/")
-        word = next((word for word in WORDS if word == said), None)
-        if name not in FAMILIES or (said and word is None):
+        name, _, given = family.partition("/")
+        word = next((word for word in WORDS if word == given), None)
+        if name not in FAMILIES or (given and word is None):
             raise InputError(f"unknown shadow family {family!r}{nearest(name, FAMILIES)}")
         with seeded(seed):
             return FAMILIES[name](shape, classes, image_layout(shape, word))

@@ -73,7 +73,7 @@ def train_all(
     def keep(place: int, result: Result) -> None:
         jobs[place].module.load_state_dict(dict(result.arrays))
         jobs[place].module.eval()
-        jobs[place].training = Training(**result.said)
+        jobs[place].training = Training(**result.value)
 
     (Local() if engine is None else engine).run(tasks, done=keep)
 

@@ -45,7 +45,7 @@ def read_answer(answer: Any, rows: int, classes: Classes, *, float_labels: bool 
         ) from None
     if array.ndim == 2 and array.shape[1] > 1:
         if array.dtype.kind not in "biuf":
-            raise TargetError(f"the target answered {_told(array)}; return labels (m,) or scores (m, K)")
+            raise TargetError(f"the target answered {_described(array)}; return labels (m,) or scores (m, K)")
         return _from_scores(torch.from_numpy(np.ascontiguousarray(array)), rows, classes)
     return torch.from_numpy(_from_labels(array, rows, classes, float_labels))
 
@@ -86,16 +86,16 @@ def _from_labels(array: NDArray[Any], rows: int, classes: Classes, float_labels:
         array = array[:, 0]
     if array.shape != (rows,):
         raise TargetError(
-            f"the target answered {_told(array)} to {rows} rows; one label a row is needed, (m,), or scores (m, K)"
+            f"the target answered {_described(array)} to {rows} rows; one label a row is needed, (m,), or scores (m, K)"
         )
     if array.dtype.kind == "f" and not float_labels:
         raise TargetError(
-            f"the target answered {_told(array)}: floats are not labels; return whole numbers "
+            f"the target answered {_described(array)}: floats are not labels; return whole numbers "
             "((p > 0.5).astype(int), labels.astype(int)) or scores for each class (np.stack([1 - p, p], 1))"
         )
     labels = named(array)
     if labels is None:
-        raise TargetError(f"the target answered {_told(array)}: labels must be whole numbers, booleans or strings")
+        raise TargetError(f"the target answered {_described(array)}: labels must be whole numbers, booleans or strings")
     codes = classes.codes(labels)
     if bool((codes < 0).any()):
         unknown = np.unique(labels[codes < 0]).tolist()
@@ -106,7 +106,7 @@ def _from_labels(array: NDArray[Any], rows: int, classes: Classes, float_labels:
     return codes
 
 
-def _told(array: NDArray[Any]) -> str:
+def _described(array: NDArray[Any]) -> str:
     if array.ndim == 0:
         return f"one {type(array.item()).__name__}, {array.item()!r},"
     example = f", for example {array.reshape(-1)[0].item()!r}" if array.size and array.dtype.kind != "O" else ""

@@ -132,13 +132,13 @@ def _check(target: Target) -> None:
             f"the target's fingerprint is {mark!r}, a text is needed that is equal for equal targets, for example the "
             "model's version"
         )
-    said = _asked("has a describe() that raised", target.describe)
+    description = _asked("has a describe() that raised", target.describe)
     try:
-        json.dumps(said, allow_nan=False)
+        json.dumps(description, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"the target's describe() must return JSON types only: {error}") from None
-    if not isinstance(said, dict):
-        raise InputError(f"the target's describe() must return a dictionary, not {said!r}")
+    if not isinstance(description, dict):
+        raise InputError(f"the target's describe() must return a dictionary, not {description!r}")
 
 
 def _asked(what: str, ask: Callable[..., Any], *given: Any) -> Any:
@@ -181,7 +181,7 @@ def qualified_name(thing: Any) -> str:
     return f"{module_of(named)}.{named.__qualname__}"
 
 
-def _told(preprocess: Preprocess) -> str:
+def _name_of(preprocess: Preprocess) -> str:
     if isinstance(preprocess, nn.Module):
         return re.sub(r"\s+", " ", re.sub(r" at 0x[0-9a-fA-F]+", "", repr(preprocess)))
     return qualified_name(preprocess)
@@ -190,4 +190,4 @@ def _told(preprocess: Preprocess) -> str:
 def scope(fingerprint: str, classes: Classes, preprocess: Preprocess | None) -> str:
     """Add to a target's own fingerprint what else decides the codes that it answers."""
     names = "" if classes.plain else f" classes={','.join(map(repr, classes.names))}"
-    return fingerprint + names + ("" if preprocess is None else f" preprocess={_told(preprocess)}")
+    return fingerprint + names + ("" if preprocess is None else f" preprocess={_name_of(preprocess)}")

@@ -42,14 +42,14 @@ def check_domain(domain: Domain, shape: Sequence[int], *, seed: int = 0) -> None
     broken = [] if first is None else [f"contract: {first}"]
     for name, row in ROWS.items() if first is None else ():  # the rows rely on it
         try:
-            row(domain, _Rows(domain, shape, seed))
+            row(domain, _TestRows(domain, shape, seed))
         except NotConformant as error:
             broken.append(f"{name}: {error}")
     if broken:
         raise NotConformant("\n".join(f"{type(domain).__name__}, {line}" for line in broken))
 
 
-class _Rows:
+class _TestRows:
     """Random inputs of a domain, and rows around it that are mostly outside."""
 
     def __init__(self, domain: Domain, shape: tuple[int, ...], seed: int) -> None:
@@ -66,7 +66,7 @@ def _expect(holds: bool, otherwise: str) -> None:
         raise NotConformant(otherwise)
 
 
-def _random(domain: Domain, rows: _Rows) -> None:
+def _random(domain: Domain, rows: _TestRows) -> None:
     _inside(domain, rows.inside, "what from_uniform makes")
     different = (rows.inside != rows.inside[:1]).flatten(1).any(1)
     _expect(bool(different.any()), "from_uniform makes one row of whatever draws it gets")
@@ -74,7 +74,7 @@ def _random(domain: Domain, rows: _Rows) -> None:
         _inside(domain, domain.from_uniform(torch.full_like(rows.u[:1], share)), f"from_uniform of {share:g}")
 
 
-def _projection(domain: Domain, rows: _Rows) -> None:
+def _projection(domain: Domain, rows: _TestRows) -> None:
     given = rows.anything.clone()
     sent = domain.project(rows.anything)
     _expect(torch.equal(given, rows.anything), "project must not change the rows that it gets")
@@ -87,7 +87,7 @@ def _projection(domain: Domain, rows: _Rows) -> None:
     _expect(moved <= slack, f"project moved inputs of the domain by up to {moved:g}")
 
 
-def _alone(domain: Domain, rows: _Rows) -> None:
+def _alone(domain: Domain, rows: _TestRows) -> None:
     sent = domain.project(rows.anything)
     order = torch.randperm(_ROWS, generator=torch.Generator().manual_seed(1))
     _expect(torch.equal(domain.project(rows.anything[order]), sent[order]), "project depends on the order of the rows")
@@ -98,7 +98,7 @@ def _alone(domain: Domain, rows: _Rows) -> None:
         _expect(torch.equal(drawn[0], rows.inside[i]), "from_uniform of a row depends on the rows beside it")
 
 
-def _check(domain: Domain, rows: _Rows) -> None:
+def _check(domain: Domain, rows: _TestRows) -> None:
     beyond = rows.inside.clone()
     beyond[1] = rows.high + (rows.high - rows.low)
     try:
@@ -109,7 +109,7 @@ def _check(domain: Domain, rows: _Rows) -> None:
     raise NotConformant("check must refuse rows beyond the bounds with InputError")
 
 
-def _kinds(domain: Domain, rows: _Rows) -> None:
+def _kinds(domain: Domain, rows: _TestRows) -> None:
     flat = domain.project(rows.anything).flatten(1)
     for group in domain.groups(rows.shape):
         block = flat[:, group.columns]
@@ -121,7 +121,7 @@ def _kinds(domain: Domain, rows: _Rows) -> None:
             _expect(bool((block.sum(1) == 1).all()), f"not exactly one of the columns {group.columns} is 1")
 
 
-def _distances(domain: Domain, rows: _Rows) -> None:
+def _distances(domain: Domain, rows: _TestRows) -> None:
     for norm in get_args(Norm):
         diameter = domain.diameter(rows.shape, norm)
         _expect(math.isfinite(diameter) and diameter > 0, f"diameter in {norm} must be above 0 and finite: {diameter}")
@@ -129,7 +129,7 @@ def _distances(domain: Domain, rows: _Rows) -> None:
         _expect(most <= diameter * (1 + 1e-5), f"two inputs are {most:g} apart in {norm}, the diameter is {diameter:g}")
 
 
-def _pickled(domain: Domain, rows: _Rows) -> None:
+def _pickled(domain: Domain, rows: _TestRows) -> None:
     try:
         again: Domain = pickle.loads(pickle.dumps(domain))
     except Exception as error:  # whatever an object's own pickling raises
@@ -151,7 +151,7 @@ def _most(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max())
 
 
-ROWS: dict[str, Callable[[Domain, _Rows], None]] = {
+ROWS: dict[str, Callable[[Domain, _TestRows], None]] = {
     "random inputs": _random,
     "projection": _projection,
     "row by row": _alone,

@@ -19,7 +19,7 @@ def _asks(attack: AttackEvidence) -> bool:
     return not bool((attack.status == int(Status.UNASKED)).any())
 
 
-def _told_right(attack: AttackEvidence) -> NDArray[np.bool_]:
+def _labelled_right(attack: AttackEvidence) -> NDArray[np.bool_]:
     """bool (n,): candidates that the attack saw classified correctly."""
     return ~np.isin(attack.status, (int(Status.MISCLASSIFIED), int(Status.UNASKED)))
 
@@ -28,7 +28,7 @@ def constant_labels(e: Evidence) -> list[Flag]:
     y = e.candidates.y.cpu().numpy()
     reason = ""
     for name, attack in e.attacks.items():
-        right = y[_told_right(attack)]
+        right = y[_labelled_right(attack)]
         if len(right) and len(y) >= 20:
             code = int(np.bincount(right).argmax())
             of_right, of_all = float((right == code).mean()), float((y == code).mean())
@@ -54,28 +54,28 @@ def constant_labels(e: Evidence) -> list[Flag]:
 
 
 def randomised_labels(e: Evidence) -> list[Flag]:
-    wrong = [~_told_right(a) for a in e.attacks.values() if _asks(a)]
+    wrong = [~_labelled_right(a) for a in e.attacks.values() if _asks(a)]
     disagree = int((np.stack(wrong).any(0) & ~np.stack(wrong).all(0)).sum()) if wrong else 0
     if e.changed == 0 and disagree == 0 and e.noise_changed == 0:
         return []
-    said = []
+    reasons = []
     if e.noise_asked:
         low, high = clopper_pearson(e.noise_changed, e.noise_asked, 0.05)
-        said.append(
+        reasons.append(
             f"two answers to one input differ for {e.noise_changed} of {e.noise_asked} candidates: "
             f"{e.noise_changed / e.noise_asked:.3f} [{low:.3f}, {high:.3f}]"
         )
     if e.changed:
-        said.append(f"{e.changed} of {e.probed} probed rows got another label when asked again")
+        reasons.append(f"{e.changed} of {e.probed} probed rows got another label when asked again")
     if disagree:
-        said.append(
+        reasons.append(
             f"{disagree} of {len(e.member)} candidates were classified correctly for one attack, not for another"
         )
     return [
         Flag(
             "randomised_labels",
             "serious",
-            "; ".join(said),
+            "; ".join(reasons),
             "Label-only searches trust each answer. Against random answers they measure noise, and a low figure does "
             "not mean that nothing leaks.",
             "Turn the randomness off for the audit (dropout, sampling, a defence), or ask attacks that average: noise, "
@@ -89,7 +89,7 @@ def at_chance(e: Evidence) -> list[Flag]:
     asking = [attack for attack in e.attacks.values() if _asks(attack)]
     if not asking or len(y) < 20 or len(np.unique(y)) < 2:
         return []
-    accuracy = float(_told_right(asking[0])[e.member].mean())
+    accuracy = float(_labelled_right(asking[0])[e.member].mean())
     most = float(np.bincount(y).max() / len(y))
     if accuracy > most:
         return []
@@ -124,18 +124,18 @@ def no_start(e: Evidence) -> list[Flag]:
 
 
 def out_of_budget(e: Evidence) -> list[Flag]:
-    said = []
+    reasons = []
     for name, attack in e.attacks.items():
         share = float((attack.status == int(Status.BUDGET)).mean()) if len(attack.status) else 0.0
         if share > 0:
-            said.append(f"{name}: {share:.1%} of the candidates{_last_gain(attack)}")
-    if not said:
+            reasons.append(f"{name}: {share:.1%} of the candidates{_last_gain(attack)}")
+    if not reasons:
         return []
     return [
         Flag(
             "out_of_budget",
             "info",
-            "the labels ran out before the attack's own end; " + "; ".join(said),
+            "the labels ran out before the attack's own end; " + "; ".join(reasons),
             "Their score is the best so far; a more patient attacker may do better.",
             "Look where the query-versus-power curve ends: if it still climbs, raise the budget.",
         )

@@ -34,13 +34,13 @@ def fpr_out_of_reach(e: Evidence) -> list[Flag]:
     shaky = [fpr for fpr in FPRS if 1 / fpr <= nonmembers < 10 / fpr]
     if not beyond and not shaky:
         return []
-    said = [f"TPR at {fpr:.1%} FPR cannot be measured (needs {1 / fpr:,.0f})" for fpr in beyond]
-    said += [f"TPR at {fpr:.1%} FPR is unstable (better {10 / fpr:,.0f})" for fpr in shaky]
+    limits = [f"TPR at {fpr:.1%} FPR cannot be measured (needs {1 / fpr:,.0f})" for fpr in beyond]
+    limits += [f"TPR at {fpr:.1%} FPR is unstable (better {10 / fpr:,.0f})" for fpr in shaky]
     return [
         Flag(
             "fpr_out_of_reach",
             "info",
-            f"{nonmembers} non-members: {'; '.join(said)}",
+            f"{nonmembers} non-members: {'; '.join(limits)}",
             "The smallest false-positive rate that can be seen is 1 / non-members; near it one row decides.",
             "Add non-members if low false-positive rates matter, and read the intervals, not the points.",
         )

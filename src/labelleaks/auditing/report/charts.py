@@ -199,7 +199,9 @@ def _draw_distribution(
     if middle is not None:
         low, span = float(middle[0][0]), float(middle[0][-1] - middle[0][0])
         values = _round_values(low, low + span)
-        ticks += [(start + _BINS * (v - low) / span, name) for v, name in zip(values, _told_apart(values), strict=True)]
+        ticks += [
+            (start + _BINS * (v - low) / span, name) for v, name in zip(values, _distinct_texts(values), strict=True)
+        ]
     high = max([*tops, 0.01]) * 1.08
     chart = Chart(
         Axis(0.0, max(total, 1.0), about(result.name).axis, ticks),
@@ -243,7 +245,7 @@ def _share_ticks(high: float) -> list[tuple[float, str]]:
     return [(i * step, percent(i * step)) for i in range(int(high / step) + 1)]
 
 
-def _told_apart(values: list[float]) -> list[str]:
+def _distinct_texts(values: list[float]) -> list[str]:
     """Three significant digits, or as many as it takes for different values to look different."""
     tries = [[number(v, digits) for v in values] for digits in range(3, 18)]
     return next(names for names in tries if len(set(names)) == len(set(values)))

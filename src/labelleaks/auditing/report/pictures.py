@@ -58,9 +58,9 @@ def _layout(shape: Sequence[int], domain: Mapping[str, Any]) -> Layout | None:
     return layout if layout is not None and image_size(shape, layout)[0] in _SHOWN else None
 
 
-def _word(said: object, axes: int) -> Word | None:
+def _word(given: object, axes: int) -> Word | None:
     """The user's word; None where a domain of the user's own says something else there."""
-    return next((word for word in WORDS if word == said and (word == "none" or len(word) == axes)), None)
+    return next((word for word in WORDS if word == given and (word == "none" or len(word) == axes)), None)
 
 
 def _range(x: NDArray[Any], domain: Mapping[str, Any]) -> tuple[NDArray[Any], NDArray[Any]]:

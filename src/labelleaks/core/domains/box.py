@@ -58,7 +58,7 @@ class Box:
     def spans(self, low: float, high: float) -> bool:
         """Whether every feature's bounds are these numbers, as float32."""
         own = self._bounds(torch.device("cpu"))
-        return all(bool((end == torch.tensor(said)).all()) for end, said in zip(own, (low, high), strict=True))
+        return all(bool((end == torch.tensor(bound)).all()) for end, bound in zip(own, (low, high), strict=True))
 
     def bounds(self, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
         low, high = (self.project(torch.full((1, *shape), end))[0] for end in (-math.inf, math.inf))

@@ -50,7 +50,7 @@ def image_layout(shape: Sequence[int], word: Word | None = None) -> Layout | Non
     """
     shape = tuple(shape)
     if word is not None:
-        return _said(shape, word)
+        return _named(shape, word)
     if len(shape) == 2:
         return "hw" if min(shape) >= LEAST_SIDE else None
     fits = _fitting(shape)
@@ -92,7 +92,7 @@ def check_word(word: object, what: str) -> None:
         raise InputError(f"{what}: layout={word!r}: one of {known} or None is needed")
 
 
-def _said(shape: tuple[int, ...], word: Word) -> Layout | None:
+def _named(shape: tuple[int, ...], word: Word) -> Layout | None:
     if word == "none":
         return None
     if len(shape) != len(word):

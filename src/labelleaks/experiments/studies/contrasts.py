@@ -46,8 +46,8 @@ def _labels(study: Study) -> Iterator[Interval]:
 
 def _posteriors(study: Study) -> Iterator[Interval]:
     if study.name == "memguard":
-        for sees, told in zip(_by_variant(study, ""), _by_variant(study, "one_hot"), strict=False):
-            behind, labels = sees["behind"], told["without"]
+        for with_posteriors, with_labels in zip(_by_variant(study, ""), _by_variant(study, "one_hot"), strict=False):
+            behind, labels = with_posteriors["behind"], with_labels["without"]
             value = behind["value"] - labels["value"]  # of the same candidates
             yield {"value": value, "low": value, "high": value}
 

@@ -35,8 +35,8 @@ def _figure(name: str, drawn: Sequence[tuple[Study, str]], folder: Path, profile
     """One file for a kind of study: what it found of one target below what it found of another."""
     path = check_folder(folder / "figures") / f"{profile}-{name}.svg"
     serialization.write_atomic(path, stacked([figure for _, figure in drawn]), private=False)
-    told = [f"{study.head['of']} on {figures.title_of(study)}".removeprefix(" on ") for study, _ in drawn]
-    return f"![{name}: {'; '.join(told)}](figures/{path.name})\n"
+    captions = [f"{study.head['of']} on {figures.title_of(study)}".removeprefix(" on ") for study, _ in drawn]
+    return f"![{name}: {'; '.join(captions)}](figures/{path.name})\n"
 
 
 def _radius_table(studies: Sequence[Study]) -> Iterator[str]:

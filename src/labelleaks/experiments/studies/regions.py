@@ -36,17 +36,17 @@ def study(given: StudyInput) -> StudyResult:
     """
     candidates, member = given.bench.candidates(given.study.candidates)
     log_p = given.bench.target(given.need).log_posteriors(candidates.x)
-    said = log_p.argmax(1)
-    right = (said == candidates.y).numpy()
+    labels = log_p.argmax(1)
+    right = (labels == candidates.y).numpy()
     features = {"sorted": log_p.sort(1, descending=True).values[:, :TOP], "all": log_p}
     points: list[Row] = []
     for by, rows in features.items():
         plane = _embedded(rows.numpy(), given.bench.world.seed)
         points += [
             {"by": by, "x": round(float(x), 3), "y": round(float(y), 3), "said": int(c), "member": bool(m)}
-            for (x, y), c, m in zip(plane, said, member, strict=True)
+            for (x, y), c, m in zip(plane, labels, member, strict=True)
         ]
-        points += [{"by": by, **row} for row in _background(plane, said)]
+        points += [{"by": by, **row} for row in _background(plane, labels)]
     head = {
         "n_members": int(member.sum()),
         "n_nonmembers": int((~member).sum()),
@@ -67,10 +67,10 @@ def _embedded(features: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     return np.asarray((found - low) / np.maximum(high - low, 1e-12), dtype=np.float64)
 
 
-def _background(plane: NDArray[np.float64], said: torch.Tensor) -> list[Row]:
+def _background(plane: NDArray[np.float64], labels: torch.Tensor) -> list[Row]:
     from sklearn.neighbors import KNeighborsClassifier
 
-    near = KNeighborsClassifier(min(NEIGHBOURS, len(plane))).fit(plane, said.numpy())
+    near = KNeighborsClassifier(min(NEIGHBOURS, len(plane))).fit(plane, labels.numpy())
     middle = (np.arange(GRID) + 0.5) / GRID
     return [
         {"row": i, "classes": "".join(map(_letter, near.predict(np.stack([middle, np.full(GRID, y)], 1))))}
