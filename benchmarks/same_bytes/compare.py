@@ -55,6 +55,10 @@ ON_PURPOSE: tuple[OnPurpose, ...] = (
         "other", rf"\$\[\d+\]\.({'|'.join(MADE_BY)})", "rows of a grid say what made them: version, commit, revision",
         case="grid", text=rf"^({re.escape(_ABSENT)}|\"unknown\") ->",
     ),
+    OnPurpose(
+        "record", r"\$\.attacks\[\d+\]\.about", "an attack says in the record what a report says of it",
+        text=rf"^{re.escape(_ABSENT)} ->",
+    ),
     *[
         OnPurpose(artefact, where, "why rows are no pictures is said in other words", case="ladder", text=_NO_PICTURES)
         for artefact, where in (("record", r"\$\.notes\[0\]"), ("report", r"piece \d+"))

@@ -23,6 +23,7 @@ from labelleaks.auditing.report import charts, pictures, render, write_report
 from labelleaks.auditing.report.svg import Axis, Chart
 from labelleaks.auditing.report.view_model import json_for_script
 from labelleaks.auditing.report.wording import about, figure, headline, number, percent, setup_rows
+from labelleaks.core.attack import About
 from labelleaks.core.types import Status
 from labelleaks.metrics import Estimate
 from tests.record_fixture import make_record
@@ -405,12 +406,29 @@ def test_ticks_of_close_values_are_told_apart() -> None:
     assert charts._told_apart([0.0, 0.5]) == ["0", "0.5"]
 
 
+def test_the_record_says_what_an_attack_is_and_an_older_one_what_ours_are(record: AuditRecord, tmp_path: Path) -> None:
+    said = About("Asks the oracle & <its> cat.", "purrs & <meows>")
+    theirs = replace(record, attacks={"theirs": replace(record["noise"], name="theirs", about=said)})
+    theirs.save(tmp_path / "run")
+    html = render(load(tmp_path / "run"))
+    assert "Asks the oracle &amp; &lt;its&gt; cat." in html and "purrs &amp; &lt;meows&gt;" in html
+    (before,) = (replace(record, attacks={name: r}) for name, r in record.attacks.items() if name == "noise")
+    assert (
+        before["noise"].about is None and '"about"' not in (before.save(tmp_path / "old") / "record.json").read_text()
+    )
+    assert about(before["noise"]) == attacks_by_name.resolve("noise").about
+    kind = replace(before["noise"], name="noise(copies=5)", spec={"attack": "noise", "copies": 5})
+    assert about(kind) == about(replace(kind, spec={})) == about(before["noise"])
+    unknown = replace(before["noise"], name="somebodys", spec={"attack": "somebodys"})
+    assert about(unknown) == About("", "score")
+    assert "somebodys" in render(replace(record, attacks={"somebodys": unknown}))
+
+
 def test_every_attack_has_words_and_a_line_of_its_own() -> None:
     names = attacks_by_name.names()
-    assert all(about(name).what and about(name).axis != "score" for name in names)
-    for name in names:  # whoever asks for the labels of the shadow rows says so
-        needs_shadow = "shadow" in attacks_by_name.load(name)().needs
-        assert about(name).relabels == needs_shadow, name
+    for attack in map(attacks_by_name.resolve, names):
+        assert attack.about.summary.endswith(".") and attack.about.axis, attack.name
+        assert attack.about.relabels == ("shadow" in attack.needs), f"{attack.name} buys labels of the shadow rows"
     assert len({charts.css_of(i) for i in range(len(names))}) == len(names)
     css = (Path(charts.__file__).parent / "templates/report.css").read_text()
     for i in range(len(names)):

@@ -94,6 +94,7 @@ def test_shards_buy_the_set_up_of_somebody_elses_attack_once() -> None:
     rows_in_all = ll.forecast(halves, probe=False, **settings).rows
     record = ll.audit(halves, shard_rows=10, budget_total=rows_in_all, **settings)
     assert bought(record, "neighbour") == SHADOW == lines(**settings)["neighbour"]
+    assert record["neighbour"].about == Neighbour.about
     assert np.array_equal(record["neighbour"].scores, ll.audit(halves, **settings)["neighbour"].scores)
 
 

@@ -12,7 +12,6 @@ import labelleaks
 SOURCE = Path(labelleaks.__file__).parent
 SHARED = {
     "Tuning": "each attack's own tuned constants",
-    "About": "what a report says of an attack; its copy in the report is on its way out",
 }
 """Names that several files define on purpose, and what all of them mean."""
 

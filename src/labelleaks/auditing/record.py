@@ -24,6 +24,7 @@ from labelleaks.auditing.flags import Flag
 from labelleaks.auditing.run_log import LedgerSummary, RunLog
 from labelleaks.auditing.thresholds import Threshold
 from labelleaks.core import serialization
+from labelleaks.core.attack import About
 from labelleaks.core.types import Status
 from labelleaks.errors import InputError, MissingExtra
 from labelleaks.metrics import Estimate, Roc
@@ -57,6 +58,8 @@ class AttackResult:
     """(checkpoints, n): the score as it stood after so many labels."""
     details: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """Further arrays (n, ...) that the attack documents, e.g. ``distance_linf``, ``adversarial``."""
+    about: About | None = None
+    """What the attack says of itself, for a report; None: the record was made before attacks did."""
 
     @property
     def auc(self) -> Estimate:
@@ -258,7 +261,11 @@ class AuditRecord:
         document = {"schema_version": document.pop("schema_version"), **document}
         document["attacks"] = list(self.attacks.values())
         document["ids"] = np.frombuffer(json.dumps(list(self.ids)).encode(), dtype=np.uint8)
-        return {name: serialization.encode(value, arrays, name) for name, value in document.items()}, arrays
+        packed = {name: serialization.encode(value, arrays, name) for name, value in document.items()}
+        for attack in packed["attacks"]:
+            if attack["about"] is None:  # a record that has none is written as it was
+                del attack["about"]
+        return packed, arrays
 
     def _csv(self) -> str:
         columns = self.columns()

@@ -93,6 +93,7 @@ class Run:
             checkpoints=() if trajectory is None else trajectory.checkpoints,
             trajectory=None if trajectory is None else as_numpy(trajectory.value, np.float64),
             details={key: detail.detach().cpu().numpy() for key, detail in scores.details.items()},
+            about=planned.attack.about,
         )
 
     def _evaluate(self, scores: Scores, thresholds: Sequence[Threshold]) -> evaluation.Evaluation:

@@ -204,7 +204,7 @@ def _draw_distribution(
         ]
     high = max([*tops, 0.01]) * 1.08
     chart = Chart(
-        Axis(0.0, max(total, 1.0), about(result.name).axis, ticks),
+        Axis(0.0, max(total, 1.0), about(result).axis, ticks),
         Axis(0.0, high, "", _share_ticks(high)),
         f"Scores of members and non-members, {result.name}",
         height=250,

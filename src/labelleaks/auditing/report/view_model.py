@@ -151,7 +151,7 @@ def _attack(record: AuditRecord, index: int, result: AttackResult, notes: list[s
         "name": result.name,
         "css": charts.css_of(index),
         "swatch": charts.swatch(index),
-        "what": about(result.name).what,
+        "what": about(result).summary,
         "labels": count(int(np.median(result.queries))) if len(result.queries) else "0",
         "labels_most": _most(result.queries),
         "setup": count(setup_rows(record, result)),

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from labelleaks import attacks as registry
 from labelleaks.auditing.record import AttackResult, AuditRecord
+from labelleaks.core.attack import About
 from labelleaks.metrics import Estimate
 
 __all__ = [
-    "ABOUT",
-    "About",
     "Headline",
     "about",
     "best_by_auc",
@@ -31,75 +31,15 @@ STRONG_AUC = 0.7
 STRONG_LIFT = 10.0
 
 
-@dataclass(frozen=True)
-class About:
-    """What a reader should know of an attack."""
-
-    what: str
-    axis: str
-    relabels: bool = False
-    """Whether it asks for the labels of the shadow rows, which attacks share: who comes first buys them."""
+_UNKNOWN = About("", "score")
 
 
-ABOUT = {
-    "gap": About(
-        "One label: a record that the model gets right is called a member.", "is the record classified right?"
-    ),
-    "noise": About(
-        "Asks about many slightly noisy copies; members keep their label more often.", "share of noisy copies kept"
-    ),
-    "augmentation": About(
-        "Asks about shifted and rotated copies; members keep their label more often.", "share of changed copies kept"
-    ),
-    "boundary": About(
-        "Searches for the smallest change that flips the label; members need a larger one.",
-        "distance to the decision boundary",
-    ),
-    "calibrated": About(
-        "Compares the smallest change that flips the label with what flips models that never saw the record.",
-        "log of the distance, beside that of reference models",
-        relabels=True,
-    ),
-    "transfer": About(
-        "Trains a copy of the model on its labels, then reads members off the copy’s confidence.",
-        "score on the attacker’s copy",
-        relabels=True,
-    ),
-    "guided": About(
-        "Goes where models that never saw the record lose confidence in it, and asks how far the label holds; members "
-        "hold on longer than such models would.",
-        "how sure the model is, beside reference models",
-        relabels=True,
-    ),
-    "yoqo": About(
-        "Asks once, at an input changed until models that never saw the record give its label up; members may keep it.",
-        "is the label kept there?",
-        relabels=True,
-    ),
-    "oslo": About(
-        "Asks at inputs moved just far enough to deceive models that never saw the record; members survive more moves.",
-        "moves survived",
-        relabels=True,
-    ),
-    "dhattack": About(
-        "Walks straight to a white input; members keep their label longer than models that never saw them would.",
-        "distance, beside that of reference models",
-        relabels=True,
-    ),
-    "chameleon": About(
-        "Asks about copies that models which never saw the record take for it; members keep their label more often.",
-        "share of copies kept",
-        relabels=True,
-    ),
-}
-
-
-def about(name: str) -> About:
-    """Return what is known of an attack by its name, the part before any suffix."""
-    for known, found in ABOUT.items():
-        if name == known or name.startswith((f"{known}-", f"{known}_", f"{known}[", f"{known} ", f"{known}(")):
-            return found
-    return About("", "score")
+def about(result: AttackResult) -> About:
+    """Return what the attack says of itself: in the record, else (one made before) as it says so today, by its name."""
+    if result.about is not None:
+        return result.about
+    name = str(result.spec.get("attack", result.name.partition("(")[0]))
+    return registry.resolve(name).about if name in registry.names() else _UNKNOWN
 
 
 def count(value: int) -> str:
@@ -293,7 +233,7 @@ def setup_rows(record: AuditRecord, result: AttackResult) -> int:
     """
     setup = record.ledger.setup
     own = sum(rows for phase, rows in setup.items() if phase.startswith(f"{result.name}."))
-    if not about(result.name).relabels:
+    if not about(result).relabels:
         return own
     labels = sum(rows for phase, rows in setup.items() if phase.endswith(".relabel"))
     had = setup.get(f"{result.name}.relabel", 0)
