@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from labelleaks.errors import InputError
+
 if TYPE_CHECKING:
     from labelleaks.core.domains import Domain
 
@@ -81,7 +83,11 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Card:
-    """A data set by name."""
+    """A data set by name.
+
+    Raises:
+        InputError: nothing to read it with, or no domain where its values are in a domain's units.
+    """
 
     name: str
     title: str
@@ -111,6 +117,14 @@ class Card:
     side: int | None = None
     """Side of the pictures where it can be chosen: the default; None: fixed."""
     notes: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.sets:
+            raise InputError(f"card {self.name!r}: sets is empty: nothing says how its rows are read")
+        if self.scale is None and self.domain is None:
+            raise InputError(f"card {self.name!r}: without a scale its values are in a domain's units: give domain=")
+        if self.domain is not None and self.npz:
+            raise InputError(f"card {self.name!r}: npz is for pictures or bits, not for a domain of its own")
 
     @property
     def binary(self) -> bool:

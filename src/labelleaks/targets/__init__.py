@@ -45,6 +45,7 @@ __all__ = [
     "Target",
     "default_batch_rows",
     "is_target",
+    "lacking",
     "opened",
     "probe",
     "resolve_classes",

@@ -85,12 +85,6 @@ def _dataset(card: Any) -> Iterator[str]:
     for what in ("title", "home", "cite", "licence"):
         if not getattr(card, what).strip():
             yield f"{what} is empty"
-    if not card.sets:
-        yield "sets is empty: nothing says how its rows are read"
-    if card.scale is None and card.domain is None:
-        yield "scale is None, so its values are in the units of a domain: give domain="
-    if card.domain is not None and card.npz:
-        yield "npz is for data sets of pictures or bits, not for one with a domain of its own"
 
 
 def _class(kind: Any, protocol: type, *, by_name: bool) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Which inputs exist: bounds, projection, quantisation to what a real client can send, and how far apart they are."""
 
-from labelleaks.core.domains.base import Domain, Group, Kind, Norm, distance, is_binary
+from labelleaks.core.domains.base import Domain, Group, Kind, Norm, check_range, distance, is_binary
 from labelleaks.core.domains.binary import Binary
 from labelleaks.core.domains.box import Box
 from labelleaks.core.domains.contract import need_domain, need_fit
@@ -33,6 +33,7 @@ __all__ = [
     "Norm",
     "OneHot",
     "Word",
+    "check_range",
     "distance",
     "image_layout",
     "image_size",
