@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         SpecError,
         TargetError,
     )
+    from labelleaks.inputs.row_format import Table
     from labelleaks.models.training import Recipe
     from labelleaks.targets import Recorded
 
@@ -55,6 +56,7 @@ _HOMES = {
     "core.oracle.label_oracle": ("LabelOracle", "Ledger"),
     "auditing.record": ("AttackResult", "AuditRecord", "load"),
     "auditing.report": ("write_report",),
+    "inputs.row_format": ("Table",),
     "targets": ("Recorded",),
     "models.training": ("Recipe",),
     "core.attack": ("Attack", "Cost", "Knowledge", "ShadowRows"),
@@ -96,6 +98,7 @@ __all__ = [
     "ShadowRows",
     "SpecError",
     "Status",
+    "Table",
     "TargetError",
     "Threshold",
     "Trajectory",

@@ -19,8 +19,8 @@ PUBLIC = {
     "Attack", "AttackResult", "AuditRecord", "Binary", "Box", "BudgetExceeded", "Candidates", "Continuous", "Cost",
     "Decisions", "Domain", "FixedFPR", "Forecast", "HoldOut", "InputError", "Integer", "Knowledge", "LabelLeaksError",
     "LabelOracle", "Ledger", "MissingExtra", "Mixed", "NeedsError", "OneHot", "RandomInputs", "Recipe", "Recorded",
-    "Scores", "ShadowCalibrated", "ShadowRows", "SpecError", "Status", "TargetError", "Threshold", "Trajectory",
-    "attacks", "audit", "errors", "forecast", "infer", "load", "metrics", "targets", "write_report",
+    "Scores", "ShadowCalibrated", "ShadowRows", "SpecError", "Status", "Table", "TargetError", "Threshold",
+    "Trajectory", "attacks", "audit", "errors", "forecast", "infer", "load", "metrics", "targets", "write_report",
 }  # fmt: skip
 
 

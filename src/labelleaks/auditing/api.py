@@ -14,17 +14,17 @@ from labelleaks.auditing import record
 from labelleaks.auditing.decisions import Decisions
 from labelleaks.auditing.forecast import Forecast
 from labelleaks.auditing.ladder import LADDER
-from labelleaks.auditing.options import Request, describe
+from labelleaks.auditing.options import describe, shared_options
 from labelleaks.auditing.record import AuditRecord
-from labelleaks.auditing.running import Run, as_numpy
-from labelleaks.auditing.session import open_case
+from labelleaks.auditing.recording import Recording, as_numpy
+from labelleaks.auditing.session import open_session
 from labelleaks.auditing.thresholds import Threshold, ThresholdRule
 from labelleaks.core import progress
 from labelleaks.core.attack import Attack
 from labelleaks.core.domains import Domain
-from labelleaks.core.types import Candidates
 from labelleaks.engine import Engine
 from labelleaks.errors import InputError, NeedsError
+from labelleaks.inputs.row_format import Table
 from labelleaks.targets import Http
 
 __all__ = ["audit", "forecast", "infer"]
@@ -38,7 +38,7 @@ def audit(
     attacks: Sequence[str | Attack] | None = None,
     shadow: Any = None,
     starts: Any = None,
-    domain: Domain | None = None,
+    domain: Domain | Table | None = None,
     budget: int = 500,
     budget_total: int | None = None,
     seed: int = 0,
@@ -117,24 +117,17 @@ def audit(
         InputError: what was given cannot be used; no attack query was sent.
         TargetError: the target failed midway; with ``out``, what was finished is on disk.
     """
-    request = Request(
-        target=target, groups={"members": members, "nonmembers": nonmembers}, attacks=attacks, thresholds=thresholds,
-        shadow=shadow, starts=starts, domain=domain, budget=budget, budget_total=budget_total, seed=seed, family=family,
-        references=references, references_dir=references_dir, classes=classes, preprocess=preprocess, device=device,
-        batch_rows=batch_rows, ids=ids, journal=journal, allow_noisy=allow_noisy, replay_only=replay_only,
-        accept_changed=accept_changed, engine=engine, shard_rows=shard_rows,
-    )  # fmt: skip
+    options = shared_options(locals())
     if out is not None:
         record.check_folder(out, overwrite=overwrite)
         if journal is None and isinstance(target, Http):
-            request = replace(request, journal=Path(out) / "answers.journal")
+            options = replace(options, journal=Path(out) / "answers.journal")
     with (
         progress.meter(show_progress) as (note, expect),
-        open_case(request, default_attacks=_all_that_fit, progress=note) as case,
+        open_session(target, {"members": members, "nonmembers": nonmembers}, options, progress=note) as session,
     ):
-        expect(case.forecast().rows)
-        run = Run(case, name, keep_inputs, None if out is None else Path(out))
-        return run.finish()
+        expect(session.forecast().rows)
+        return Recording(session, name, keep_inputs, None if out is None else Path(out)).finish()
 
 
 def infer(
@@ -146,7 +139,7 @@ def infer(
     threshold: str | ThresholdRule | Threshold | float | None = None,
     shadow: Any = None,
     starts: Any = None,
-    domain: Domain | None = None,
+    domain: Domain | Table | None = None,
     budget: int = 500,
     budget_total: int | None = None,
     seed: int = 0,
@@ -182,23 +175,18 @@ def infer(
     if attack == LADDER:
         raise InputError("attack='ladder': infer runs one attack; audit shows which serves, give that one's name")
     rule, fixed = _threshold_for(attack, threshold, shadow is not None)
-    request = Request(
-        target=target, groups={"candidates": (x, y)}, attacks=[attack], thresholds=[] if rule is None else [rule],
-        shadow=shadow, starts=starts, domain=domain, budget=budget, budget_total=budget_total, seed=seed, family=family,
-        references=references, references_dir=references_dir, classes=classes, preprocess=preprocess, device=device,
-        batch_rows=batch_rows, ids=ids, journal=journal, allow_noisy=allow_noisy, replay_only=replay_only,
-        accept_changed=accept_changed, engine=engine, shard_rows=shard_rows,
-    )  # fmt: skip
+    rules = [] if rule is None else [rule]
+    options = shared_options({**locals(), "attacks": [attack], "thresholds": rules})
     with (
         progress.meter(show_progress) as (note, expect),
-        open_case(request, default_attacks=_all_that_fit, progress=note) as case,
+        open_session(target, {"candidates": (x, y)}, options, progress=note) as session,
     ):
-        expect(case.forecast().rows)
-        case.check_unchanged()
-        case.probe()
-        (planned,) = case.planned
-        chosen = fixed if fixed is not None else case.thresholds(planned)[0]
-        scores = case.score(planned)
+        expect(session.forecast().rows)
+        session.check_unchanged()
+        session.probe()
+        (planned,) = session.plan.planned
+        chosen = fixed if fixed is not None else session.thresholds(planned)[0]
+        scores = session.score(planned)
         value = as_numpy(scores.value, np.float64)
         return Decisions(
             member=value > chosen.tau,
@@ -206,9 +194,9 @@ def infer(
             status=as_numpy(scores.status, np.int64),
             queries=as_numpy(scores.queries, np.int64),
             threshold=chosen,
-            ids=tuple(case.candidates.ids),
+            ids=tuple(session.candidates.ids),
             attack={"name": planned.name, **describe(planned.attack)},
-            ledger=case.gate.ledger,
+            ledger=session.gate.ledger,
             details={key: detail.detach().cpu().numpy() for key, detail in scores.details.items()},
         )
 
@@ -222,7 +210,7 @@ def forecast(
     attacks: Sequence[str | Attack] | None = None,
     shadow: Any = None,
     starts: Any = None,
-    domain: Domain | None = None,
+    domain: Domain | Table | None = None,
     budget: int = 500,
     budget_total: int | None = None,
     seed: int = 0,
@@ -245,31 +233,9 @@ def forecast(
 
     The other arguments are those of :func:`audit`.
     """
-    request = Request(
-        target=target, groups={"members": members, "nonmembers": nonmembers}, attacks=attacks, thresholds=thresholds,
-        shadow=shadow, starts=starts, domain=domain, budget=budget, budget_total=budget_total, seed=seed, family=family,
-        references=references, references_dir=references_dir, classes=classes, preprocess=preprocess, device=device,
-        batch_rows=batch_rows, ids=ids, journal=journal, allow_noisy=allow_noisy,
-    )  # fmt: skip
-    with open_case(request, default_attacks=_all_that_fit) as case:
-        return case.forecast(case.probe() if probe else None)
-
-
-def _all_that_fit(candidates: Candidates, has_shadow: bool) -> list[str]:
-    """The default attacks, where these rows and this knowledge allow them; none that trains many models."""
-    images = _movable(candidates)
-    return ["gap", "noise", *(["augmentation"] if images else []), "boundary", *(["transfer"] if has_shadow else [])]
-
-
-def _movable(candidates: Candidates) -> bool:
-    """Whether the rows are pictures that can be turned and shifted."""
-    from labelleaks.attacks.augmentation import Augmentation
-
-    try:
-        Augmentation().size(candidates)
-    except NeedsError:
-        return False
-    return True
+    options = shared_options(locals())
+    with open_session(target, {"members": members, "nonmembers": nonmembers}, options) as session:
+        return session.forecast(session.probe() if probe else None)
 
 
 def _threshold_for(

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from labelleaks.auditing.thresholds import ThresholdRule
-from labelleaks.core.attack import Attack, Cost
-from labelleaks.targets.probe import PROBE_ROWS
+from labelleaks.auditing.plan import Plan
+from labelleaks.core.oracle.remote import Remote
+from labelleaks.targets import Target
+from labelleaks.targets.probe import NOISE_ROWS, PROBE_ROWS, ProbeResult
 
-__all__ = ["Forecast", "ForecastLine", "Planned", "money"]
-
-
-@dataclass(frozen=True, eq=False)
-class Planned:
-    """One attack of a run, with what it will cost at most."""
-
-    name: str
-    """As it stands in the record; attacks of one kind are told apart by their settings."""
-    attack: Attack
-    cost: Cost
-    rules: tuple[tuple[ThresholdRule, int], ...]
-    """Threshold rules and their set-up rows."""
-    budgets: tuple[int, ...] = ()
-    """Of a ladder: the budgets at which it is run, one after the other; (): once, at the run's budget."""
+__all__ = ["Forecast", "ForecastLine", "forecast_of", "money"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +51,41 @@ class Forecast:
     def rows(self) -> int:
         """All rows, set-up and the run's own probe included."""
         return PROBE_ROWS + self.noise_rows + sum(line.rows + line.setup_rows for line in self.lines)
+
+
+def forecast_of(
+    plan: Plan, candidates: int, target: Target, *, noise: bool, probed: ProbeResult | None = None
+) -> Forecast:
+    """Return what a planned run will cost at most.
+
+    Args:
+        candidates: how many.
+        target: for the price and pace of a service.
+        noise: whether the run measures how often labels change.
+        probed: for the time inside the target; None: no time is given.
+    """
+    lines = [
+        ForecastLine(
+            p.name, p.cost.most, candidates * p.cost.most, p.cost.setup + sum(rows for _, rows in p.rules), p.budgets
+        )
+        for p in plan.planned
+    ]
+    found = Forecast(
+        tuple(lines),
+        plan.budget,
+        probe_rows=0 if probed is None else probed.rows,
+        notes=plan.notes,
+        noise_rows=NOISE_ROWS if noise else 0,
+    )
+    remote = target if isinstance(target, Remote) else None
+    if remote is not None:
+        found = replace(found, cost=remote.price(found.rows))
+    if probed is None:
+        return found
+    if remote is None:
+        return replace(found, seconds=probed.seconds(found.rows, target.batch_rows))
+    alone = probed.call_seconds
+    return found if alone is None else replace(found, seconds=remote.seconds(found.rows, alone))
 
 
 def money(amount: float) -> str:

@@ -1,4 +1,4 @@
-"""From a request to a plan: attacks resolved, rules chosen, needs checked, a budget that the total can pay for."""
+"""From options to a plan: attacks resolved, rules chosen, needs checked, a budget that the total can pay for."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 
 from labelleaks import attacks as registry
 from labelleaks.auditing import ladder, thresholds
-from labelleaks.auditing.forecast import Planned
-from labelleaks.auditing.options import Request, Rows, name_of
+from labelleaks.auditing.options import AuditOptions, name_of
+from labelleaks.auditing.rows import RunRows
 from labelleaks.auditing.thresholds import ThresholdRule
-from labelleaks.core.attack import Attack, Knowledge, ShadowRows
+from labelleaks.core.attack import Attack, Cost, Knowledge, ShadowRows
 from labelleaks.core.domains import is_ambiguous, why_no_layout
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.row_hash import digests
@@ -23,10 +23,24 @@ from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import architectures, checkpoints, shadow_training
 from labelleaks.targets.probe import NOISE_ROWS, PROBE_ROWS
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Plan", "Planned", "plan"]
 
 HOLDOUT_SHARE = 0.25
 """Part of the shadow rows that no model trains on, put aside where a threshold rule needs it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """One attack of a run, with what it will cost at most."""
+
+    name: str
+    """As it stands in the record; attacks of one kind are told apart by their settings."""
+    attack: Attack
+    cost: Cost
+    rules: tuple[tuple[ThresholdRule, int], ...]
+    """Threshold rules and their set-up rows."""
+    budgets: tuple[int, ...] = ()
+    """Of a ladder: the budgets at which it is run, one after the other; (): once, at the run's budget."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,43 +58,36 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def plan(
-    request: Request,
-    rows: Rows,
-    candidates: Candidates,
-    setup: LabelOracle,
-    default_attacks: Callable[[Candidates, bool], list[str]],
-) -> Plan:
+def plan(options: AuditOptions, rows: RunRows, setup: LabelOracle) -> Plan:
     """Plan a run: which attacks, with which rules, at which budget. Sends nothing.
 
     Args:
         setup: for the costs of set-up; asked nothing.
-        default_attacks: (candidates, whether there are shadow rows) -> names, where the request names none.
 
     Raises:
         NeedsError: an attack or a rule lacks what it needs. InputError: whatever else cannot be.
     """
-    shadow, dropped = rows.shadow, 0
+    candidates, shadow, dropped = rows.candidates, rows.shadow, 0
     if shadow is not None:
         shadow, dropped = shadow_training.drop_near_duplicates(shadow, candidates)
-    family = architectures.in_layout(request.family, candidates.shape, candidates.domain.layout)
+    family = architectures.in_layout(options.family, candidates.shape, candidates.domain.layout)
     _check_family(family, candidates, rows.classes.open)
     knowledge = Knowledge(
         setup=setup,
         shadow=shadow,
         starts=rows.starts,
         family=family,
-        references=request.references,
-        references_dir=None if request.references_dir is None else checkpoints.check_folder(request.references_dir),
+        references=options.references,
+        references_dir=None if options.references_dir is None else checkpoints.check_folder(options.references_dir),
     )
-    chosen, left_out = _chosen(request, candidates, knowledge, default_attacks)
-    climbing = ladder.asked(request.attacks)
-    rules = {name: _rules_for(request.thresholds, attack) for name, attack in chosen.items()}
-    _check_thresholds_used(request.thresholds, chosen)
+    chosen, left_out = _chosen(options, candidates, knowledge)
+    climbing = ladder.asked(options.attacks)
+    rules = {name: _rules_for(options.thresholds, attack) for name, attack in chosen.items()}
+    _check_thresholds_used(options.thresholds, chosen)
 
     holdout = None
     if shadow is not None and any("holdout" in rule.needs for found in rules.values() for rule in found):
-        shadow, holdout = shadow_training.split_shadow(shadow, HOLDOUT_SHARE, request.seed)
+        shadow, holdout = shadow_training.split_shadow(shadow, HOLDOUT_SHARE, options.seed)
         knowledge = replace(knowledge, shadow=shadow)
     _check_needs(chosen, knowledge, dropped)
     relabelled = replace(knowledge, shadow=None if shadow is None else shadow.as_labelled())
@@ -101,7 +108,7 @@ def plan(
             found.append(Planned(name, attack, cost, costs, budgets))
         return tuple(found)
 
-    budget, notes = _affordable(request, at, len(candidates))
+    budget, notes = _affordable(options, at, len(candidates))
     planned = at(budget)
     for p in planned:
         if p.cost.least > budget:
@@ -114,29 +121,43 @@ def plan(
 
 
 def _chosen(
-    request: Request,
-    candidates: Candidates,
-    knowledge: Knowledge,
-    default_attacks: Callable[[Candidates, bool], list[str]],
+    options: AuditOptions, candidates: Candidates, knowledge: Knowledge
 ) -> tuple[dict[str, Attack], tuple[str, ...]]:
     """Return the attacks of the run by name, and what a ladder leaves out."""
-    wanted = request.attacks
+    wanted = options.attacks
     if wanted is None:
-        wanted = default_attacks(candidates, knowledge.shadow is not None)
+        wanted = _all_that_fit(candidates, knowledge.shadow is not None)
     if not ladder.asked(wanted):
         if isinstance(wanted, str):
             raise InputError(f"attacks={wanted!r}: a list is needed, attacks=[{wanted!r}]")
-        return _named([registry.resolve(attack) for attack in wanted]), _unmoved(request, candidates)
-    climbed = ladder.climb(candidates, knowledge, request.budget)
+        return _named([registry.resolve(attack) for attack in wanted]), _unmoved(options, candidates)
+    climbed = ladder.climb(candidates, knowledge, options.budget)
     given = [] if isinstance(wanted, str) else [registry.resolve(a) for a in wanted if a != ladder.LADDER]
     others = [attack for attack in given if attack not in climbed.attacks]
     return _named([*climbed.attacks, *others]), climbed.left_out
 
 
-def _unmoved(request: Request, candidates: Candidates) -> tuple[str, ...]:
+def _all_that_fit(candidates: Candidates, has_shadow: bool) -> list[str]:
+    """The default attacks, where these rows and this knowledge allow them; none that trains many models."""
+    moved = ["augmentation"] if _movable(candidates) else []
+    return ["gap", "noise", *moved, "boundary", *(["transfer"] if has_shadow else [])]
+
+
+def _movable(candidates: Candidates) -> bool:
+    """Whether the rows are pictures that can be turned and shifted."""
+    from labelleaks.attacks.augmentation import Augmentation
+
+    try:
+        Augmentation().size(candidates)
+    except NeedsError:
+        return False
+    return True
+
+
+def _unmoved(options: AuditOptions, candidates: Candidates) -> tuple[str, ...]:
     """What default attacks leave out because nobody said where the channels are."""
     shape, word = candidates.shape, candidates.domain.layout
-    if request.attacks is not None or not is_ambiguous(shape, word):
+    if options.attacks is not None or not is_ambiguous(shape, word):
         return ()
     return (f"augmentation is left out, and pictures are taken for plain rows: {why_no_layout(shape, word)}",)
 
@@ -236,29 +257,31 @@ def _check_needs(chosen: Mapping[str, Attack], knowledge: Knowledge, dropped: in
                 raise NeedsError(f"attack {name!r} needs {need}: {_MEND.get(need, f'give {need}=')}")
 
 
-def _affordable(request: Request, plan: Callable[[int], tuple[Planned, ...]], n: int) -> tuple[int, tuple[str, ...]]:
+def _affordable(
+    options: AuditOptions, plan: Callable[[int], tuple[Planned, ...]], n: int
+) -> tuple[int, tuple[str, ...]]:
     """The largest budget per candidate, up to the one asked for, whose worst case fits ``budget_total``."""
-    if request.budget_total is None:
-        return request.budget, ()
+    if options.budget_total is None:
+        return options.budget, ()
 
     def worst(budget: int) -> int:
-        noise = NOISE_ROWS if request.allow_noisy else 0
+        noise = NOISE_ROWS if options.allow_noisy else 0
         return (
             PROBE_ROWS + noise + sum(n * p.cost.most + p.cost.setup + sum(r for _, r in p.rules) for p in plan(budget))
         )
 
-    if worst(request.budget) <= request.budget_total:
-        return request.budget, ()
-    low, high = 0, request.budget  # worst(low) fits or low is 0; worst(high) does not fit
+    if worst(options.budget) <= options.budget_total:
+        return options.budget, ()
+    low, high = 0, options.budget  # worst(low) fits or low is 0; worst(high) does not fit
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if worst(middle) <= request.budget_total else (low, middle)
+        low, high = (middle, high) if worst(middle) <= options.budget_total else (low, middle)
     if low == 0:
         raise NeedsError(
-            f"budget_total={request.budget_total} is below the {worst(1)} rows that this run needs at one label per "
+            f"budget_total={options.budget_total} is below the {worst(1)} rows that this run needs at one label per "
             f"candidate ({n} candidates, set-up included)"
         )
     return low, (
-        f"budget_total={request.budget_total} lowers the budget from {request.budget} to {low} labels per candidate "
+        f"budget_total={options.budget_total} lowers the budget from {options.budget} to {low} labels per candidate "
         "and attack, so that the worst case fits",
     )

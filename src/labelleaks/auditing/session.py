@@ -1,12 +1,12 @@
-"""What `audit`, `infer` and `forecast` share: inputs checked, target opened, costs planned, and nothing sent yet.
+"""One run on one target: everything checked and planned, the target open, and what is then asked of it.
 
-The way of a run: :func:`open_case` checks everything that can be checked without the target, ``probe`` asks at most 16
-billed rows, ``score`` runs one attack, ``thresholds`` fits its rules. A :class:`Case` knows no membership.
+The way of a run: :func:`open_session` checks everything that can be checked without the target, ``probe`` asks at most
+16 billed rows, ``score`` runs one attack, ``thresholds`` fits its rules. A session knows no membership.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -16,62 +16,60 @@ from typing import Any
 import torch
 from torch import nn
 
-from labelleaks.auditing.forecast import Forecast, ForecastLine, Planned
-from labelleaks.auditing.options import Request, Rows, check_numbers, describe, gather, name_of
-from labelleaks.auditing.plan import plan
+from labelleaks.auditing.forecast import Forecast, forecast_of
+from labelleaks.auditing.options import AuditOptions, describe, name_of
+from labelleaks.auditing.plan import Plan, Planned, plan
+from labelleaks.auditing.rows import RunRows, gather
 from labelleaks.auditing.sharding import SHARD_ROWS, Course, Reach, Shards, Used
 from labelleaks.auditing.thresholds import Setting, Threshold
-from labelleaks.core.attack import Knowledge, ShadowRows, prepared
-from labelleaks.core.domains import Box, need_domain
+from labelleaks.core.attack import Knowledge, prepared
 from labelleaks.core.oracle.journal import Journal, default_path
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.oracle.remote import Remote
 from labelleaks.core.types import Candidates, Scores
 from labelleaks.engine import Engine, choose
 from labelleaks.errors import InputError
-from labelleaks.targets import Target, is_target, opened, sendable, wrap
-from labelleaks.targets.probe import (
-    NOISE_ROWS,
-    NoiseResult,
-    ProbeResult,
-    canaries,
-    measure_noise,
-    probe,
-)
+from labelleaks.targets import Target, is_target, opened, wrap
+from labelleaks.targets.probe import NoiseResult, ProbeResult, canaries, measure_noise, probe
 
-__all__ = ["Case", "open_case"]
+__all__ = ["Session", "open_session"]
+
+Progress = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
-    """Everything that a run needs, checked."""
+class Session:
+    """Everything that a run needs, checked; the target is open."""
 
+    given: Any
+    """The target as the user brought it."""
     target: Target
     gate: Gate
-    rows: Rows
-    candidates: Candidates
-    knowledge: Knowledge
-    holdout: ShadowRows | None
-    planned: tuple[Planned, ...]
-    budget: int
-    request: Request
-    shadow_given: int
-    shadow_dropped: int
+    rows: RunRows
+    plan: Plan
+    options: AuditOptions
     engine: Engine
-    notes: tuple[str, ...] = field(default=())
     journal: Journal | None = None
     shards: Shards | None = None
     """Where there are more candidates than a shard holds; None: all are attacked at once."""
     prepared: dict[str, Knowledge] = field(default_factory=dict)
     """What each attack knows once its set-up is done, by the attack's planned name."""
 
+    @property
+    def candidates(self) -> Candidates:
+        return self.rows.candidates
+
+    @property
+    def knowledge(self) -> Knowledge:
+        return self.plan.knowledge
+
     def probe(self) -> ProbeResult:
         """Ask at most 16 billed rows; faults of the target show here."""
-        return probe(self.gate.setup_oracle("target"), self.candidates, allow_noisy=self.request.allow_noisy)
+        return probe(self.gate.setup_oracle("target"), self.candidates, allow_noisy=self.options.allow_noisy)
 
     def noise(self) -> NoiseResult | None:
         """Measure how often labels change, with at most 128 billed rows; None where noise is not allowed."""
-        if not self.request.allow_noisy:
+        if not self.options.allow_noisy:
             return None
         return measure_noise(self.gate.setup_oracle("target"), self.candidates)
 
@@ -84,16 +82,16 @@ class Case:
         Raises:
             InputError: the target changed; what there is to choose from.
         """
-        if self.journal is None or self.request.replay_only or not isinstance(self.target, Remote):
+        if self.journal is None or self.options.replay_only or not isinstance(self.target, Remote):
             return ()
         asked, changed = canaries(self.gate.setup_oracle("target"), self.candidates, self.journal.answers)
-        if changed <= (asked // 2 if self.request.allow_noisy else 0):
+        if changed <= (asked // 2 if self.options.allow_noisy else 0):
             return ()
         said = (
             f"the target changed since the journal {self.journal.path} was begun: {changed} of {asked} rows that it "
             "had labelled got another label now"
         )
-        if not self.request.accept_changed:
+        if not self.options.accept_changed:
             raise InputError(
                 f"{said}. Give a new journal (journal=, --set journal=FILE) to begin anew, go back to the former "
                 "model, or mix old and new answers all the same: accept_changed=True (--accept-changed)"
@@ -102,11 +100,11 @@ class Case:
 
     def score(self, planned: Planned) -> Scores:
         """Run one attack on all candidates."""
-        budgets = planned.budgets or (self.budget,)
-        course = Course(planned.attack, planned.name, budgets, bool(planned.budgets), self.request.seed)
+        budgets = planned.budgets or (self.plan.budget,)
+        course = Course(planned.attack, planned.name, budgets, bool(planned.budgets), self.options.seed)
         knowledge = self.prepare(planned)
         if self.shards is not None and not planned.attack.whole:
-            most = None if self.request.budget_total is None else planned.cost.most
+            most = None if self.options.budget_total is None else planned.cost.most
             return self.shards.score(course, knowledge, most=most)
         accounts = len(self.candidates)
         return course.score(lambda b: self.gate.oracle(planned.name, accounts, b), self.candidates, knowledge)
@@ -115,7 +113,7 @@ class Case:
         """Do one attack's set-up, the first time; return what it knows then."""
         if planned.name not in self.prepared:
             given = replace(self._given(planned), store=Used(self.knowledge.store))
-            ready = prepared(planned.attack, given, self.candidates, seed=self.request.seed)
+            ready = prepared(planned.attack, given, self.candidates, seed=self.options.seed)
             self.prepared[planned.name] = ready
         return self.prepared[planned.name]
 
@@ -135,9 +133,9 @@ class Case:
             return "a service is asked from one place, where its pace, its journal and its bill are kept"
         if self.journal is not None:
             return "the answers are kept in a journal, which has one writer"
-        devices = {self.candidates.device.type, str(self.request.device or "cpu")}
-        if isinstance(self.request.target, nn.Module):
-            devices |= {p.device.type for p in self.request.target.parameters()}
+        devices = {self.candidates.device.type, str(self.options.device or "cpu")}
+        if isinstance(self.given, nn.Module):
+            devices |= {p.device.type for p in self.given.parameters()}
         return None if devices == {"cpu"} else "the target is not on a CPU"
 
     def thresholds(self, planned: Planned) -> tuple[Threshold, ...]:
@@ -149,55 +147,35 @@ class Case:
             candidates=self.candidates,
             knowledge=self._given(planned),
             prepared=self.prepare(planned),
-            holdout=self.holdout,
-            budget=self.budget,
-            seed=self.request.seed,
+            holdout=self.plan.holdout,
+            budget=self.plan.budget,
+            seed=self.options.seed,
             encode=lambda y: self.rows.classes.encode(y, "hold-out rows"),
         )
         return tuple(rule.fit(setting) for rule, _ in planned.rules)
 
     def forecast(self, probed: ProbeResult | None = None) -> Forecast:
         """Say what the run will cost at most."""
-        n = len(self.candidates)
-        lines = [
-            ForecastLine(
-                p.name, p.cost.most, n * p.cost.most, p.cost.setup + sum(rows for _, rows in p.rules), p.budgets
-            )
-            for p in self.planned
-        ]
-        found = Forecast(
-            tuple(lines),
-            self.budget,
-            probe_rows=0 if probed is None else probed.rows,
-            notes=self.notes,
-            noise_rows=NOISE_ROWS if self.request.allow_noisy else 0,
-        )
-        remote = self.target if isinstance(self.target, Remote) else None
-        if remote is not None:
-            found = replace(found, cost=remote.price(found.rows))
-        if probed is None:
-            return found
-        if remote is None:
-            return replace(found, seconds=probed.seconds(found.rows, self.target.batch_rows))
-        alone = probed.call_seconds
-        return found if alone is None else replace(found, seconds=remote.seconds(found.rows, alone))
+        noise = self.options.allow_noisy
+        return forecast_of(self.plan, len(self.candidates), self.target, noise=noise, probed=probed)
 
     def spec(self) -> dict[str, Any]:
         """Return what was asked for, as JSON types: equal for equal runs."""
-        request = self.request
-        rungs = {p.name: list(p.budgets) for p in self.planned if p.budgets}
+        options = self.options
+        rungs = {p.name: list(p.budgets) for p in self.plan.planned if p.budgets}
         return {
-            "attacks": [{"name": p.name, "attack": p.attack.name, **describe(p.attack)} for p in self.planned],
-            "thresholds": {p.name: [rule.describe() for rule, _ in p.rules] for p in self.planned},
-            "budget": self.budget,
-            "budget_asked": request.budget,
-            "budget_total": request.budget_total,
-            "references": request.references,
-            "family": name_of(request.family),
-            "preprocess": name_of(request.preprocess),
+            "attacks": [{"name": p.name, "attack": p.attack.name, **describe(p.attack)} for p in self.plan.planned],
+            "thresholds": {p.name: [rule.describe() for rule, _ in p.rules] for p in self.plan.planned},
+            "budget": self.plan.budget,
+            "budget_asked": options.budget,
+            "budget_total": options.budget_total,
+            "references": options.references,
+            "family": name_of(options.family),
+            "preprocess": name_of(options.preprocess),
             "starts": 0 if self.knowledge.starts is None else len(self.knowledge.starts),
-            "groups": dict(zip(request.groups, self.rows.sizes, strict=True)),
+            "groups": dict(self.rows.sizes),
             "candidates": self.digest,
+            **({} if self.rows.form.plain else {"rows": self.rows.form.describe()}),
             **({"ladder": rungs} if rungs else {}),
         }
 
@@ -208,63 +186,50 @@ class Case:
 
 
 @contextmanager
-def open_case(
-    request: Request, *, default_attacks: Callable[[Candidates, bool], list[str]], progress: Any = None
-) -> Iterator[Case]:
-    """Check a request and open its target; on leaving, the target is as it was.
+def open_session(
+    target: Any, groups: Mapping[str, Any], options: AuditOptions, *, progress: Progress | None = None
+) -> Iterator[Session]:
+    """Check what was given, plan the run and open its target; on leaving, the target is as it was.
+
+    Args:
+        target: as the user brought it.
+        groups: name of the group -> its rows; the candidates are these rows in this order.
+        progress: told (phase, rows answered) after each call of the target.
 
     Raises:
         InputError: and its kinds, for whatever is wrong with what was given. Nothing was sent.
     """
-    check_numbers(request)
-    domain = need_domain(request.domain if request.domain is not None else Box(0, 1))
-    domain = sendable(request.target, domain)
-    rows = gather(request, domain)
-    candidates = Candidates(rows.x, rows.y, domain, len(rows.classes), rows.ids)
+    rows = gather(target, groups, options)
     wrapped = partial(
         wrap,
-        numpy=rows.numpy,
+        form=rows.form,
         classes=rows.classes,
-        preprocess=request.preprocess,
-        device=request.device,
-        batch_rows=request.batch_rows,
-        width=candidates.width,
+        preprocess=options.preprocess,
+        device=options.device,
+        batch_rows=options.batch_rows,
+        width=rows.candidates.width,
     )
     with (
-        choose(request.engine) as engine,
-        opened(wrapped(request.target), check=is_target(request.target)) as target,
-        _journal(request.journal, target, replay_only=request.replay_only) as journal,
+        choose(options.engine) as engine,
+        opened(wrapped(target), check=is_target(target)) as ready,
+        _journal(options.journal, ready, replay_only=options.replay_only) as journal,
     ):
         gate = Gate(
-            target,
-            batch_rows=target.batch_rows,
-            total=request.budget_total,
+            ready,
+            batch_rows=ready.batch_rows,
+            total=options.budget_total,
             journal=journal,
             progress=progress,
-            replay_only=request.replay_only,
+            replay_only=options.replay_only,
         )
-        found = plan(request, rows, candidates, gate.setup_oracle("setup"), default_attacks)
-        case = Case(
-            target=target,
-            gate=gate,
-            rows=rows,
-            candidates=candidates,
-            knowledge=replace(found.knowledge, engine=engine),
-            holdout=found.holdout,
-            planned=found.planned,
-            budget=found.budget,
-            request=request,
-            shadow_given=0 if rows.shadow is None else len(rows.shadow),
-            shadow_dropped=found.shadow_dropped,
-            engine=engine,
-            notes=found.notes,
-            journal=journal,
-        )
-        size = request.shard_rows or SHARD_ROWS
-        if len(candidates) > size and case.stays is None:
-            reach = Reach(target.name, request.target, target, wrapped)
-            case = replace(case, shards=Shards(engine, gate, reach, candidates, size, progress))
-        yield case
+        found = plan(options, rows, gate.setup_oracle("setup"))
+        found = replace(found, knowledge=replace(found.knowledge, engine=engine))
+        session = Session(target, ready, gate, rows, found, options, engine, journal)
+        size = options.shard_rows or SHARD_ROWS
+        if len(rows.candidates) > size and session.stays is None:
+            reach = Reach(ready.name, target, ready, wrapped)
+            session = replace(session, shards=Shards(engine, gate, reach, rows.candidates, size, progress))
+        yield session
 
 
 @contextmanager

@@ -17,10 +17,12 @@ from torch import nn
 from labelleaks.core.classes import Classes
 from labelleaks.core.domains import Domain
 from labelleaks.errors import InputError
+from labelleaks.inputs.row_format import RowFormat, float32_rows, learn
 from labelleaks.targets.base import (
     Preprocess,
     Target,
     default_batch_rows,
+    gets,
     is_nearly_target,
     is_target,
     lacking,
@@ -58,7 +60,8 @@ __all__ = [
 def wrap(
     target: Any,
     *,
-    numpy: bool,
+    numpy: bool = False,
+    form: RowFormat | None = None,
     classes: Classes | int | Sequence[Any] | None = None,
     preprocess: Preprocess | None = None,
     device: torch.device | str | None = None,
@@ -70,7 +73,8 @@ def wrap(
     Args:
         target: ``nn.Module``; fitted classifier or pipeline; function; :class:`Http`; :class:`Onnx`;
             :class:`Recorded`; or a Target, returned as is.
-        numpy: whether a function gets NumPy arrays (the candidates came as NumPy) or torch tensors.
+        numpy: whether the target gets float32 NumPy arrays or float32 torch tensors, where no ``form`` is given.
+        form: how the run's rows were encoded: each query becomes rows of the user's own kind again.
         classes: what :func:`labelleaks.core.classes.resolve_classes` found, or the user's ``classes=``; None: its own.
         preprocess: applied to each batch just before the target, in the kind of array that the target gets (images of
             their own shape also where a scikit-learn target gets them flattened afterwards).
@@ -81,33 +85,48 @@ def wrap(
     Raises:
         InputError: not something that answers labels, classes unknown, or an option that does not fit the target.
     """
+    if form is None and isinstance(target, Recorded):
+        form = learn({"Recorded": target.rows})
+    form = form or float32_rows("numpy" if numpy else "torch")
     if is_target(target):
         _refuse(preprocess=preprocess, device=device, batch_rows=batch_rows)
+        _only_numbers("a target of your own", form)
         ready: Target = target
         return ready
     kind = _kind(target)
     found = classes if isinstance(classes, Classes) else resolve_classes(target, classes, {})
-    place = _device(device, kind, numpy=numpy)
+    place = _device(device, kind, numpy=not form.torch)
     if batch_rows is not None and batch_rows < 1:
         raise InputError(f"batch_rows must be at least 1, got {batch_rows}")
     if preprocess is not None and not callable(preprocess):
         raise InputError(f"preprocess must be a function of a batch, got {type(preprocess).__name__}")
     rows = batch_rows or _batch_rows(target, kind, width, place)
     if kind == "torch":
-        return ModuleTarget(target, classes=found, batch_rows=rows, preprocess=preprocess, device=place)
+        return ModuleTarget(target, form=form, classes=found, batch_rows=rows, preprocess=preprocess, device=place)
     if kind == "estimator":
-        return EstimatorTarget(target, classes=found, batch_rows=rows, preprocess=preprocess)
+        return EstimatorTarget(target, form=form, classes=found, batch_rows=rows, preprocess=preprocess)
     if kind == "onnx":
         if preprocess is not None:
             raise InputError("preprocess does not apply to an ONNX file: make it part of the model")
-        return OnnxTarget(target, classes=found, batch_rows=rows)
+        _only_numbers("an ONNX file", form)
+        return OnnxTarget(target, form=form, classes=found, batch_rows=rows)
     if kind == "http":
+        _only_numbers("a service", form)
         return _http(target, found, preprocess, batch_rows, width)
     if kind == "recorded":
         if preprocess is not None:
             raise InputError("preprocess does not apply to recorded answers: record the rows as the candidates are")
-        return RecordedTarget(target, classes=found, batch_rows=rows)
-    return FunctionTarget(target, numpy=numpy, classes=found, batch_rows=rows, preprocess=preprocess, device=place)
+        return RecordedTarget(target, form=form, classes=found, batch_rows=rows)
+    return FunctionTarget(target, form=form, classes=found, batch_rows=rows, preprocess=preprocess, device=place)
+
+
+def _only_numbers(who: str, form: RowFormat) -> None:
+    """Refuse rows that are not carried as their own numbers to a target that gets nothing else."""
+    if not form.numeric:
+        raise InputError(
+            f"{who} gets float32 numbers, and these rows are not carried as such ({gets(form)}): encode them first and "
+            "give arrays of numbers, or give a function that turns such rows into labels"
+        )
 
 
 def _refuse(**given: Any) -> None:

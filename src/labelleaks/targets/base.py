@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from labelleaks.core.classes import Classes
 from labelleaks.core.names import module_of
 from labelleaks.errors import InputError, LabelLeaksError, TargetError
+from labelleaks.inputs.row_format import RowFormat
 
 __all__ = [
     "Preprocess",
     "Target",
     "default_batch_rows",
+    "gets",
     "is_nearly_target",
     "is_target",
     "lacking",
@@ -187,7 +189,15 @@ def _name_of(preprocess: Preprocess) -> str:
     return qualified_name(preprocess)
 
 
-def scope(fingerprint: str, classes: Classes, preprocess: Preprocess | None) -> str:
+def gets(form: RowFormat) -> str:
+    """Return what a record says of the rows that a target gets: ``numpy``, ``torch float64``, ``pandas``, …"""
+    told = form.describe()
+    kind = str(told.get("library", told["kind"]))
+    return kind if form.plain or "dtype" not in told else f"{kind} {told['dtype']}"
+
+
+def scope(fingerprint: str, classes: Classes, preprocess: Preprocess | None, form: RowFormat | None = None) -> str:
     """Add to a target's own fingerprint what else decides the codes that it answers."""
     names = "" if classes.plain else f" classes={','.join(map(repr, classes.names))}"
+    names += "" if form is None or form.plain else f" rows={form.digest()}"
     return fingerprint + names + ("" if preprocess is None else f" preprocess={_name_of(preprocess)}")

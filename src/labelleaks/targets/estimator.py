@@ -11,8 +11,9 @@ from torch import Tensor
 
 from labelleaks.core.classes import Classes
 from labelleaks.errors import MissingExtra
+from labelleaks.inputs.row_format import FrameFormat, RowFormat
 from labelleaks.targets.answers import read_answer
-from labelleaks.targets.base import Preprocess, plain_copy, qualified_name, scope
+from labelleaks.targets.base import Preprocess, qualified_name, scope
 from labelleaks.targets.classes import own_classes
 
 __all__ = ["EstimatorTarget"]
@@ -21,14 +22,20 @@ __all__ = ["EstimatorTarget"]
 class EstimatorTarget:
     """An estimator that is asked through ``predict`` alone.
 
-    It gets flat float32 rows (m, width), images flattened row by row; as a DataFrame with its own column names where it
-    was fitted on one.
+    It gets rows of the user's own kind and dtype as ``form`` makes them: tables as they are, arrays flat (m, width),
+    images flattened row by row; arrays as a DataFrame with its own column names where it was fitted on one.
     """
 
     kind = "estimator"
 
     def __init__(
-        self, estimator: Any, *, classes: Classes, batch_rows: int, preprocess: Preprocess | None = None
+        self,
+        estimator: Any,
+        *,
+        form: RowFormat,
+        classes: Classes,
+        batch_rows: int,
+        preprocess: Preprocess | None = None,
     ) -> None:
         own_classes(estimator)  # refuses what is not a fitted classifier
         self.classes = classes
@@ -38,6 +45,9 @@ class EstimatorTarget:
         self._preprocess = preprocess
         columns = getattr(estimator, "feature_names_in_", None)
         self._columns: list[str] | None = None if columns is None else [str(column) for column in columns]
+        self._form = form
+        if isinstance(form, FrameFormat) and self._columns is not None:
+            self._form = form.ordered_as(self._columns, drops_others=_drops_others(estimator))
 
     def __enter__(self) -> Self:
         return self
@@ -48,19 +58,22 @@ class EstimatorTarget:
         return None
 
     def __call__(self, x: Tensor) -> Tensor:
-        rows: Any = plain_copy(x.cpu()).numpy()
+        rows: Any = self._form.decode(x)
+        if isinstance(rows, Tensor):
+            rows = rows.cpu().numpy()
         if self._preprocess is not None:
             rows = self._preprocess(rows)
-        rows = np.asarray(rows).reshape(len(rows), -1)
-        if self._columns is not None and len(self._columns) == rows.shape[1]:
-            rows = _frame(rows, self._columns)
+        if isinstance(rows, np.ndarray):
+            rows = rows.reshape(len(rows), -1)
+            if self._columns is not None and len(self._columns) == rows.shape[1]:
+                rows = _frame(rows, self._columns)
         answer = self._estimator.predict(rows)
         return read_answer(answer, len(x), self.classes, float_labels=True).to(x.device)
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the fitted estimator where it can be hashed, else its class name."""
-        return scope(f"estimator:{self._hash or self.name}", self.classes, self._preprocess)
+        return scope(f"estimator:{self._hash or self.name}", self.classes, self._preprocess, self._form)
 
     @cached_property
     def _hash(self) -> str | None:
@@ -81,6 +94,13 @@ class EstimatorTarget:
             "fingerprint": self.fingerprint,
             "fingerprint_of": "its class name only" if self._hash is None else "the fitted estimator",
         }
+
+
+def _drops_others(estimator: Any) -> bool:
+    """Whether columns that it was not fitted on reach no step: what comes first chooses its columns by name."""
+    steps = getattr(estimator, "steps", None)
+    first = steps[0][1] if isinstance(steps, list) and steps else estimator
+    return hasattr(first, "transformers") and hasattr(first, "remainder")
 
 
 def _frame(rows: Any, columns: list[str]) -> Any:

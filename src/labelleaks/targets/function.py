@@ -10,18 +10,19 @@ import torch
 from torch import Tensor
 
 from labelleaks.core.classes import Classes
+from labelleaks.inputs.row_format import RowFormat
 from labelleaks.targets.answers import read_answer
-from labelleaks.targets.base import Preprocess, plain_copy, qualified_name, scope
+from labelleaks.targets.base import Preprocess, gets, qualified_name, scope
 
 __all__ = ["FunctionTarget"]
 
 
 class FunctionTarget:
-    """A function from (m, *shape) float32 rows to labels (m,) or scores (m, K).
+    """A function from rows to labels (m,) or scores (m, K).
 
-    It gets a copy of the rows: a NumPy array where ``numpy`` says so, else a tensor on the candidates' device (or on
-    ``device``). Its fingerprint is its qualified name, or its own ``fingerprint`` attribute (a string, for example a
-    model's version): a journal cannot see that a function of the same name now answers differently.
+    It gets a copy of the rows as ``form`` makes them: of the user's own kind and dtype; tensors are on the candidates'
+    device (or on ``device``). Its fingerprint is its qualified name, or its own ``fingerprint`` attribute (a string,
+    for example a model's version): a journal cannot see that a function of the same name now answers differently.
     """
 
     kind = "callable"
@@ -30,7 +31,7 @@ class FunctionTarget:
         self,
         function: Callable[[Any], Any],
         *,
-        numpy: bool,
+        form: RowFormat,
         classes: Classes,
         batch_rows: int,
         preprocess: Preprocess | None = None,
@@ -40,7 +41,7 @@ class FunctionTarget:
         self.batch_rows = batch_rows
         self.name = qualified_name(function)
         self._function = function
-        self._numpy = numpy
+        self._form = form
         self._preprocess = preprocess
         self._device = device
         own = getattr(function, "fingerprint", None)
@@ -55,11 +56,7 @@ class FunctionTarget:
         return None
 
     def __call__(self, x: Tensor) -> Tensor:
-        rows: Any
-        if self._numpy:
-            rows = plain_copy(x.cpu()).numpy()
-        else:
-            rows = plain_copy(x if self._device is None else x.to(self._device))
+        rows: Any = self._form.decode(x if self._device is None else x.to(self._device))
         with torch.no_grad():
             if self._preprocess is not None:
                 rows = self._preprocess(rows)
@@ -67,15 +64,14 @@ class FunctionTarget:
 
     @property
     def fingerprint(self) -> str:
-        return scope(
-            f"callable:{self.name}{'' if self._own is None else ':' + self._own}", self.classes, self._preprocess
-        )
+        own = "" if self._own is None else ":" + self._own
+        return scope(f"callable:{self.name}{own}", self.classes, self._preprocess, self._form)
 
     def describe(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
             "name": self.name,
-            "gets": "numpy" if self._numpy else "torch",
+            "gets": gets(self._form),
             "preprocess": None if self._preprocess is None else qualified_name(self._preprocess),
             "fingerprint": self.fingerprint,
             "fingerprint_of": "its name only" if self._own is None else "its name and what it says of itself",

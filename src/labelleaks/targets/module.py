@@ -15,10 +15,33 @@ from torch.nn.parameter import is_lazy
 
 from labelleaks.core.classes import Classes
 from labelleaks.errors import InputError, TargetError
+from labelleaks.inputs.row_format import RowFormat
 from labelleaks.targets.answers import read_answer
-from labelleaks.targets.base import Preprocess, qualified_name, scope
+from labelleaks.targets.base import Preprocess, gets, qualified_name, scope
 
 __all__ = ["ModuleTarget"]
+
+
+def as_given(module: nn.Module, form: RowFormat, preprocess: Preprocess | None) -> bool:
+    """Whether a module gets rows in their own dtype, not as numbers in its floating dtype.
+
+    Whole numbers do: where something is applied first, which may ask for their dtype (8-bit pixels are scaled, others
+    are not), and where the module looks them up (token ids).
+
+    Raises:
+        InputError: rows that are no tensor.
+    """
+    told = form.describe()
+    if told["kind"] != "array" or "sparse" in told:
+        if form.numeric:
+            return False
+        raise InputError(
+            f"a torch module gets a tensor, and rows of {gets(form)} are not carried as such: give a function that "
+            "turns such rows into labels, or the rows as arrays"
+        )
+    whole = not told["dtype"].startswith(("float", "bfloat"))
+    looked_up = any(isinstance(part, (nn.Embedding, nn.EmbeddingBag)) for part in module.modules())
+    return whole and (preprocess is not None or looked_up)
 
 
 class ModuleTarget:
@@ -38,6 +61,7 @@ class ModuleTarget:
         self,
         module: nn.Module,
         *,
+        form: RowFormat,
         classes: Classes,
         batch_rows: int,
         preprocess: Preprocess | None = None,
@@ -53,6 +77,8 @@ class ModuleTarget:
         self.name = qualified_name(module)
         self._module = module
         self._preprocess = preprocess
+        self._form = form
+        self._as_given = as_given(module, form, preprocess)
         self._home = tensors[0].device if tensors else None
         self._device = device
         self._dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
@@ -93,14 +119,25 @@ class ModuleTarget:
                 return self(x)
         device = self._device or self._home or x.device
         with torch.no_grad():
-            batch = x.detach().to(device=device, dtype=self._dtype, copy=True, memory_format=torch.contiguous_format)
-            answer = self._module(batch if self._preprocess is None else self._preprocess(batch))
+            answer = self._module(self._batch(x, device))
             if isinstance(answer, (tuple, dict)) and not hasattr(answer, "logits"):
                 raise TargetError(
                     f"the module answered a {type(answer).__name__}, not a tensor: give a function that returns the "
                     "labels, for example lambda x: model(x)[0].argmax(1)"
                 )
             return read_answer(answer, len(x), self.classes).to(x.device)
+
+    def _batch(self, x: Tensor, device: torch.device) -> Tensor:
+        """What the module gets: rows as they were given, or their numbers in the module's floating dtype."""
+        if self._as_given:
+            batch = torch.as_tensor(self._form.decode(x)).to(device)
+        else:
+            batch = x.detach().to(device=device, dtype=self._dtype, copy=True, memory_format=torch.contiguous_format)
+        if self._preprocess is None:
+            return batch
+        changed: Tensor = self._preprocess(batch)
+        floating = isinstance(changed, Tensor) and changed.is_floating_point()
+        return changed.to(self._dtype) if floating and self._as_given else changed
 
     @cached_property
     def fingerprint(self) -> str:
@@ -111,7 +148,9 @@ class ModuleTarget:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             digest.update(raw.numpy().data)
-        return scope(f"torch:{digest.hexdigest()}", self.classes, self._preprocess)
+        return scope(
+            f"torch:{digest.hexdigest()}", self.classes, self._preprocess, self._form if self._as_given else None
+        )
 
     def describe(self) -> dict[str, Any]:
         return {

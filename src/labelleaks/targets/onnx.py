@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labelleaks.core.classes import Classes
+from labelleaks.core.classes import Classes, to_numpy
 from labelleaks.errors import InputError, MissingExtra, TargetError
+from labelleaks.inputs.row_format import RowFormat
 from labelleaks.targets.answers import read_answer
 from labelleaks.targets.base import scope
 
@@ -61,11 +62,12 @@ class OnnxTarget:
 
     kind = "onnx"
 
-    def __init__(self, onnx: Onnx, *, classes: Classes, batch_rows: int) -> None:
+    def __init__(self, onnx: Onnx, *, form: RowFormat, classes: Classes, batch_rows: int) -> None:
         self.classes = classes
         self.batch_rows = batch_rows
         self.name = Path(onnx.path).name
         self._onnx = onnx
+        self._form = form
         self._session = _session(onnx)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1:
@@ -95,7 +97,7 @@ class OnnxTarget:
         return None
 
     def __call__(self, x: Tensor) -> Tensor:
-        rows = x.detach().cpu().contiguous().numpy().astype(self._dtype)
+        rows = np.asarray(to_numpy(self._form.decode(x))).astype(self._dtype)
         if self._singly:
             return torch.cat([self._labels(rows[i : i + 1]) for i in range(len(rows))]).to(x.device)
         return self._labels(rows).to(x.device)
@@ -116,7 +118,7 @@ class OnnxTarget:
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "blake2b").digest())
         digest.update(self._output.encode())
-        return scope(f"onnx:{digest.hexdigest()}", self.classes, None)
+        return scope(f"onnx:{digest.hexdigest()}", self.classes, None, self._form)
 
     def describe(self) -> dict[str, Any]:
         return {

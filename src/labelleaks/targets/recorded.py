@@ -7,14 +7,14 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labelleaks.core.classes import Classes, label_array, to_numpy
+from labelleaks.core.classes import Classes
 from labelleaks.core.row_hash import digests
 from labelleaks.errors import InputError, TargetError
+from labelleaks.inputs.arrays import take
+from labelleaks.inputs.row_format import RowFormat, learn
 from labelleaks.targets.base import scope
 
 __all__ = ["Recorded", "RecordedTarget"]
@@ -24,10 +24,10 @@ class Recorded:
     """Labels that a target gave for rows, for audits without access to it.
 
     Serves attacks that ask about the candidates themselves (gap) and the shadow rows (transfer), and others only where
-    every row that they send was recorded. A row matches by its exact float32 values and shape.
+    every row that they send was recorded. A row matches by its exact values and shape.
 
     Args:
-        x: (n, *shape) rows: array, tensor or list; converted to float32.
+        x: (n, *shape) rows of the kind that the run's rows are: array, tensor, list, table with named columns.
         labels: (n,) what the target answered: whole numbers, booleans or strings; scores (n, K) are not kept.
 
     Raises:
@@ -35,24 +35,23 @@ class Recorded:
     """
 
     def __init__(self, x: Any, labels: Any) -> None:
-        try:
-            rows = torch.as_tensor(to_numpy(x).astype(np.float32))
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise InputError(f"Recorded: rows cannot be read as numbers ({str(error).splitlines()[0]})") from None
-        if rows.dim() < 2 or len(rows) == 0:
-            raise InputError(f"Recorded: rows of shape (n, *shape) are needed, n >= 1; got {tuple(rows.shape)}")
-        self.recorded_labels: NDArray[Any] = label_array(labels, "Recorded")
-        if len(self.recorded_labels) != len(rows):
-            raise InputError(f"Recorded: {len(rows)} rows but {len(self.recorded_labels)} labels")
-        self.width = rows[0].numel()
-        self.place: dict[bytes, int] = {}
-        for i, key in enumerate(_keys(rows)):
-            first = self.place.setdefault(key, i)
+        given = take((x, labels), "Recorded")
+        assert given.y is not None
+        self.rows = given.rows
+        self.recorded_labels: NDArray[Any] = given.y
+        self.place = self.places(learn({"Recorded": given.rows}))
+
+    def places(self, form: RowFormat) -> dict[bytes, int]:
+        """Return the first place of each row, by the key of its codes in a format that these rows were learnt in."""
+        found: dict[bytes, int] = {}
+        for i, key in enumerate(_keys(form.encode(self.rows, "Recorded"))):
+            first = found.setdefault(key, i)
             if self.recorded_labels[first] != self.recorded_labels[i]:
                 one, other = self.recorded_labels[[first, i]].tolist()
                 raise InputError(
                     f"Recorded: rows {first} and {i} are equal but have the labels {one!r} and {other!r}; keep one"
                 )
+        return found
 
     def __len__(self) -> int:
         return len(self.place)
@@ -67,11 +66,13 @@ class RecordedTarget:
 
     kind = "recorded"
 
-    def __init__(self, recorded: Recorded, *, classes: Classes, batch_rows: int) -> None:
+    def __init__(self, recorded: Recorded, *, form: RowFormat, classes: Classes, batch_rows: int) -> None:
         self.classes = classes
         self.batch_rows = batch_rows
         self.name = "labelleaks.Recorded"
         self._recorded = recorded
+        self._form = form
+        self._place = recorded.places(form)
         self._codes = classes.encode(recorded.recorded_labels, "Recorded")
 
     def __enter__(self) -> Self:
@@ -83,7 +84,7 @@ class RecordedTarget:
         return None
 
     def __call__(self, x: Tensor) -> Tensor:
-        places = [self._recorded.place.get(key, -1) for key in _keys(x)]
+        places = [self._place.get(key, -1) for key in _keys(x)]
         unknown = places.count(-1)
         if unknown:
             raise TargetError(
@@ -96,9 +97,9 @@ class RecordedTarget:
     @cached_property
     def fingerprint(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
-        for key, code in sorted((key, int(self._codes[i])) for key, i in self._recorded.place.items()):
+        for key, code in sorted((key, int(self._codes[i])) for key, i in self._place.items()):
             digest.update(key + code.to_bytes(8, "little"))
-        return scope(f"recorded:{digest.hexdigest()}", self.classes, None)
+        return scope(f"recorded:{digest.hexdigest()}", self.classes, None, self._form)
 
     def describe(self) -> dict[str, Any]:
         return {

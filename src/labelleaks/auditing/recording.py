@@ -1,4 +1,4 @@
-"""One audit under way: attack after attack, each judged and saved when it is done."""
+"""An audit's results as they come in: attack after attack, each evaluated, recorded and saved when it is done."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ import torch
 from numpy.typing import NDArray
 
 from labelleaks.auditing import evaluation, flags
-from labelleaks.auditing.forecast import Planned
 from labelleaks.auditing.options import describe
+from labelleaks.auditing.plan import Planned
 from labelleaks.auditing.record import AttackResult, AuditRecord, LedgerSummary, RunLog
-from labelleaks.auditing.session import Case
+from labelleaks.auditing.session import Session
 from labelleaks.auditing.thresholds import Threshold
 from labelleaks.core.oracle.label_oracle import CANARY
 from labelleaks.core.types import Scores
 from labelleaks.models.reference_models import trainings
 from labelleaks.targets.probe import NoiseResult, ProbeResult
 
-__all__ = ["Run", "as_numpy"]
+__all__ = ["Recording", "as_numpy"]
 
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn")
 
@@ -38,10 +38,10 @@ def as_numpy(values: torch.Tensor, dtype: Any) -> NDArray[Any]:
 
 
 @dataclass(eq=False)
-class Run:
-    """One audit under way: attacks one after the other, each saved when it is done."""
+class Recording:
+    """The results of one audit as they come in: attacks one after the other, each saved when it is done."""
 
-    case: Case
+    session: Session
     name: str
     keep_inputs: bool
     out: Path | None
@@ -56,14 +56,14 @@ class Run:
     def finish(self) -> AuditRecord:
         """Run every attack that is planned; what was finished is saved, whatever happens."""
         try:
-            self.notes = self.case.check_unchanged()
-            self.probed = self.case.probe()
-            self.noise = self.case.noise()
-            for planned in self.case.planned:
+            self.notes = self.session.check_unchanged()
+            self.probed = self.session.probe()
+            self.noise = self.session.noise()
+            for planned in self.session.plan.planned:
                 began = time.monotonic()
                 self.results[planned.name] = self._attack(planned)
                 self.seconds[planned.name] = round(time.monotonic() - began, 3)
-                if self.out is not None and len(self.results) < len(self.case.planned):
+                if self.out is not None and len(self.results) < len(self.session.plan.planned):
                     self._save(self._record(complete=False))
         except BaseException as error:  # Ctrl-C among them: what was finished stays, and the error goes on its way
             if self.results:
@@ -80,8 +80,8 @@ class Run:
         return finished
 
     def _attack(self, planned: Planned) -> AttackResult:
-        scores = self.case.score(planned)
-        thresholds = self.case.thresholds(planned)
+        scores = self.session.score(planned)
+        thresholds = self.session.thresholds(planned)
         trajectory = scores.trajectory
         return AttackResult(
             name=planned.name,
@@ -97,18 +97,18 @@ class Run:
         )
 
     def _evaluate(self, scores: Scores, thresholds: Sequence[Threshold]) -> evaluation.Evaluation:
-        keys = self.case.candidates.keys.cpu().numpy()
+        keys = self.session.candidates.keys.cpu().numpy()
         return evaluation.evaluate(scores, self._member(), keys=keys, thresholds=thresholds)
 
     def _member(self) -> NDArray[np.bool_]:
-        return np.arange(len(self.case.candidates)) < self.case.rows.sizes[0]
+        return np.arange(len(self.session.candidates)) < self.session.rows.sizes["members"]
 
     def _record(self, *, complete: bool, note: str | None = None) -> AuditRecord:
-        case, member = self.case, self._member()
+        session, member = self.session, self._member()
         comparisons = evaluation.compare({name: r.scores for name, r in self.results.items()}, member)
-        names = tuple(str(label) for label in case.rows.classes.names)
+        names = tuple(str(label) for label in session.rows.classes.names)
         evidence = flags.Evidence(
-            candidates=case.candidates,
+            candidates=session.candidates,
             member=member,
             attacks=self.results,
             comparisons=comparisons,
@@ -118,32 +118,32 @@ class Run:
             noise_asked=0 if self.noise is None else self.noise.asked,
             noise_changed=0 if self.noise is None else self.noise.changed,
             one_label=self.probed is not None and self.probed.constant,
-            seed=case.request.seed,
+            seed=session.options.seed,
         )
         made = AuditRecord(
             name=self.name,
-            spec=case.spec(),
-            seed=case.request.seed,
+            spec=session.spec(),
+            seed=session.options.seed,
             versions=_versions(),
-            target=case.target.describe(),
-            domain=case.candidates.domain.describe(),
+            target=session.target.describe(),
+            domain=session.candidates.domain.describe(),
             classes=names,
             member=member,
-            y=as_numpy(case.candidates.y, np.int64),
-            ids=tuple(case.candidates.ids),
+            y=as_numpy(session.candidates.y, np.int64),
+            ids=tuple(session.candidates.ids),
             attacks=dict(self.results),
-            ledger=LedgerSummary.of(case.gate.ledger, len(member)),
-            inputs=as_numpy(case.candidates.x, np.float32),
+            ledger=LedgerSummary.of(session.gate.ledger, len(member)),
+            inputs=as_numpy(session.candidates.x, np.float32),
             comparisons=tuple(comparisons),
             flags=flags.find_flags(evidence) if complete else (),  # seconds, which an interrupted user would wait for
             shadow={
-                "given": case.shadow_given,
-                "dropped": case.shadow_dropped,
-                "held_out": 0 if case.holdout is None else len(case.holdout),
-                "models": [{"rows": t.rows, "epochs": t.epochs} for t in trainings(case.knowledge.store)],
+                "given": 0 if session.rows.shadow is None else len(session.rows.shadow),
+                "dropped": session.plan.shadow_dropped,
+                "held_out": 0 if session.plan.holdout is None else len(session.plan.holdout),
+                "models": [{"rows": t.rows, "epochs": t.epochs} for t in trainings(session.knowledge.store)],
             },
             complete=complete,
-            notes=(*case.notes, *self.notes, *([note] if note else [])),
+            notes=(*session.plan.notes, *self.notes, *([note] if note else [])),
         )
         return made if self.keep_inputs else made.without_inputs()
 
@@ -152,8 +152,8 @@ class Run:
 
         assert self.out is not None
         made.save(self.out, overwrite=True)
-        ledger = self.case.gate.ledger
-        models = trainings(self.case.knowledge.store)
+        ledger = self.session.gate.ledger
+        models = trainings(self.session.knowledge.store)
         log = RunLog(
             started=self.started,
             seconds=round(time.monotonic() - self.began, 3),
@@ -168,7 +168,7 @@ class Run:
             platform=platform.platform(),
             attack_seconds=dict(self.seconds),
             models_reused=sum(t.reused for t in models),
-            engine=self.case.described_engine(),
+            engine=self.session.described_engine(),
             training_seconds=round(sum(t.seconds for t in models if not t.reused), 3),
         )
         log.save(self.out)

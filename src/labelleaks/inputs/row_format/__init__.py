@@ -1,0 +1,119 @@
+"""Row formats: how rows of a user's own kind become the core's tensors, and every query that kind again.
+
+*The target sees exactly what the user's own code would send it.* A format is learnt once from all rows of a run, or
+from what the user says of them. ``decode(encode(rows))`` equals ``rows``, type for type; what cannot be carried exactly
+is refused before the first label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from labelleaks.core.domains import Continuous, Integer
+from labelleaks.errors import InputError
+from labelleaks.inputs.row_format.arrays import float32_rows, learn_array, learn_dict
+from labelleaks.inputs.row_format.frames import Declared, FrameFormat, is_frame, learn_frame
+
+__all__ = ["FrameFormat", "RowFormat", "Table", "float32_rows", "is_frame", "learn"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What some columns of a table may hold; of the others it is read off the rows.
+
+    ``Table({"age": Integer(0, 120), "income": Continuous(0, 1e6), "city": ["rome", "oslo"]})``
+
+    Args:
+        columns: by name: bounds, or the list of a column's values.
+
+    Raises:
+        InputError: anything else in their place.
+    """
+
+    columns: Mapping[str, Declared] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.columns, Mapping):
+            raise InputError(f"Table: a dict of columns is needed, got a {type(self.columns).__name__}")
+        for name, said in self.columns.items():
+            listed = isinstance(said, Sequence) and not isinstance(said, str) and len(said) > 0
+            if not (isinstance(said, (Continuous, Integer)) or listed):
+                raise InputError(
+                    f"Table: column {name!r}: {said!r} is neither Integer(low, high), Continuous(low, high) nor a list "
+                    "of values"
+                )
+
+
+class RowFormat(Protocol):
+    """How rows of one kind become float32 tensors, and back."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one encoded row."""
+        ...
+
+    @property
+    def torch(self) -> bool:
+        """Whether queries are torch tensors, which stay on their device."""
+        ...
+
+    @property
+    def plain(self) -> bool:
+        """Whether queries are float32 arrays or tensors, as the core has them."""
+        ...
+
+    @property
+    def numeric(self) -> bool:
+        """Whether codes are the rows' own numbers, feature by feature, but for their dtype."""
+        ...
+
+    def encode(self, rows: Any, what: str) -> Tensor:
+        """Return float32 (n, *shape) for rows of this kind; ``what`` names them in messages.
+
+        Raises:
+            InputError: rows of another kind, or a value that cannot be carried exactly (named, with its place).
+        """
+        ...
+
+    def decode(self, x: Tensor) -> Any:
+        """Return encoded rows (m, *shape) as what the user's own code would send: a copy."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a record says about the rows (JSON types only)."""
+        ...
+
+    def digest(self) -> str:
+        """Return a hash of everything that decides what a code stands for."""
+        ...
+
+
+def learn(
+    groups: Mapping[str, Any], *, declared: Mapping[str, Declared] | None = None, positional: bool = False
+) -> RowFormat:
+    """Return the format of rows that belong together.
+
+    Args:
+        groups: what the rows are (``"members"``) -> rows of one kind: arrays, tensors, sparse matrices, tables with
+            named columns, or dicts of arrays.
+        declared: what the user says of some columns of a table, by name.
+        positional: a table's columns are numbers, one feature each, for a domain that goes by position.
+
+    Raises:
+        InputError: kinds that do not fit together, or a value that cannot be carried exactly.
+    """
+    what, first = next(iter(groups.items()))
+    for other, rows in groups.items():
+        if is_frame(rows) != is_frame(first) or isinstance(rows, Mapping) != isinstance(first, Mapping):
+            raise InputError(
+                f"{other}: a {type(rows).__name__}, but {what} are a {type(first).__name__}; give all as one kind"
+            )
+    if is_frame(first):
+        return learn_frame(groups, declared=declared, positional=positional)
+    if declared:
+        raise InputError("domain: columns are named, but the rows are no table with named columns; give a DataFrame")
+    return learn_dict(groups) if isinstance(first, Mapping) else learn_array(groups)
