@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from labelleaks.experiments.findings import mean_of
-from labelleaks.experiments.store import Row
+from labelleaks.experiments.jsonl import Row
 
 __all__ = ["ablations"]
 

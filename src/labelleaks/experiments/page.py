@@ -10,10 +10,11 @@ from labelleaks.core import serialization
 from labelleaks.experiments import figures, provenance
 from labelleaks.experiments.ablations import ablations
 from labelleaks.experiments.findings import Findings, Mean, Verdict, judge, load_findings, overall
+from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.protocols import protocols
 from labelleaks.experiments.selfchecks import gap_identity
 from labelleaks.experiments.spec import Reproduction
-from labelleaks.experiments.store import Results, Row
+from labelleaks.experiments.store import Results
 from labelleaks.experiments.studies.page import sections
 from labelleaks.experiments.studies.reading import Study, read_studies
 from labelleaks.experiments.tables import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from labelleaks import data
 from labelleaks.experiments.findings import Mean, difference_of, mean_of
-from labelleaks.experiments.store import Row
+from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.tables import Key, at_most_sizes, cell, labels_seen, measured_at, name_of_attack
 
 __all__ = ["protocols"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from labelleaks.experiments.store import Row
+from labelleaks.experiments.jsonl import Row
 
 __all__ = ["gap_identity"]
 

@@ -23,7 +23,7 @@ from labelleaks.experiments.provenance import FIRST, UNKNOWN, Made
 from labelleaks.experiments.stages import Stage
 from labelleaks.models.checkpoints import check_folder
 
-__all__ = ["Reading", "Results", "Row", "Scored", "Store", "default_folder"]
+__all__ = ["Reading", "Results", "Scored", "Store", "default_folder"]
 
 _WORLD = {"dataset", "target_size", "seed", "protocol"}
 _EVERY_KEY = _WORLD | {"stage", "key", "version", "commit", "revision"}

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from labelleaks import data
 from labelleaks.experiments.findings import Mean, mean_of
+from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.spec import POSTERIORS
-from labelleaks.experiments.store import Row
 
 __all__ = [
     "Key",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.spec import MeasureSpec
 from labelleaks.experiments.stages import Stage
-from labelleaks.experiments.store import Row
 from labelleaks.experiments.studies.spec import StudySpec
 from labelleaks.experiments.work import Bench
 from labelleaks.metrics import Estimate

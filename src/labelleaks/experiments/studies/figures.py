@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from labelleaks import data
 from labelleaks.auditing.report.svg import Axis, Chart
 from labelleaks.experiments.figures import document, ticks
-from labelleaks.experiments.store import Row
+from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.studies.base import Interval
 from labelleaks.experiments.studies.percentile import Called, balanced_accuracy, f1
 from labelleaks.experiments.studies.reading import Study

@@ -8,7 +8,7 @@ from pathlib import Path
 from labelleaks import data
 from labelleaks.core import serialization
 from labelleaks.experiments.figures import stacked
-from labelleaks.experiments.store import Row
+from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.studies import figures, plane
 from labelleaks.experiments.studies.base import Interval
 from labelleaks.experiments.studies.percentile import balanced_accuracy, f1

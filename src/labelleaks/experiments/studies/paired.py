@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import combinations
 
 from labelleaks import metrics
-from labelleaks.experiments.store import Reading, Row
+from labelleaks.experiments.jsonl import Row
+from labelleaks.experiments.store import Reading
 from labelleaks.experiments.studies.base import StudyInput, StudyResult, estimate
 from labelleaks.experiments.work import read_at
 

@@ -15,8 +15,8 @@ from labelleaks.core.attack import Knowledge, run
 from labelleaks.core.domains import image_layout
 from labelleaks.core.oracle.label_oracle import SETUP
 from labelleaks.core.types import Candidates, Status
+from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.measures import attack_of
-from labelleaks.experiments.store import Row
 from labelleaks.experiments.studies.base import Interval, StudyInput, StudyResult, plain
 from labelleaks.metrics import Estimate
 from labelleaks.models.randaugment import RandAugment

@@ -8,7 +8,7 @@ from itertools import groupby
 from markupsafe import escape
 
 from labelleaks.experiments.figures import COLOURS
-from labelleaks.experiments.store import Row
+from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.studies.figures import title_of
 from labelleaks.experiments.studies.reading import Study
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labelleaks.experiments.store import Results, Row
+from labelleaks.experiments.jsonl import Row
+from labelleaks.experiments.store import Results
 
 __all__ = ["Study", "read_studies"]
 

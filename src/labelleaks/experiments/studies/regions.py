@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from labelleaks.experiments.store import Row
+from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.studies.base import StudyInput, StudyResult
 
 __all__ = ["study"]

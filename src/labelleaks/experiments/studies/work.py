@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.provenance import FIRST
 from labelleaks.experiments.revisions import revision_of
 from labelleaks.experiments.spec import MeasureSpec
 from labelleaks.experiments.stages import Stage
-from labelleaks.experiments.store import Row
 from labelleaks.experiments.studies import certified, fresh, guarded, histogram, paired, percentile, regions
 from labelleaks.experiments.studies.base import StudyInput, StudyResult
 from labelleaks.experiments.studies.spec import StudyName, StudySpec
