@@ -8,9 +8,10 @@ SERVERS ?= .venv-servers
 BENCH  ?= .venv-bench
 FUZZ   ?= .venv-fuzz
 AUDIT  ?= .venv-audit
+PLUGIN ?= .venv-plugin
 RUNS   ?= 20000
 
-.PHONY: demo test check servers fuzz bench power reproduce-smoke lock audit-deps format clean
+.PHONY: demo test check plugin servers fuzz bench power reproduce-smoke lock audit-deps format clean
 
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +29,19 @@ check: $(STAMP)           ## what CI runs before the tests: lint, format, strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/repository/test_layering.py
+
+plugin: $(PLUGIN)/.installed  ## labelleaks and examples/plugin, installed beside each other: audits by spec, here and on Ray
+	cd examples/plugin && $(abspath $(PLUGIN))/bin/python -m pytest
+	$(PLUGIN)/bin/python -m pytest tests/repository/test_plugins.py
+
+# Both as packages, not editable; what they need comes from the project's environment.
+$(PLUGIN)/.installed: $(STAMP) $(shell find src examples/plugin/src -name '*.py') examples/plugin/pyproject.toml
+	rm -rf $(PLUGIN)
+	$(BIN)/python -m venv $(PLUGIN)
+	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+	  > "$$($(PLUGIN)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/project.pth"
+	$(PLUGIN)/bin/python -m pip install -q --no-deps . ./examples/plugin
+	touch $@
 
 servers: $(SERVERS)/mlserver/.installed $(SERVERS)/mlflow/.installed  ## MLServer and MLflow, for tests/targets/http/test_servers.py
 
@@ -72,4 +86,4 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(BENCH) $(FUZZ) $(AUDIT) $(SERVERS) runs .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PLUGIN) $(BENCH) $(FUZZ) $(AUDIT) $(SERVERS) runs .mypy_cache .ruff_cache

@@ -1,0 +1,68 @@
+"""A nearest-neighbour classifier of rows of a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from labelleaks import data
+from labelleaks.errors import InputError, TargetError
+from labelleaks.targets import Classes
+
+__all__ = ["Neighbours"]
+
+
+@dataclass
+class Neighbours:
+    """A target that answers with the label of the nearest of its training rows, the first of equals.
+
+    Args:
+        dataset: the name of a data set whose rows hold small whole numbers.
+        rows: (first, stop) of its training rows.
+
+    Raises:
+        InputError: there are no such rows.
+    """
+
+    dataset: str
+    rows: tuple[int, int]
+    name: str = field(init=False, default="labelleaks_survey.Neighbours")
+    classes: Classes = field(init=False)
+    batch_rows: int = field(init=False, default=256)
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        held, (first, stop) = data.load(self.dataset), self.rows
+        if not 0 <= first < stop <= len(held):
+            raise InputError(f"Neighbours: rows ({first}, {stop}) of {self.dataset}, which has {len(held)}")
+        self.classes = Classes(held.class_names)
+        self.fingerprint = f"neighbours:{held.digest()}:{first}:{stop}"
+        self._known: tuple[Tensor, Tensor] | None = None
+
+    def describe(self) -> dict[str, Any]:
+        rows = list(self.rows)
+        return {"kind": "neighbours", "dataset": self.dataset, "rows": rows, "fingerprint": self.fingerprint}
+
+    def __enter__(self) -> Self:
+        self._known = data.load(self.dataset).rows(range(*self.rows))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._known = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_known": None}  # another machine opens it anew
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self._known is None:
+            raise TargetError("Neighbours was asked while it was closed")
+        known, labels = self._known
+        apart = (x.to(torch.int64)[:, None] - known.to(torch.int64)).flatten(2).square().sum(2)
+        first = apart * len(known) + torch.arange(len(known))  # whole numbers: exact, and no two are equal
+        return labels[first.argmin(1)]
