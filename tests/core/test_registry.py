@@ -17,6 +17,7 @@ import labelleaks as ll
 from labelleaks import attacks, data
 from labelleaks.auditing import thresholds
 from labelleaks.cli import main
+from labelleaks.cli.spec import AuditSpec, load_spec
 from labelleaks.core import registry
 from labelleaks.errors import InputError, SpecError
 
@@ -198,7 +199,7 @@ def test_rows_of_a_data_set_bring_its_domain(package: Path, tmp_path: Path, monk
         ("target: {kind: 'sheetpack:Gap', cut: 2}", "target sheetpack:Gap: unknown setting 'cut'"),
         ("domain: {kind: sheets, top: 4}", "line 2: domain.kind: unknown domain 'sheets'; did you mean 'sheet'?"),
         ("domain: {kind: sheet, top: 0}", "Box: low must be below high"),
-        ("domain: {kind: 'sheetpack:Stub', cut: 1}", "domain=Stub: not a domain: it has no continuous"),
+        ("domain: {kind: 'sheetpack:Stub', cut: 1}", "domain=Stub is not a whole domain"),
         ("attacks: [mime]", "unknown attack 'mime'; did you mean 'mine'?"),
         ("attacks: [{name: mine, strenght: 1}]", "attack mine: unknown setting 'strenght'; did you mean 'strength'?"),
         ("attacks: ['sheetpack:CARD']", "attack sheetpack:CARD: a class or a function is needed, it is a Card"),
@@ -242,6 +243,46 @@ def test_two_packages_with_one_name_are_both_refused(package: Path) -> None:
         attacks.resolve("gap")
     assert attacks.resolve("labelleaks.attacks.gap:Gap") == attacks.Gap()
     assert attacks.resolve("sheetpack:Mine").name == "mine"
+
+
+@pytest.mark.parametrize(("kind", "refused"), [("domain: {kind: box, low: 0, high: 4}", True), ("budget: 3", False)])
+def test_a_domain_that_two_claim(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, refused: bool
+) -> None:
+    install(package, "rival", {"domains": {"box": "rival:Sheet"}})
+    monkeypatch.chdir(tmp_path)
+    rows = "{members: {dataset: digits, rows: [0, 9]}, nonmembers: {dataset: digits, rows: [9, 20]}}"
+    Path("audit.yaml").write_text(
+        f"target: {{kind: stub, cut: 2, classes: 10}}\nattacks: [gap]\ndata: {rows}\n{kind}\n"
+    )
+    done = CliRunner().invoke(main.app, ["audit", "audit.yaml", "--quiet"])
+    assert ("domain 'box' is registered by labelleaks and by rival 1.2" in done.output) is refused, done.output
+
+
+def test_our_own_kinds_of_targets_have_names_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "data: {members: {dataset: digits, rows: [0, 9]}, nonmembers: {dataset: digits, rows: [9, 20]}}"
+    for target, says in (
+        ("{kind: onnx, path: none.onnx}", "target 'none.onnx': no such file"),
+        (
+            "{kind: http, url: 'http://127.0.0.1:1', protocl: v2}",
+            "target http: unknown setting 'protocl'; did you mean",
+        ),
+    ):
+        Path("audit.yaml").write_text(f"target: {target}\n{rows}\n")
+        done = CliRunner().invoke(main.app, ["audit", "audit.yaml"])
+        assert done.exit_code == 2 and says in done.output, done.output
+
+
+def test_checking_a_spec_imports_nothing(tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text("raise AssertionError('imported')")
+    path = tmp_path / "audit.yaml"
+    path.write_text(
+        "target: {kind: 'loud:Target'}\ndomain: {kind: 'loud:Domain'}\ndata: {members: {dataset: 'loud:CARD'}}\n"
+        "attacks: ['loud:Attack']\nthresholds: ['loud:Rule']\n"
+    )
+    spec = load_spec(AuditSpec, path, {})
+    assert "loud" not in sys.modules and spec.data.members.dataset == "loud:CARD"
 
 
 def test_a_name_that_differs_is_refused(site: Path) -> None:

@@ -58,6 +58,7 @@ def test_a_missing_page_is_seen(tmp_path: Path) -> None:
 def test_the_page_of_an_attack_is_whole(name: str) -> None:
     text = (DOCS / "attacks" / f"{name}.md").read_text(encoding="utf-8")
     assert text.startswith(f"# `{name}`")
+    assert f"| [`{name}`](docs/attacks/{name}.md) |" in (DOCS.parent / "README.md").read_text(encoding="utf-8")
     assert [heading for heading in re.findall(r"^## (.*)$", text, re.MULTILINE) if heading in SECTIONS] == list(
         SECTIONS
     )

@@ -269,6 +269,13 @@ class Demanding(Gap):
     Source: none."""
     strength: int
 
+class Unrevised(Gap):
+    """Asks as gap does.
+
+    Source: none."""
+    revision = 0
+    about = "asks"
+
 class NoAttack:
     """Looks like one.
 
@@ -286,6 +293,8 @@ CARD = Card(name="c", title="", home="h", cite="c", licence="l", rows=(1, 0), sh
         ("attacks", "Undocumented", "first sentence of the docstring of badplugins:Undocumented"),
         ("attacks", "Unsourced", "does not say where it comes from"),
         ("attacks", "Demanding", "without settings it cannot be made.*strength"),
+        ("attacks", "Unrevised", "revision is 0"),
+        ("attacks", "Unrevised", "about says in one sentence"),
         ("attacks", "NoAttack", "lacks score of labelleaks.core.attack.Attack"),
         ("attacks", "CARD", "a class is needed, it is a Card"),
         ("thresholds", "NoAttack", "lacks fit of labelleaks.auditing.thresholds.base.ThresholdRule"),

@@ -229,6 +229,8 @@ def _domain(spec: DomainSpec | OtherDomainSpec) -> Domain:
     if isinstance(spec, OtherDomainSpec):
         make = registry.load("domains", spec.kind)
         return need_domain(registry.configure(f"domain {spec.kind}", make, spec.settings()))
+    if "kind" in spec.model_fields_set:
+        registry.find("domains", spec.kind)  # nobody else has the name
     if spec.kind == "binary":
         return Binary(layout=spec.layout)
     if spec.kind == "mixed":

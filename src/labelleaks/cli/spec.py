@@ -166,10 +166,10 @@ _AnyDomain = Annotated[
 ]
 
 
-def _card(name: str) -> str:
+def _dataset(name: str) -> str:
     from labelleaks import data
 
-    data.card(name)
+    data.find(name)
     return name
 
 
@@ -177,7 +177,7 @@ class RowsSpec(_SpecPart):
     """A file of rows, or rows of a data set; a plain string in the YAML is a file's path."""
 
     path: str | None = None
-    dataset: Annotated[str, AfterValidator(_card)] | None = None
+    dataset: Annotated[str, AfterValidator(_dataset)] | None = None
     """a data set's name, or ``module:CARD``"""
     rows: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None
     """first row of the data set, and the one behind the last; default: all"""

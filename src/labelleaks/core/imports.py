@@ -25,7 +25,7 @@ def import_object(name: str) -> Any:
         raise SpecError(
             f"{name!r}: no module named {error.name!r} on the Python path; run from its folder or set PYTHONPATH"
         ) from None
-    except Exception as error:  # the module is the user's: whatever it raises is reported as its own
+    except (Exception, SystemExit) as error:  # the module is the user's: whatever it raises is reported as its own
         raise SpecError(f"{name!r}: importing {module_name} raised {type(error).__name__}: {error}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):

@@ -31,6 +31,7 @@ __all__ = [
     "RemoteFile",
     "Sizes",
     "card",
+    "find",
     "label_leaks_split",
     "load",
     "names",
@@ -54,6 +55,16 @@ def names() -> tuple[str, ...]:
     return registry.names("datasets")
 
 
+def find(name: str) -> registry.Plugin:
+    """Return where the card of a data set is. Imports nothing.
+
+    Raises:
+        InputError: there is no such data set; the message names the nearest.
+    """
+    own = {known.replace("_", ""): known for known in names()}
+    return registry.find("datasets", own.get(name.lower().translate(_MARKS), name))
+
+
 def card(name: str) -> Card:
     """Return what is known of a data set without having it. ``CIFAR-10`` and ``cifar_10`` mean ``cifar10``.
 
@@ -65,8 +76,7 @@ def card(name: str) -> Card:
     """
     from labelleaks.data.cards import Card
 
-    own = {known.replace("_", ""): known for known in names()}
-    found = registry.load_named("datasets", own.get(name.lower().translate(_MARKS), name))
+    found = registry.load_named("datasets", find(name).name)
     if not isinstance(found, Card):
         raise InputError(f"data set {name!r} is a {type(found).__name__}, a labelleaks.data.Card is needed")
     if ":" in name and found.name in names() and card(found.name) is not found:

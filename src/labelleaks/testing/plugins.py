@@ -16,7 +16,7 @@ from typing import Any
 
 from labelleaks.auditing.thresholds import ThresholdRule
 from labelleaks.core import registry
-from labelleaks.core.attack import Attack
+from labelleaks.core.attack import About, Attack
 from labelleaks.core.domains import Domain
 from labelleaks.data import Card
 from labelleaks.errors import LabelLeaksError
@@ -58,8 +58,15 @@ def _faults(plugin: registry.Plugin, found: Any) -> Iterator[str]:
 
 
 def _attack(kind: Any) -> Iterator[str]:
-    yield from _class(kind, Attack, by_name=True)
+    faults = list(_class(kind, Attack, by_name=True))
+    yield from faults
     yield from _sourced(kind)
+    if faults:
+        return
+    if not (isinstance(kind.revision, int) and kind.revision >= 1):
+        yield f"revision is {kind.revision!r}, a whole number of at least 1 is needed"
+    if not (isinstance(kind.about, About) and kind.about.summary.endswith(".") and kind.about.axis):
+        yield f"about says in one sentence what the attack asks, and what its score is: {kind.about!r}"
 
 
 def _threshold(kind: Any) -> Iterator[str]:
