@@ -64,6 +64,9 @@ class Noise:
             * ``Binary``: expected number k of flipped features (each flips with p = k / d); 1, 2, 3, 5, 10.
             * ``Mixed``: one fraction for all columns: Gaussian noise ÷ span on continuous and integer ones (the
               latter rounded), and the probability that a one-hot group is drawn anew; defaults as for ``Box``.
+
+            Other domains: as ``Box`` where features are continuous, as ``Binary`` where all are bits, else as ``Mixed``
+            (a bit among others is drawn anew like a one-hot group).
         copies: noisy copies per candidate; a smaller budget buys fewer. The number is planned before the first
             label, so the attack always ends as DONE.
         emphasis: 0 is the paper's plain share; 3 by default.

@@ -89,7 +89,7 @@ class HopState:
 
 
 class HopSkipJump:
-    """The search for domains whose features can move a little, such as a Box.
+    """The search for continuous domains, such as a Box.
 
     Args:
         norm: ``"l2"`` or ``"linf"``: the distance to make small.

@@ -76,7 +76,7 @@ class RaysState:
 
 
 class Rays:
-    """The search for Box domains in L∞.
+    """The search for continuous domains, such as a Box, in L∞.
 
     Args:
         shape: of a row; blocks are stripes of the flat row, as in the original: squares of an image, all of a pixel's

@@ -68,7 +68,7 @@ class SurFreeState:
 
 
 class SurFree:
-    """The search for Box domains in L2.
+    """The search for continuous domains, such as a Box, in L2.
 
     Args:
         space: where the directions lie (:func:`labelleaks.attacks.search.subspaces.space`). The published attack draws

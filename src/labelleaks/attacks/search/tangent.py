@@ -46,7 +46,7 @@ TUNING = Tuning()
 
 
 class Tangent(HopSkipJump):
-    """The search for Box domains in L2; arguments as of HopSkipJump without the norm."""
+    """The search for continuous domains, such as a Box, in L2; arguments as of HopSkipJump without the norm."""
 
     def _step_cost(self) -> int:
         return TUNING.halvings + SHARED.projection

@@ -76,7 +76,8 @@ def study(given: StudyInput) -> StudyResult:
 
 
 def _kinds(given: StudyInput) -> tuple[str, ...]:
-    return ("uniform",) if image_layout(given.bench.dataset.shape) is None else ("fakedata", "uniform")
+    dataset = given.bench.dataset
+    return ("uniform",) if image_layout(dataset.shape, dataset.domain.layout) is None else ("fakedata", "uniform")
 
 
 def _counts(value: NDArray[np.float64], member: NDArray[np.bool_], tau: float) -> Row:
