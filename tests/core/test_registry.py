@@ -129,7 +129,7 @@ def package(site: Path) -> Path:
         site,
         "sheetpack",
         {
-            "attacks": {"mine": "sheetpack:Mine"},
+            "attacks": {"mine": "sheetpack:Mine [extra]"},
             "thresholds": {"strict": "sheetpack:Strict"},
             "domains": {"sheet": "sheetpack:Sheet"},
             "targets": {"stub": "sheetpack:Stub"},

@@ -35,8 +35,8 @@ Shadow = Annotated[str | None, typer.Option(help="Further rows of the same kind,
 Attacks = Annotated[
     str | None,
     typer.Option(
-        help="Names, comma separated, or ladder: all that fit; default: gap, noise, augmentation, boundary and "
-        "transfer, where they fit."
+        help="Names or module:Class, comma separated, or ladder: all that fit; default: gap, noise, augmentation, "
+        "boundary and transfer, where they fit."
     ),
 ]
 Budget = Annotated[int | None, typer.Option(help="Labels per candidate and attack.")]

@@ -140,7 +140,7 @@ def ours(kind: PluginKind) -> tuple[Plugin, ...]:
 def installed(kind: PluginKind) -> tuple[Plugin, ...]:
     """Return what other packages register, by name. Imports nothing."""
     points = entry_points(group=f"labelleaks.{kind}")
-    found = [Plugin(kind, point.name, point.value.strip(), _package(point)) for point in points]
+    found = [Plugin(kind, point.name, point.value.partition("[")[0].strip(), _package(point)) for point in points]
     return tuple(sorted(set(found), key=lambda plugin: (plugin.name, plugin.package)))
 
 
