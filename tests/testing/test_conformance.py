@@ -133,6 +133,9 @@ class _Faulty:
         kept[:, 0] = correct.to(torch.float64)
         if self.fault == "writes into x":
             x += 0.0001
+        if self.fault == "writes into shadow rows":
+            assert knowledge.shadow is not None
+            knowledge.shadow.x[0] += 0.0001
         path = kept.cumsum(1).T / torch.arange(1, labels + 1)[:, None]
         path[:, ~correct] = 0.0
         found = Scores(
@@ -217,6 +220,11 @@ def test_the_faulty_attack_without_a_fault_passes() -> None:
 def test_a_fault_is_caught(fault: str, row: str) -> None:
     with pytest.raises(NotConformant, match=f"^faulty on vector, {row}: "):
         check(row, _Faulty(fault), "vector")
+
+
+def test_shadow_rows_that_are_written_into_are_caught() -> None:
+    with pytest.raises(NotConformant, match="inputs unmodified: the inputs were changed in place"):
+        check("inputs unmodified", _Faulty("writes into shadow rows"), "vector", give=("shadow",))
 
 
 def test_all_faults_are_told_at_once() -> None:

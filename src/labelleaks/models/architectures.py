@@ -205,7 +205,10 @@ def seeded(seed: int) -> Iterator[None]:
     Inference mode is off inside: a module built in it could not be trained.
     """
     with torch.inference_mode(False), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
+        if torch.cuda.is_available() or torch.backends.mps.is_available() or torch.xpu.is_available():
+            torch.manual_seed(seed)
+        else:  # the CPU's alone: the other notes its caller's stack for every kind of device that is not there
+            torch.default_generator.manual_seed(seed)
         yield
 
 

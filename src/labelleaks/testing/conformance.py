@@ -38,6 +38,8 @@ class _Outcome:
     ledger: Ledger
     target: Counted
     cost: Cost
+    candidates: Candidates
+    knowledge: Knowledge
 
 
 class _Runner:
@@ -56,9 +58,9 @@ class _Runner:
 
     @property
     def first(self) -> _Outcome:
-        """The run of all candidates at the standard budget, made once."""
+        """The run of all candidates (copies of them) at the standard budget, made once."""
         if self._first is None:
-            self._first = self.run(self.case.candidates)
+            self._first = self.run(self.part(torch.arange(len(self.case.candidates))))
         return self._first
 
     def budget(self) -> int:
@@ -92,7 +94,7 @@ class _Runner:
             raise
         except LabelLeaksError as error:
             raise NotConformant(str(error)) from error
-        return _Outcome(scores, gate.ledger, target, cost)
+        return _Outcome(scores, gate.ledger, target, cost, candidates, knowledge)
 
     def part(self, rows: Tensor) -> Candidates:
         whole = self.case.candidates
@@ -276,12 +278,15 @@ def _inside(bench: _Runner) -> None:
 
 
 def _unmodified(bench: _Runner) -> None:
-    given = bench.part(torch.arange(len(bench.case.candidates)))
-    x, y, shadow = given.x.clone(), given.y.clone(), bench.case.shadow.clone()
-    scores = bench.run(given).scores
-    untouched = torch.equal(given.x, x) and torch.equal(given.y, y) and torch.equal(bench.case.shadow, shadow)
+    run, given = bench.first, bench.case.candidates
+    untouched = torch.equal(run.candidates.x, given.x) and torch.equal(run.candidates.y, given.y)
+    if run.knowledge.shadow is not None:
+        untouched = untouched and torch.equal(run.knowledge.shadow.x, bench.case.shadow)
+    if run.knowledge.starts is not None:
+        untouched = untouched and torch.equal(run.knowledge.starts, bench.case.shadow)
     _expect(untouched, "the inputs were changed in place")
-    _expect(not given.x.requires_grad and not scores.value.requires_grad, "something requires grad afterwards")
+    requires = run.candidates.x.requires_grad or run.scores.value.requires_grad
+    _expect(not requires, "something requires grad afterwards")
 
 
 def _finite(bench: _Runner) -> None:

@@ -94,15 +94,15 @@ class Memory:
     default: int
 
     def __call__(self, x: Tensor) -> Tensor:
-        rows = x.reshape(len(x), -1).to(torch.float64)
+        return torch.cat([self._labels(part) for part in x.split(64)])
+
+    def _labels(self, x: Tensor) -> Tensor:
+        rows = x.reshape(len(x), 1, -1).to(torch.float64)
         records = self.x.reshape(len(self.x), -1).to(torch.float64)
-        nearest = torch.full((len(x),), 1.0, dtype=torch.float64, device=x.device)
-        label = torch.full((len(x),), self.default, dtype=torch.int64, device=x.device)
-        for i in range(len(records)):
-            away = row_sums((rows - records[i]) ** 2).sqrt() / self.radius[i]
-            label = torch.where(away < nearest, self.y[i], label)
-            nearest = torch.minimum(away, nearest)
-        return label
+        away = row_sums(((rows - records) ** 2).flatten(0, 1)).sqrt().reshape(len(x), -1) / self.radius
+        nearest = away.argmin(1)  # the first of equals
+        reached = away.gather(1, nearest[:, None])[:, 0] < 1
+        return torch.where(reached, self.y[nearest], self.default)
 
 
 @dataclass(frozen=True, eq=False)
