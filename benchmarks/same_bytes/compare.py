@@ -59,6 +59,10 @@ ON_PURPOSE: tuple[OnPurpose, ...] = (
         "record", r"\$\.attacks\[\d+\]\.about", "an attack says in the record what a report says of it",
         text=rf"^{re.escape(_ABSENT)} ->",
     ),
+    OnPurpose(
+        "other", "bytes", "set-up of an attack comes before that of its thresholds in the order of the ledger",
+        case="decisions", text="equal content",
+    ),
     *[
         OnPurpose(artefact, where, "why rows are no pictures is said in other words", case="ladder", text=_NO_PICTURES)
         for artefact, where in (("record", r"\$\.notes\[0\]"), ("report", r"piece \d+"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 from torch import nn
 
 import labelleaks as ll
+from labelleaks.auditing.options import AuditOptions
 from labelleaks.cli import demo
 
 PUBLIC = {
@@ -390,3 +393,21 @@ def test_a_layout_that_rows_cannot_have_is_refused_before_a_query() -> None:
 
     with pytest.raises(ll.InputError, match=r'layout="hw": rows have shape \(3, 8, 8\), not 2 axes'):
         ll.audit(target, members=members, nonmembers=nonmembers, domain=ll.Box(0, 1, layout="hw"), show_progress=False)
+
+
+def test_signatures_and_shared_options_are_one_list() -> None:
+    shared = {f.name: f.default for f in dataclasses.fields(AuditOptions)}
+    own = {
+        ll.audit: {"target", "members", "nonmembers", "keep_inputs", "name", "out", "overwrite", "show_progress"},
+        ll.infer: {"target", "x", "y", "attack", "threshold", "show_progress"},
+        ll.forecast: {"target", "members", "nonmembers", "probe"},
+    }
+    lacks = {
+        ll.audit: set(),
+        ll.infer: {"attacks", "thresholds"},
+        ll.forecast: {"replay_only", "accept_changed", "engine", "shard_rows"},
+    }
+    for function, names in own.items():
+        parameters = inspect.signature(function).parameters
+        assert set(parameters) == names | set(shared) - lacks[function]
+        assert all(parameters[name].default == shared[name] for name in set(shared) & set(parameters))
