@@ -1,4 +1,4 @@
-"""How much does a classifier that returns only labels leak about its training data?
+"""Audits of how much a classifier that returns only labels leaks about its training data.
 
     import labelleaks as ll
     record = ll.audit(model, members=(x_m, y_m), nonmembers=(x_n, y_n), domain=ll.Box(0, 1), budget=500, seed=0)

@@ -191,7 +191,7 @@ def check_search(settings: Any) -> None:
 
 
 class _Found:
-    """What is kept of a track when its candidates are done."""
+    """Results of a track whose candidates are done."""
 
     def __init__(self, track: Track) -> None:
         self.value, self.status, self.spent, self.path = track.best, track.status, track.spent, track.path

@@ -49,7 +49,7 @@ _GROUP = 1 << 24  # numbers in one go (64 MB)
 
 @dataclass(frozen=True)
 class Calibrated:
-    """How much farther the boundary is than models that never saw the record have theirs, along the same ray.
+    """Log ratio of the target's boundary distance to that of models that never saw the record, along the same ray.
 
     Some records are easy: any model has its boundary far from them. What memory adds is the difference:
 

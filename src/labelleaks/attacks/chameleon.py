@@ -212,7 +212,7 @@ class _Moved:
 
 
 def _moved_index(side: int, draw: Tensor) -> Tensor:
-    """Where each pixel of a side comes from, after a shift that draw (k, N) decides: int64 (k, N, side)."""
+    """Return the source of each pixel of a side after a shift that draw (k, N) decides: int64 (k, N, side)."""
     reach = max(1, math.floor(side * TUNING.shift))
     shift = (draw * (2 * reach + 1)).to(torch.int64) - reach
     return (torch.arange(side, device=draw.device) - shift[:, :, None]).clamp(0, side - 1)

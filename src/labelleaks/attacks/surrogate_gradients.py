@@ -144,7 +144,7 @@ class Moves:
         return torch.minimum(torch.maximum(moved, low), high).reshape(z.shape)
 
     def _ends(self) -> tuple[Tensor, Tensor]:
-        """Where a relaxed feature ends, float32 (width,) each; a category may overtake the one that is set."""
+        """Return the bounds of relaxed features, float32 (width,) each; a category may overtake the one that is set."""
         low, high = (end.flatten().clone() for end in self.domain.bounds(self.shape))
         for group in self.domain.groups(self.shape):
             if group.kind == "one_hot":

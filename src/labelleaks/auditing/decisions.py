@@ -1,4 +1,4 @@
-"""What `infer` returns: a decision and a score for each candidate, and where the threshold came from."""
+"""Result of `infer`: a decision and a score for each candidate, and the source of the threshold."""
 
 from __future__ import annotations
 

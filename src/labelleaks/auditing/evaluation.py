@@ -57,7 +57,7 @@ class ScoresLike(Protocol):
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well scores order members above non-members, whatever the threshold."""
+    """Ranking of members above non-members by scores, whatever the threshold."""
 
     auc: Estimate
     tpr_at_fpr: dict[float, Estimate]
@@ -68,7 +68,7 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Rates:
-    """What decisions are worth."""
+    """Error rates of decisions."""
 
     balanced_accuracy: Estimate
     advantage: Estimate

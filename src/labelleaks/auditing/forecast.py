@@ -1,4 +1,4 @@
-"""What a run will ask of its target, known before it asks."""
+"""Forecast of a run's queries, before the first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Forecast", "ForecastLine", "forecast_of", "money"]
 
 @dataclass(frozen=True)
 class ForecastLine:
-    """What one attack will ask of the target, at most."""
+    """Queries of one attack, at most."""
 
     name: str
     labels: int
@@ -30,7 +30,7 @@ class ForecastLine:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run will ask of the target, at most; searches that converge or fail early ask less."""
+    """Queries of a run, at most; searches that converge or fail early ask less."""
 
     lines: tuple[ForecastLine, ...]
     budget: int

@@ -25,7 +25,7 @@ _COUNTS = ("budget", "budget_total", "references", "batch_rows", "shard_rows")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AuditOptions:
-    """How a target is audited: all but the target and the rows. Each option is explained at :func:`labelleaks.audit`.
+    """Options of an audit: all but the target and the rows. Each option is explained at :func:`labelleaks.audit`.
 
     Raises:
         InputError: a number that is none or too small, or a domain that is none.

@@ -1,4 +1,4 @@
-"""What an audit leaves behind: scores, truth, figures, ledger and provenance, in memory and on disk.
+"""Record of an audit: scores, truth, figures, ledger and provenance, in memory and on disk.
 
 A run's folder holds ``record.json`` and ``arrays.npz`` (the record), ``candidates.csv`` (a row for each candidate, for
 people), ``run.json`` (times and host: all that differs between two equal runs) and ``report.html``.
@@ -41,7 +41,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class AttackResult:
-    """What one attack found and what it is worth. Rows = candidates: members as given, then non-members as given."""
+    """Scores of one attack and their evaluation. Rows = candidates: members as given, then non-members as given."""
 
     name: str
     spec: Mapping[str, Any]
@@ -63,6 +63,7 @@ class AttackResult:
 
     @property
     def auc(self) -> Estimate:
+        """Area under the ROC curve, of all candidates."""
         return self.evaluation.ranking.auc
 
     @property
@@ -107,6 +108,7 @@ class AttackResult:
 
     @property
     def roc(self) -> Roc:
+        """ROC curve of all candidates."""
         return self.evaluation.roc
 
 

@@ -72,7 +72,7 @@ def gather(target: Any, groups: Mapping[str, Any], options: AuditOptions) -> Run
 
 
 def _device(target: Any, first: Given, options: AuditOptions) -> torch.device | None:
-    """Where rows go: where the user says, else where a module's parameters are, else where the first rows are."""
+    """Return the device of the rows: the user's, else that of a module's parameters, else that of the first rows."""
     if options.device is not None:
         return usable_device(options.device)
     parameters = target.parameters() if isinstance(target, nn.Module) else ()

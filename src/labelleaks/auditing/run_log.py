@@ -68,7 +68,7 @@ class LedgerSummary:
 
 @dataclass(frozen=True)
 class RunLog:
-    """What differs between two equal runs; never part of a record."""
+    """Facts that differ between two equal runs; never part of a record."""
 
     started: str = ""
     """UTC, ISO 8601."""

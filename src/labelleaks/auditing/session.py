@@ -61,6 +61,7 @@ class Session:
 
     @property
     def knowledge(self) -> Knowledge:
+        """Knowledge of the adversary before any set-up."""
         return self.plan.knowledge
 
     def probe(self) -> ProbeResult:
@@ -87,16 +88,16 @@ class Session:
         asked, changed = canaries(self.gate.setup_oracle("target"), self.candidates, self.journal.answers)
         if changed <= (asked // 2 if self.options.allow_noisy else 0):
             return ()
-        said = (
+        difference = (
             f"the target changed since the journal {self.journal.path} was begun: {changed} of {asked} rows that it "
             "had labelled got another label now"
         )
         if not self.options.accept_changed:
             raise InputError(
-                f"{said}. Give a new journal (journal=, --set journal=FILE) to begin anew, go back to the former "
+                f"{difference}. Give a new journal (journal=, --set journal=FILE) to begin anew, go back to the former "
                 "model, or mix old and new answers all the same: accept_changed=True (--accept-changed)"
             )
-        return (f"{said[0].upper()}{said[1:]}; old and new answers are mixed, as accept_changed allows.",)
+        return (f"{difference[0].upper()}{difference[1:]}; old and new answers are mixed, as accept_changed allows.",)
 
     def score(self, planned: Planned) -> Scores:
         """Run one attack on all candidates."""
@@ -118,17 +119,17 @@ class Session:
         return self.prepared[planned.name]
 
     def _given(self, planned: Planned) -> Knowledge:
-        """What one attack knows before its set-up."""
+        """Return the knowledge of one attack before its set-up."""
         return replace(self.knowledge, setup=self.gate.setup_oracle(planned.name))
 
     def described_engine(self) -> dict[str, Any]:
-        """Return what run.json says of who did the work."""
-        told = self.engine.describe() | {"shards": 1 if self.shards is None else len(self.shards.parts)}
-        return told if self.stays is None else told | {"attacks_stay_here": self.stays}
+        """Return the engine for run.json: name, workers, shards, and why attacks were not cut into shards."""
+        described = self.engine.describe() | {"shards": 1 if self.shards is None else len(self.shards.parts)}
+        return described if self.stays is None else described | {"attacks_stay_here": self.stays}
 
     @property
     def stays(self) -> str | None:
-        """Why no attack of this run is cut into shards; None where all may be."""
+        """Reason why no attack of this run is cut into shards; None where all may be."""
         if isinstance(self.target, Remote):
             return "a service is asked from one place, where its pace, its journal and its bill are kept"
         if self.journal is not None:
@@ -194,7 +195,7 @@ def open_session(
     Args:
         target: as the user brought it.
         groups: name of the group -> its rows; the candidates are these rows in this order.
-        progress: told (phase, rows answered) after each call of the target.
+        progress: described (phase, rows answered) after each call of the target.
 
     Raises:
         InputError: and its kinds, for whatever is wrong with what was given. Nothing was sent.

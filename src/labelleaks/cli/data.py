@@ -169,7 +169,7 @@ def _print_rows(found: Dataset) -> None:
 
 
 def _trust(card: Card, found: Dataset) -> list[str]:
-    """What was believed without a published checksum."""
+    """Return the files that were trusted without a published checksum."""
     first = [file.name for chosen in card.sets for file in chosen.files if not file.checksum]
     return [
         f"{name} has no published checksum: the one of this copy was recorded, and every later copy must equal it"

@@ -1,4 +1,4 @@
-"""What the commands share: their options, how a spec is made of them, and how errors end."""
+"""Options that commands share, the spec that is made of them, and the exit codes of errors."""
 
 from __future__ import annotations
 

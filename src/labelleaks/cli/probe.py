@@ -39,16 +39,16 @@ def probe(
     from labelleaks.targets.http import Http, discover
 
     settings = _settings(set_)
-    told = discover.spoken(url, settings)
-    known = {"protocol": told.protocol, "model": told.model, "input": told.input, **settings}
-    options = Http(**{"url": url, **{k: v for k, v in known.items() if v is not None}})
-    x = _rows(rows, shape, told, (low, high), most_rows)
+    service = discover.spoken(url, settings)
+    settings = {"protocol": service.protocol, "model": service.model, "input": service.input, **settings}
+    options = Http(**{"url": url, **{k: v for k, v in settings.items() if v is not None}})
+    x = _rows(rows, shape, service, (low, high), most_rows)
     batches = tuple(size for size in discover.BATCHES if size < most_rows and size <= len(x))
     found = discover.ask(options, x, (*batches, min(most_rows, len(x))))
     if as_json:
-        typer.echo(json.dumps({"spoken": asdict(told), "found": asdict(found)}, indent=2))
+        typer.echo(json.dumps({"spoken": asdict(service), "found": asdict(found)}, indent=2))
     else:
-        _print(options, told, found, known)
+        _print(options, service, found, settings)
 
 
 def _settings(given: list[str] | None) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _settings(given: list[str] | None) -> dict[str, Any]:
 
 
 def _rows(
-    file: Path | None, shape: str | None, told: Spoken, bounds: tuple[float, float], most: int
+    file: Path | None, shape: str | None, service: Spoken, bounds: tuple[float, float], most: int
 ) -> NDArray[np.float32]:
     import numpy as np
 
@@ -76,7 +76,7 @@ def _rows(
 
     if file is not None:
         return np.ascontiguousarray(read_rows(file).x[:most], dtype=np.float32)
-    sizes: tuple[int, ...] = told.shape or ()
+    sizes: tuple[int, ...] = service.shape or ()
     if shape is not None:
         words = shape.split(",")
         if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
@@ -89,7 +89,7 @@ def _rows(
     return (low + made * (high - low)).astype(np.float32)
 
 
-def _print(options: Http, told: Spoken, found: Discovery, known: Mapping[str, Any]) -> None:
+def _print(options: Http, service: Spoken, found: Discovery, settings: Mapping[str, Any]) -> None:
     import yaml
 
     from labelleaks.auditing.forecast import money
@@ -100,19 +100,19 @@ def _print(options: Http, told: Spoken, found: Discovery, known: Mapping[str, An
     limit = f"; {found.refused[0]} rows were refused: {found.refused[1]}" if found.refused else "; no more was tried"
     lines = [
         f"address   {address_of(options).partition('?')[0]}",
-        f"speaks    {told.protocol} ({told.how})",
+        f"speaks    {service.protocol} ({service.how})",
         f"answers   {found.answers}, for example {', '.join(map(repr, found.labels[:5]))}",
         f"speed     {alone * 1e3:.1f} ms a row alone, {seconds / size * 1e3:.2f} ms a row in a batch of {size}",
         f"limit     a batch of {found.most_rows} rows was answered{limit}",
     ]
-    if told.outputs:
-        lines.append(f"outputs   {', '.join(told.outputs)}")
+    if service.outputs:
+        lines.append(f"outputs   {', '.join(service.outputs)}")
     if found.changed:
         lines.append(f"noisy     {found.changed} answers changed when a row was asked about again (allow_noisy: true)")
     cost = f", {money(found.cost)} at your prices" if found.cost else ""
     lines.append(f"billed    {found.rows} rows in {len(found.seconds) + bool(found.refused)} requests{cost}")
-    said = {"url": options.url, **{k: v for k, v in known.items() if v is not None}, "batch_rows": found.most_rows}
-    typer.echo("\n".join(lines) + "\n\nin a spec:\n" + yaml.safe_dump({"target": said}, sort_keys=False), nl=False)
+    target = {"url": options.url, **{k: v for k, v in settings.items() if v is not None}, "batch_rows": found.most_rows}
+    typer.echo("\n".join(lines) + "\n\nin a spec:\n" + yaml.safe_dump({"target": target}, sort_keys=False), nl=False)
 
 
 COMMANDS: Commands = {"probe": probe}

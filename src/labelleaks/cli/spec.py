@@ -47,7 +47,7 @@ class _SpecPart(BaseModel):
 
 
 class TargetSpec(_SpecPart):
-    """What answers labels."""
+    """A target: a function to import, a model's file, or recorded answers."""
 
     path: str
     """``module:function``; a .safetensors, .onnx or TorchScript file; .pt2 or .joblib (with --trust-pickle); or answers
@@ -65,7 +65,7 @@ class TargetSpec(_SpecPart):
 
 
 class _Service(_SpecPart):
-    """What every target has that is a service; its other keys are the fields of :class:`labelleaks.targets.Http`."""
+    """Keys that every service has; the others are the fields of :class:`labelleaks.targets.Http`."""
 
     url: str
     classes: int | list[str | int] | None = None
@@ -137,7 +137,7 @@ class PartSpec(_SpecPart):
 
 
 class DomainSpec(_SpecPart):
-    """Which inputs exist."""
+    """The inputs that exist."""
 
     kind: Literal["box", "binary", "mixed"] = "box"
     low: float | list[float] = 0.0
@@ -200,14 +200,14 @@ class RowsSpec(_SpecPart):
 
 
 class ImagesSpec(_SpecPart):
-    """How stored 8-bit pictures become inputs."""
+    """Conversion of stored 8-bit pictures to inputs."""
 
     layout: Literal["chw", "hwc"] = "chw"
     scale: float = Field(default=255.0, gt=0)
 
 
 class DataSpec(_SpecPart):
-    """Where the rows are."""
+    """The rows of each group: files, or parts of data sets."""
 
     members: str | RowsSpec | None = None
     nonmembers: str | RowsSpec | None = None

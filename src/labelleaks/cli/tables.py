@@ -1,4 +1,4 @@
-"""What the command line prints: records, forecasts and the list of attacks, as tables and as JSON."""
+"""Output of the command line: records, forecasts and the list of attacks, as tables and as JSON."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class ShadowRows:
 
 @dataclass(frozen=True, eq=False)
 class Knowledge:
-    """What this adversary has. An attack names in ``needs`` the fields without which it refuses."""
+    """The adversary's knowledge. An attack names in ``needs`` the fields without which it refuses."""
 
     setup: LabelOracle
     """For queries that belong to no candidate: billed to owner -1, outside the budget per candidate."""
@@ -79,7 +79,7 @@ class Knowledge:
 
 @dataclass(frozen=True)
 class Cost:
-    """What an attack will ask of the target, known before the first query."""
+    """Queries of an attack, known before the first."""
 
     least: int
     """Labels per candidate below which the attack cannot take one step: a smaller budget is refused."""
@@ -91,7 +91,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class About:
-    """What a report says of an attack."""
+    """Explanation of an attack for the readers of a report."""
 
     summary: str
     """One sentence: what it asks, and what tells members from others. Empty: nothing is said."""

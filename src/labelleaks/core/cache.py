@@ -1,4 +1,4 @@
-"""Where things are kept for a user, between runs: data sets and journals of services."""
+"""Folders of things kept between runs: data sets and journals of services."""
 
 from __future__ import annotations
 

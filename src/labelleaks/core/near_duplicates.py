@@ -1,4 +1,4 @@
-"""Which rows are, or nearly are, one of some others: the same record, rounded, re-encoded or with a little noise."""
+"""Near-duplicates: rows of the same record, rounded, re-encoded or with a little noise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TABLE = 1 << 24  # the same for the rows that are all compared with each other
 
 
 def nearly_equal(x: Tensor, others: Tensor, domain: Domain) -> Tensor:
-    """Which rows of ``x`` are equal or nearly equal to a row of ``others``: bool (s,).
+    """Return whether rows of ``x`` are equal or nearly equal to a row of ``others``: bool (s,).
 
     With every feature divided by its span in the domain, two rows are nearly equal if their L2 distance is at most NEAR
     (0.2) times the typical distance of a row of ``x`` to the nearest row of ``x`` that differs from it: the median over
@@ -71,7 +71,7 @@ def _typical_distance(x: Tensor, span: Tensor) -> float:
 
 
 def _within(x: Tensor, others: Tensor, span: Tensor, tolerance: float) -> Tensor:
-    """Which rows of ``x`` lie within ``tolerance`` of a row of ``others``: bool (s,)."""
+    """Return whether rows of ``x`` lie within ``tolerance`` of a row of ``others``: bool (s,)."""
     near = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     if tolerance == 0 or len(x) == 0:
         return near

@@ -1,4 +1,4 @@
-"""How a run lies on disk: dataclasses as JSON and arrays, an .npz with equal bytes for equal content, whole writes."""
+"""Files of a run: dataclasses as JSON and arrays, an .npz with equal bytes for equal content, whole writes."""
 
 from __future__ import annotations
 

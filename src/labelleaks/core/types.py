@@ -1,4 +1,4 @@
-"""What an attack is given and what it returns: candidates, scores with a status, trajectories."""
+"""Input and output of an attack: candidates, scores with a status, trajectories."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def checkpoints_up_to(most: int) -> tuple[int, ...]:
 
 
 class Status(IntEnum):
-    """How a candidate's attack ended."""
+    """End of a candidate's attack."""
 
     DONE = 0
     """The attack ran to its end."""
@@ -97,11 +97,12 @@ class Candidates:
 
     @property
     def layout(self) -> Layout | None:
-        """How a row is a picture; None where it is none, or where neither its shape nor the user tells."""
+        """Image layout of a row; None where it is no picture, or where neither its shape nor the user tells."""
         return image_layout(self.shape, self.domain.layout)
 
     @property
     def device(self) -> torch.device:
+        """Device of the rows."""
         return self.x.device
 
     def streams(self, seed: int, purpose: str) -> Tensor:
@@ -121,7 +122,7 @@ class Trajectory:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What an attack found. Row i belongs to candidate i; no row is ever dropped, no value is NaN or infinite."""
+    """Scores of an attack. Row i belongs to candidate i; no row is ever dropped, no value is NaN or infinite."""
 
     value: Tensor
     """float64 (n,); higher = more likely a member."""

@@ -1,4 +1,4 @@
-"""Which addresses a download may go to: https, also where it is sent on to; plain http on this machine only."""
+"""Addresses that a download may go to: https, also where it is sent on to; plain http on this machine only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where data sets are kept, and the lock file of checksums: trust on first use where nobody published one."""
+"""Cache of data sets and its lock file of checksums: trust on first use where nobody published one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOCK = "checksums.json"
 
 @dataclass(frozen=True)
 class Sums:
-    """What a file hashes to."""
+    """Hashes of a file."""
 
     md5: str
     sha256: str

@@ -1,4 +1,4 @@
-"""What is known of a data set before a byte of it is there: where it lies, how to check it, what the paper does."""
+"""Cards of data sets: where a set lies, how to check it, what the paper does with it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RemoteFile:
 
 @dataclass(frozen=True, eq=False)
 class ParsedRows:
-    """What a parser makes of the official files: all rows, the training part first."""
+    """Rows of the official files, parsed: all of them, the training part first."""
 
     x: Values
     """uint8 (n, channels, height, width) pixel values, or (n, features) of 0 and 1; of a card without scale: uint8 or
@@ -72,7 +72,7 @@ class FileSet:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How the rows are dealt out: the sizes of the target's training sets and of the non-members."""
+    """Sizes of the target's training sets and of the non-members."""
 
     targets: tuple[int, ...]
     """M-0 … M-5: six sizes, largest first."""

@@ -111,7 +111,7 @@ class Dataset:
         return found.hexdigest()
 
     def describe(self) -> dict[str, Any]:
-        """What is there, as JSON types."""
+        """Return the content in figures, as JSON types."""
         counts = np.bincount(self.y, minlength=self.classes)
         groups = None if self.groups is None else len(np.unique(self.groups[self.groups >= 0]))
         return {

@@ -35,7 +35,7 @@ _AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
 @dataclass(frozen=True)
 class Policy:
-    """How patient a download is."""
+    """Limits of attempts and time of a download."""
 
     attempts: int = 5
     """requests in a row that may bring nothing new before an address is given up"""

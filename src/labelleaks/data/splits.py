@@ -1,4 +1,4 @@
-"""Who is a member, who is not, and what the adversary has: the paper's split, and a clean one beside it.
+"""Splits into members, non-members and the adversary's rows: the paper's, and a clean one beside it.
 
 ``authors`` deals the rows out as the published code does, faults included, so that numbers can be compared: official
 training part only; one permutation; the target's training sets are its beginning (each holds the smaller ones), the
@@ -35,7 +35,7 @@ _SHARE = 4
 
 @dataclass(frozen=True)
 class SplitProtocol:
-    """What a way of splitting says about the whole experiment."""
+    """Rules of a split for the whole experiment."""
 
     name: str
     parts: str

@@ -1,4 +1,4 @@
-"""What an owner may put before or into a model against membership inference."""
+"""Defenses against membership inference, before a model or in its training."""
 
 from __future__ import annotations
 

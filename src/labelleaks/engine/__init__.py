@@ -1,4 +1,4 @@
-"""Where the work of a run is done: tasks of plain data, by this machine or by a Ray cluster, with the same bytes.
+"""Engines that run tasks of plain data, on this machine or on a Ray cluster, with the same bytes.
 
 Shadow models, shards of candidates and worlds of a grid all go through :meth:`Engine.run`.
 """

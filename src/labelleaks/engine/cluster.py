@@ -1,4 +1,4 @@
-"""What runs on a worker of a Ray cluster: a task, with what it shares fetched once a process."""
+"""Tasks on a worker of a Ray cluster; what they share is fetched once a process."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ class Board:
         self._lines: list[Any] = []
 
     def put(self, line: Any) -> None:
+        """Add a line of progress."""
         self._lines.append(line)
 
     def take(self) -> list[Any]:
+        """Return the lines since the last call."""
         lines, self._lines = self._lines, []
         return lines
 

@@ -1,4 +1,4 @@
-"""What an engine runs: tasks of plain data, whose results are plain data."""
+"""Tasks of plain data, whose results are plain data, and the protocol of engines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Note = Callable[[str, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """What many tasks need. An engine passes it to each of its processes once, however many tasks name it."""
+    """Data that many tasks share. An engine passes it to each of its processes once, however many tasks name it."""
 
     arrays: Mapping[str, Tensor] = field(default_factory=dict)
     thing: Any = None
@@ -51,7 +51,7 @@ class Shared:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a task found."""
+    """Result of a task."""
 
     value: Any = None
     """JSON types."""
@@ -60,14 +60,14 @@ class Result:
 
 
 class Watch(Protocol):
-    """What a task tells while it runs."""
+    """Receiver of a task's progress."""
 
     def note(self, what: str, count: int) -> None:
         """``count`` more of ``what``: rows answered in a phase, a finished stage."""
         ...
 
     def part(self, share: float) -> None:
-        """How much of the task is done, above 0, at most 1."""
+        """Report the share of the task that is done, above 0, at most 1."""
         ...
 
 
@@ -97,7 +97,7 @@ Done = Callable[[int, Result], None]
 
 @runtime_checkable
 class Engine(Protocol):
-    """Who does tasks. A context: what it starts is gone when it is left. May be entered again, also while open."""
+    """Runner of tasks. A context: what it starts is gone when it is left. May be entered again, also while open."""
 
     @property
     def name(self) -> str: ...

@@ -41,7 +41,7 @@ Pair = tuple[Measured, frozenset[tuple[str, int]]]
 
 
 class Side(Strict):
-    """Which rows are meant."""
+    """Rows of the results, by attack, variant and labels."""
 
     attack: AttackName
     variants: tuple[str, ...] = ("",)
@@ -75,7 +75,7 @@ class Finding(Strict):
 
 
 class Findings(Strict):
-    """What ``expected.yaml`` holds."""
+    """Content of ``expected.yaml``."""
 
     findings: tuple[Finding, ...]
     unmeasured: tuple[str, ...] = ()
@@ -94,7 +94,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one data set under one protocol says about a finding."""
+    """Verdict of one data set under one protocol on a finding."""
 
     dataset: str
     protocol: str
@@ -193,7 +193,7 @@ def _pairs(finding: Finding, rows: Sequence[Row], paired: Mapping[Pair, float]) 
 
 
 def _measured(row: Row) -> Measured:
-    """What two rows of one run of an attack share."""
+    """Return what rows of one run of an attack have in common."""
     return (
         *(row[key] for key in ("dataset", "protocol", "target_size", "seed", "attack", "n_members", "n_nonmembers")),
     )

@@ -1,4 +1,4 @@
-"""What made a result row: the version of labelleaks, the commit of its code, the revision of the attack."""
+"""Provenance of result rows: version of labelleaks, commit of its code, revision of the attack."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _who(version: str, commit: str) -> str:
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    """What a git command says; None where it fails, or is not there."""
+    """Return the output of a git command; None where it fails, or git is not there."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(

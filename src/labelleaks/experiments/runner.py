@@ -35,7 +35,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What a run needs beside its grid; JSON types, so that another process can be given the same."""
+    """Options of a run beside its grid; JSON types, so that another process can be given the same."""
 
     only: tuple[str, ...] | None = None
     """data sets; None: all of the profile's"""
@@ -72,14 +72,17 @@ class GridPlan:
 
     @property
     def store(self) -> Store:
+        """Store of targets, shadows and scores."""
         return Store(Path(self.options.store))
 
     @property
     def results(self) -> Results:
+        """Committed rows of evaluations."""
         return Results(Path(self.options.out) / "results", self.reproduction.profile)
 
     @property
     def studies(self) -> Results:
+        """Committed rows of studies."""
         return Results(Path(self.options.out) / "studies", self.reproduction.profile)
 
     def missing(self, of: WorldPlan) -> list[tuple[MeasureSpec | StudySpec, Stage]]:

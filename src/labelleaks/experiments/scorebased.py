@@ -40,7 +40,7 @@ def loss_threshold(log_p: Tensor, y: Tensor) -> Tensor:
 
 
 def lira_offline(log_p: Tensor, outside: Sequence[Tensor], y: Tensor) -> Tensor:
-    """How far log(p_y / (1 - p_y)) lies above its mean over shadow models that never saw the candidate.
+    """Distance of log(p_y / (1 - p_y)) above its mean over shadow models that never saw the candidate.
 
     One variance for all candidates, which does not change their order: right for few shadow models. Source: Carlini et
     al. 2022 (2112.03570), offline attack, fixed variance.

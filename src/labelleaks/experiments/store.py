@@ -1,4 +1,4 @@
-"""Where finished stages lie. Targets, shadows and scores: a folder outside git. Evaluations: JSON Lines to commit.
+"""Store of finished stages. Targets, shadows and scores: a folder outside git. Evaluations: JSON Lines to commit.
 
 Every file is written whole or not at all, and what says that a stage is finished is written last.
 """
@@ -52,7 +52,7 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """What a scores stage leaves."""
+    """Result of a scores stage."""
 
     member: NDArray[np.bool_]
     """(n,), members first"""

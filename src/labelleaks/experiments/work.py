@@ -216,7 +216,7 @@ def rows_of(world: World, measure: MeasureSpec, found: Scored) -> list[Row]:
 
 
 def read_at(reading: Reading, wanted: tuple[int, ...]) -> list[int]:
-    """Which checkpoints: for each label count the last one that it pays for; the end where none is named."""
+    """Return for each label count the last checkpoint that it pays for; the end where none is named."""
     if not wanted or len(reading.checkpoints) == 1:
         return [len(reading.checkpoints) - 1]
     found = [max((i for i, c in enumerate(reading.checkpoints) if c <= labels), default=None) for labels in wanted]

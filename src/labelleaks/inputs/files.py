@@ -23,7 +23,7 @@ _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"}
 
 @dataclass(frozen=True)
 class FileRows:
-    """What a file held."""
+    """Rows of a file."""
 
     x: NDArray[Any]
     """(n, *shape)"""
@@ -34,7 +34,7 @@ class FileRows:
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """How stored 8-bit pictures (N, H, W, C) become a model's inputs.
+    """Conversion of stored 8-bit pictures (N, H, W, C) to a model's inputs.
 
     Args:
         layout: ``"chw"`` (torch) or ``"hwc"``.

@@ -1,4 +1,4 @@
-"""How well scores, or decisions, tell members from non-members: pure functions with intervals that hold.
+"""Metrics of scores and decisions against membership: pure functions with intervals that hold.
 
 Everything hangs on the order of the scores alone, so that scores may be huge, tiny or mostly equal. A tie group moves
 as a whole. Intervals are two-sided, 95 % unless ``level`` says otherwise, and speak about this target and the

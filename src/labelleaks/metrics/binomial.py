@@ -10,6 +10,7 @@ from labelleaks.metrics.estimates import Floats, Ints
 
 
 def clopper_pearson(k: int, n: int, alpha: float) -> tuple[float, float]:
+    """Return the exact limits of k / n, each with error alpha / 2."""
     half, count = np.array([alpha / 2]), np.array([k], dtype=np.int64)
     return float(lower_limit(count, n, half)[0]), float(upper_limit(count, n, half)[0])
 
@@ -24,6 +25,7 @@ def difference_limits(k: int, m: int, j: int, n: int, alpha: float) -> tuple[flo
 
 
 def upper_limit(k: Ints, n: int, error: Floats) -> Floats:
+    """Return the upper Clopper-Pearson limits of k / n, each with its one-sided error."""
     from scipy.special import betaincinv
 
     inside = np.minimum(k, n - 1)
@@ -31,6 +33,7 @@ def upper_limit(k: Ints, n: int, error: Floats) -> Floats:
 
 
 def lower_limit(k: Ints, n: int, error: Floats) -> Floats:
+    """Return the lower Clopper-Pearson limits of k / n, each with its one-sided error."""
     from scipy.special import betaincinv
 
     inside = np.maximum(k, 1)

@@ -1,4 +1,4 @@
-"""What every metric asks of its arrays."""
+"""Checks of the arrays that metrics are given."""
 
 from __future__ import annotations
 
@@ -24,17 +24,20 @@ def least_rows(fpr: float) -> int:
 
 
 def check_fpr(fpr: float) -> None:
+    """Refuse a false-positive rate outside (0, 1)."""
     if not 0 < fpr < 1:
         raise InputError(f"fpr must be a fraction between 0 and 1 (1 % is 0.01), got {fpr!r}")
 
 
 def error_of(level: float) -> float:
+    """Return 1 - level; refuse a level outside (0, 1)."""
     if not 0 < level < 1:
         raise InputError(f"level must be between 0 and 1 (95 % is 0.95), got {level!r}")
     return 1 - level
 
 
 def checked_scores(scores: Any, name: str) -> Floats:
+    """Return scores as float64 (n,); refuse what is no finite number for each row."""
     array = np.asarray(scores)
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name} must be real numbers, got {array.dtype}")
@@ -48,6 +51,7 @@ def checked_scores(scores: Any, name: str) -> Floats:
 
 
 def checked_truth(values: Any, name: str) -> Bools:
+    """Return membership as bool (n,); refuse anything but True and False for each row."""
     array = np.asarray(values)
     if array.ndim != 1:
         raise InputError(f"{name} must be one value a row, shape (n,), got {array.shape}")
@@ -57,6 +61,7 @@ def checked_truth(values: Any, name: str) -> Bools:
 
 
 def check_groups(truth: Bools, length: int, name: str) -> None:
+    """Refuse a length that differs from the scores', or a group without a row."""
     if len(truth) != length:
         raise InputError(f"{name} has {length} rows but member has {len(truth)}")
     for group, there in (("members", truth), ("non-members", ~truth)):

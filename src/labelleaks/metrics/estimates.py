@@ -1,4 +1,4 @@
-"""What the metrics return."""
+"""Results of metrics."""
 
 from __future__ import annotations
 

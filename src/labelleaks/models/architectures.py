@@ -1,4 +1,4 @@
-"""What a shadow model may be: CNNs and an MLP by name, any factory of an ``nn.Module``, any scikit-learn classifier.
+"""Families of shadow models: CNNs and an MLP by name, any factory of an ``nn.Module``, any scikit-learn classifier.
 
 ========== ===========================================================================================================
 name       model

@@ -26,7 +26,7 @@ __all__ = ["Training", "check_folder", "load", "save"]
 
 @dataclass(frozen=True)
 class Training:
-    """What a trained model cost."""
+    """Cost of training a model."""
 
     rows: int
     """Rows of one epoch."""

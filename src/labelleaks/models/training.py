@@ -29,7 +29,7 @@ Label = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained. Cross-entropy, fresh shuffle each epoch.
+    """Recipe of a training. Cross-entropy, fresh shuffle each epoch.
 
     Args:
         epochs: passes over the rows, at least 1.
@@ -77,7 +77,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the rows came to; rows are judged as they come by, before the step that they cause."""
+    """Loss and accuracy of one pass over the rows; each row is judged before the step that it causes."""
 
     number: int
     """1 … epochs"""

@@ -1,4 +1,4 @@
-"""Whatever answers labels, made into one thing: rows in, class codes out.
+"""Targets of every kind behind one protocol: rows in, class codes out.
 
 A torch module, a scikit-learn classifier, a function, or recorded answers become a :class:`Target`. Scores are reduced
 to the label here, at the door, and never reach an attack.

@@ -1,4 +1,4 @@
-"""What a wrapped target is, and what the kinds of targets share."""
+"""Protocol of targets, and what their kinds share."""
 
 from __future__ import annotations
 
@@ -191,9 +191,9 @@ def _name_of(preprocess: Preprocess) -> str:
 
 def gets(form: RowFormat) -> str:
     """Return what a record says of the rows that a target gets: ``numpy``, ``torch float64``, ``pandas``, …"""
-    told = form.describe()
-    kind = str(told.get("library", told["kind"]))
-    return kind if form.plain or "dtype" not in told else f"{kind} {told['dtype']}"
+    described = form.describe()
+    kind = str(described.get("library", described["kind"]))
+    return kind if form.plain or "dtype" not in described else f"{kind} {described['dtype']}"
 
 
 def scope(fingerprint: str, classes: Classes, preprocess: Preprocess | None, form: RowFormat | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Which classes a run has: those that the user names, that the target lists, or that the labels show."""
+"""Classes of a run: those that the user names, that the target lists, or that the labels show."""
 
 from __future__ import annotations
 

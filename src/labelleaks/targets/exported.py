@@ -84,7 +84,7 @@ class Exported(nn.Module):
 
 
 def _rows(program: torch.export.ExportedProgram, name: str) -> int | None:
-    """How many rows the program takes; None: any number."""
+    """Return the number of rows that the program takes; None: any number."""
     node = next(node for node in program.graph.nodes if node.op == "placeholder" and node.name == name)
     rows = node.meta["val"].shape[0]
     if not isinstance(rows, int):

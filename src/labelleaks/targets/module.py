@@ -31,15 +31,15 @@ def as_given(module: nn.Module, form: RowFormat, preprocess: Preprocess | None) 
     Raises:
         InputError: rows that are no tensor.
     """
-    told = form.describe()
-    if told["kind"] != "array" or "sparse" in told:
+    described = form.describe()
+    if described["kind"] != "array" or "sparse" in described:
         if form.numeric:
             return False
         raise InputError(
             f"a torch module gets a tensor, and rows of {gets(form)} are not carried as such: give a function that "
             "turns such rows into labels, or the rows as arrays"
         )
-    whole = not told["dtype"].startswith(("float", "bfloat"))
+    whole = not described["dtype"].startswith(("float", "bfloat"))
     looked_up = any(isinstance(part, (nn.Embedding, nn.EmbeddingBag)) for part in module.modules())
     return whole and (preprocess is not None or looked_up)
 
@@ -128,7 +128,7 @@ class ModuleTarget:
             return read_answer(answer, len(x), self.classes).to(x.device)
 
     def _batch(self, x: Tensor, device: torch.device) -> Tensor:
-        """What the module gets: rows as they were given, or their numbers in the module's floating dtype."""
+        """Return what the module gets: rows as they were given, or their numbers in the module's floating dtype."""
         if self._as_given:
             batch = torch.as_tensor(self._form.decode(x)).to(device)
         else:

@@ -25,7 +25,7 @@ NOISE_ROWS = 128
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What the probe saw."""
+    """Observations of the probe."""
 
     rows: int
     """Labels that it asked for, at most :data:`PROBE_ROWS`; all billed to set-up."""
@@ -110,7 +110,7 @@ def probe(setup: LabelOracle, candidates: Candidates, *, allow_noisy: bool = Fal
 
 @dataclass(frozen=True)
 class NoiseResult:
-    """How often a label changed when the same input was sent again."""
+    """Share of labels that changed when the same input was sent again."""
 
     asked: int
     """Inputs that were sent twice."""

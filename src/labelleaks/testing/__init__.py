@@ -1,1 +1,1 @@
-"""What the author of a plug-in runs: conformance rows, and targets whose leak is planted and known."""
+"""Tests for the authors of plug-ins: conformance rows, and targets whose leak is planted and known."""

@@ -1,4 +1,4 @@
-"""What a data set has to keep, checked on its rows.
+"""Checks of a data set on its rows.
 
     from labelleaks.testing.datasets import check_dataset
     check_dataset(CARD)

@@ -1,4 +1,4 @@
-"""What every plug-in has to have, yours included: members, a first sentence, where it comes from.
+"""Checks of what every plug-in has to have, yours included: members, a first sentence, a source.
 
     from labelleaks.testing.plugins import check_plugin
     check_plugin("attacks", "yours")

@@ -1,4 +1,4 @@
-"""What a target of one's own has to keep, checked.
+"""Checks of a target of one's own.
 
     from labelleaks.testing.targets import check_target
     check_target(lambda: MyTarget("model.bin"), rows)
@@ -50,17 +50,17 @@ def check_target(make: Callable[[], Any], rows: Tensor, *, steady: bool = True, 
 
 def _identity(one: Target, other: Target) -> Iterator[str]:
     with opened(one, check=True):
-        said = one.describe()
+        description = one.describe()
     with opened(other, check=True):
         if one.fingerprint != other.fingerprint:
             yield f"two that are made alike have two fingerprints, {one.fingerprint!r} and {other.fingerprint!r}"
-        if json.dumps(said, sort_keys=True) != json.dumps(other.describe(), sort_keys=True):
-            yield f"two that are made alike describe themselves as {said} and as {other.describe()}"
+        if json.dumps(description, sort_keys=True) != json.dumps(other.describe(), sort_keys=True):
+            yield f"two that are made alike describe themselves as {description} and as {other.describe()}"
     for key in ("kind", "fingerprint"):
-        if not isinstance(said.get(key), str):
-            yield f"describe() has no {key!r}: {said}"
-    if said.get("fingerprint", one.fingerprint) != one.fingerprint:
-        yield f"describe() has the fingerprint {said['fingerprint']!r}, the target has {one.fingerprint!r}"
+        if not isinstance(description.get(key), str):
+            yield f"describe() has no {key!r}: {description}"
+    if description.get("fingerprint", one.fingerprint) != one.fingerprint:
+        yield f"describe() has the fingerprint {description['fingerprint']!r}, the target has {one.fingerprint!r}"
 
 
 def _answers(target: Target, rows: Tensor, *, steady: bool) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What a threshold rule has to keep, checked on a planted case.
+"""Checks of a threshold rule on a planted case.
 
     from labelleaks.testing.thresholds import check_threshold
     check_threshold(MyRule())
@@ -50,9 +50,9 @@ def check_threshold(rule: ThresholdRule, on: PlantedCase | None = None, *, attac
 
 
 def _faults(rule: ThresholdRule, planted: PlantedCase, attack: Attack) -> Iterator[str]:
-    said = rule.describe()
-    if said.get("name") != rule.name or json.loads(json.dumps(said)) != said:
-        yield f"describe() returns name and settings as JSON types, not {said}"
+    description = rule.describe()
+    if description.get("name") != rule.name or json.loads(json.dumps(description)) != description:
+        yield f"describe() returns name and settings as JSON types, not {description}"
     if not set(rule.needs) <= {"shadow", "holdout", "distance"}:
         yield f"needs {sorted(rule.needs)}: shadow, holdout and distance are known"
     everyone = torch.arange(len(planted.candidates))

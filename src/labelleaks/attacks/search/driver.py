@@ -21,7 +21,7 @@ _BLOCK = 1 << 22
 
 
 class Track:
-    """What a search may do and what it has found, for candidates in lockstep. Rows are flat: (n, d).
+    """Questions, budget and best points of candidates in lockstep. Rows are flat: (n, d).
 
     All labels of a search go through :meth:`ask` and :meth:`vote`. A search never sends a row that its candidate cannot
     pay for: it looks at ``left`` first.

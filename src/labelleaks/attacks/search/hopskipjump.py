@@ -73,7 +73,7 @@ TUNING = Tuning()
 
 @dataclass(eq=False)
 class HopState:
-    """What the search knows; rows for all candidates of the track."""
+    """State of the search; rows for all candidates of the track."""
 
     b: Tensor
     """float32 (n, d), a point of the boundary with another label"""

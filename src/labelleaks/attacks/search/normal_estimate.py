@@ -18,7 +18,7 @@ __all__ = ["Ballot", "normal"]
 
 @dataclass(frozen=True, eq=False)
 class Ballot:
-    """Where the probes of one step lie. k candidates."""
+    """Centres, radius and number of the probes of one step, for k candidates."""
 
     who: Tensor
     """int64 (k,)"""

@@ -50,7 +50,7 @@ TUNING = Tuning()
 
 @dataclass(eq=False)
 class PointwiseState:
-    """What the search knows; rows for all candidates of the track."""
+    """State of the search; rows for all candidates of the track."""
 
     other: Tensor
     """float32 (n, d), the other value of each group"""

@@ -65,7 +65,7 @@ TUNING = Tuning()
 
 @dataclass(eq=False)
 class RaysState:
-    """What the search knows; rows for all candidates of the track."""
+    """State of the search; rows for all candidates of the track."""
 
     sign: Tensor
     """float32 (n, d), s: ±1"""
@@ -227,7 +227,7 @@ def _point(track: Track, who: Tensor, r: Tensor, sign: Tensor) -> Tensor:
 
 
 def _levels(d: int) -> Iterator[list[int]]:
-    """Where 2, 4, 8, ... blocks of nearly equal size begin, and the last ends; at last each is a feature of ``d``."""
+    """Yield the first features of 2, 4, 8, ... nearly equal blocks, and the end; at last a block is a feature."""
     count = 1
     while True:
         count = min(2 * count, d)

@@ -122,7 +122,7 @@ def _averaged(images: Tensor, axis: int, radius: int) -> Tensor:
 
 
 def _trials(track: Track) -> Iterator[_Uniform | _Corner | _Inverted | _Blurred]:
-    """What is tried, likely ones first: a random input, blurred, inverted, constants, then more random ones."""
+    """Yield inputs to try, likely ones first: a random input, blurred, inverted, constants, then more random ones."""
     streams = track.streams("start")
     yield _Uniform(track, streams, 0)
     spent = 1

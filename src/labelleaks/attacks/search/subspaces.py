@@ -1,4 +1,4 @@
-"""Where the probes of a search lie: the whole space, or the smooth images of QEBA's resize and DCT subspaces.
+"""Spaces of a search's probes: the whole space, or the smooth images of QEBA's resize and DCT subspaces.
 
 Source: Li et al., "QEBA: Query-Efficient Boundary-Based Blackbox Attack", CVPR 2020 (arXiv 2005.14137), section 3.
 """

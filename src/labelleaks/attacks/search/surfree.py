@@ -60,7 +60,7 @@ TUNING = Tuning()
 
 @dataclass(eq=False)
 class SurFreeState:
-    """What the search knows; rows for all candidates of the track. The point itself is the track's."""
+    """State of the search; rows for all candidates of the track. The point itself is the track's."""
 
     tangent: Tensor
     """float64 (n,), of the angle at which the next direction is asked"""

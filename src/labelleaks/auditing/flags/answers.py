@@ -25,6 +25,7 @@ def _labelled_right(attack: AttackEvidence) -> NDArray[np.bool_]:
 
 
 def constant_labels(e: Evidence) -> list[Flag]:
+    """Flag a target that answers one label whatever it is asked."""
     y = e.candidates.y.cpu().numpy()
     reason = ""
     for name, attack in e.attacks.items():
@@ -54,6 +55,7 @@ def constant_labels(e: Evidence) -> list[Flag]:
 
 
 def randomised_labels(e: Evidence) -> list[Flag]:
+    """Flag answers to the same input that differ."""
     wrong = [~_labelled_right(a) for a in e.attacks.values() if _asks(a)]
     disagree = int((np.stack(wrong).any(0) & ~np.stack(wrong).all(0)).sum()) if wrong else 0
     if e.changed == 0 and disagree == 0 and e.noise_changed == 0:
@@ -85,6 +87,7 @@ def randomised_labels(e: Evidence) -> list[Flag]:
 
 
 def at_chance(e: Evidence) -> list[Flag]:
+    """Flag a target that labels its own members no better than the most frequent class does."""
     y = e.candidates.y.cpu().numpy()[e.member]
     asking = [attack for attack in e.attacks.values() if _asks(attack)]
     if not asking or len(y) < 20 or len(np.unique(y)) < 2:
@@ -107,6 +110,7 @@ def at_chance(e: Evidence) -> list[Flag]:
 
 
 def no_start(e: Evidence) -> list[Flag]:
+    """Flag searches that found no input with another label for many candidates."""
     shares = {name: float((a.status == int(Status.NO_START)).mean()) for name, a in e.attacks.items() if len(a.status)}
     high = {name: share for name, share in shares.items() if share >= _SOME}
     if not high:
@@ -124,6 +128,7 @@ def no_start(e: Evidence) -> list[Flag]:
 
 
 def out_of_budget(e: Evidence) -> list[Flag]:
+    """Flag attacks whose labels ran out before the attack's own end."""
     reasons = []
     for name, attack in e.attacks.items():
         share = float((attack.status == int(Status.BUDGET)).mean()) if len(attack.status) else 0.0
@@ -153,6 +158,7 @@ def _last_gain(attack: AttackEvidence) -> str:
 
 
 def audited_threshold(e: Evidence) -> list[Flag]:
+    """Flag decisions by a threshold that was fitted on the audited rows."""
     own = [name for name, a in e.attacks.items() if a.evaluation.decisions[0].threshold.upper_bound]
     if not own:
         return []
@@ -170,6 +176,7 @@ def audited_threshold(e: Evidence) -> list[Flag]:
 
 
 def one_sided_decision(e: Evidence) -> list[Flag]:
+    """Flag decisions that call everybody, or nobody, a member."""
     found = []
     for name, attack in e.attacks.items():
         for decision in attack.evaluation.decisions:
@@ -190,6 +197,7 @@ def one_sided_decision(e: Evidence) -> list[Flag]:
 
 
 def cheap_attack_wins(e: Evidence) -> list[Flag]:
+    """Flag attacks that are worse than one that asks less."""
     most = {name: int(a.queries.max(initial=0)) for name, a in e.attacks.items()}
     won = []
     for pair in e.comparisons:
@@ -215,6 +223,7 @@ def cheap_attack_wins(e: Evidence) -> list[Flag]:
 
 
 def only_the_gap(e: Evidence) -> list[Flag]:
+    """Flag a leak that is no more than wrong labels of non-members."""
     leaks = [name for name, a in e.attacks.items() if (_auc(a).low or 0.0) > 0.5]
     given = [a.evaluation.given_correct.auc for a in e.attacks.values()]
     looked = any(auc.value is not None and auc.value != 0.5 for auc in given)
@@ -233,6 +242,7 @@ def only_the_gap(e: Evidence) -> list[Flag]:
 
 
 def below_chance(e: Evidence) -> list[Flag]:
+    """Flag scores that order members below non-members."""
     low = {n: _auc(a) for n, a in e.attacks.items() if (high := _auc(a).high) is not None and high < 0.5}
     if not low:
         return []

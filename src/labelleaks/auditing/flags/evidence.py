@@ -1,4 +1,4 @@
-"""What flags read and what they say."""
+"""Input and output of flags."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Flag:
 
 
 class AttackEvidence(Protocol):
-    """What a flag reads of one attack; :class:`labelleaks.AttackResult` has it."""
+    """Members of an attack's result that flags read; :class:`labelleaks.AttackResult` has them."""
 
     @property
     def status(self) -> NDArray[np.int64]: ...

@@ -14,6 +14,7 @@ _FEW = 100  # rows of a group below which an interval is wider than what one wan
 
 
 def few_rows(e: Evidence) -> list[Flag]:
+    """Flag groups too small for a useful interval."""
     members, nonmembers = int(e.member.sum()), int((~e.member).sum())
     if min(members, nonmembers) >= _FEW:
         return []
@@ -29,6 +30,7 @@ def few_rows(e: Evidence) -> list[Flag]:
 
 
 def fpr_out_of_reach(e: Evidence) -> list[Flag]:
+    """Flag false-positive rates that the number of non-members cannot show."""
     nonmembers = int((~e.member).sum())
     beyond = [fpr for fpr in FPRS if nonmembers < 1 / fpr]
     shaky = [fpr for fpr in FPRS if 1 / fpr <= nonmembers < 10 / fpr]
@@ -48,6 +50,7 @@ def fpr_out_of_reach(e: Evidence) -> list[Flag]:
 
 
 def blind_baseline(e: Evidence) -> list[Flag]:
+    """Flag groups that a classifier tells apart without the target."""
     c = e.candidates
     blind = blind_auc(c.x.detach().cpu().numpy(), c.y.cpu().numpy(), e.member, c.keys.cpu().numpy(), seed=e.seed)
     if blind.value is None or blind.low is None or blind.low <= 0.5:
@@ -67,6 +70,7 @@ def blind_baseline(e: Evidence) -> list[Flag]:
 
 
 def shared_rows(e: Evidence) -> list[Flag]:
+    """Flag rows that are both members and non-members."""
     keys = rng.content_keys(e.candidates.x).cpu().numpy()
     inside, outside = keys[e.member], keys[~e.member]
     members, nonmembers = int(np.isin(inside, outside).sum()), int(np.isin(outside, inside).sum())
@@ -84,6 +88,7 @@ def shared_rows(e: Evidence) -> list[Flag]:
 
 
 def near_duplicates(e: Evidence) -> list[Flag]:
+    """Flag non-members that are nearly equal to a member."""
     x, y = e.candidates.x, e.candidates.y
     keys = rng.content_keys(x).cpu().numpy()
     inside = x[np.flatnonzero(e.member)]
@@ -106,6 +111,7 @@ def near_duplicates(e: Evidence) -> list[Flag]:
 
 
 def repeated_rows(e: Evidence) -> list[Flag]:
+    """Flag rows that occur twice in their group."""
     keys = e.candidates.keys.cpu().numpy()
     spare = [int(side.sum()) - len(np.unique(keys[side])) for side in (e.member, ~e.member)]
     if sum(spare) == 0:
@@ -122,6 +128,7 @@ def repeated_rows(e: Evidence) -> list[Flag]:
 
 
 def one_sided_classes(e: Evidence) -> list[Flag]:
+    """Flag classes that only members, or only non-members, have."""
     y = e.candidates.y.cpu().numpy()
     lone = sorted(set(y[e.member].tolist()) ^ set(y[~e.member].tolist()))
     if not lone or min(int(e.member.sum()), int((~e.member).sum())) == 0:

@@ -62,7 +62,7 @@ def roc_linear(record: AuditRecord) -> Markup:
 
 
 def power(record: AuditRecord, fpr: float | None = None) -> Markup | None:
-    """What each further label buys: AUC (or TPR at ``fpr``) against labels per candidate. None without any curve."""
+    """Draw AUC (or TPR at ``fpr``) against labels per candidate. None without any curve."""
     curves = {name: _curve(result, fpr) for name, result in record.attacks.items()}
     estimates = [e for curve in curves.values() for _, e in curve]
     if not estimates:

@@ -230,7 +230,7 @@ def _exposed_order(record: AuditRecord, result: AttackResult) -> NDArray[np.int6
 
 
 def _tied(record: AuditRecord, result: AttackResult) -> int:
-    """How many members share the score of the last one shown, where some of them are left out."""
+    """Count the members with the score of the last one shown, where some of them are left out."""
     order = _exposed_order(record, result)
     if len(order) <= _EXPOSED or result.scores[order[_EXPOSED]] != result.scores[order[_EXPOSED - 1]]:
         return 0
@@ -265,7 +265,7 @@ def _one_exposed(record: AuditRecord, result: AttackResult, i: int, above: int, 
 
 
 def _standing_out(record: AuditRecord, result: AttackResult) -> str:
-    """How many members nothing hides."""
+    """Return a sentence that counts the members above every non-member."""
     top = int((record.member & (record.fpr_needed(result.name) == 0)).sum())
     if top == 0:
         return f"By the {result.name} attack, no member scores above every non-member."

@@ -1,4 +1,4 @@
-"""What threshold rules share: the threshold, what a rule may use, how it runs the attack on rows of its own."""
+"""Contract of threshold rules: the threshold, what a rule may use, how it runs the attack on rows of its own."""
 
 from __future__ import annotations
 

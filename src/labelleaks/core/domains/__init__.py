@@ -1,4 +1,4 @@
-"""Which inputs exist: bounds, projection, quantisation to what a real client can send, and how far apart they are."""
+"""Domains of inputs: bounds, projection, quantisation to what a real client can send, and distances."""
 
 from labelleaks.core.domains.base import Domain, Group, Kind, Norm, check_range, distance, is_binary
 from labelleaks.core.domains.binary import Binary

@@ -80,12 +80,12 @@ def faults(domain: Domain, shape: tuple[int, ...]) -> Iterator[str]:
     yield from _row_faults(domain, shape)
 
 
-def _description_faults(said: Any) -> Iterator[str]:
-    if not isinstance(said, dict) or not isinstance(said.get("kind"), str):
-        yield f'describe() must return a dict with a name under "kind", it returned {said!r}'
+def _description_faults(description: Any) -> Iterator[str]:
+    if not isinstance(description, dict) or not isinstance(description.get("kind"), str):
+        yield f'describe() must return a dict with a name under "kind", it returned {description!r}'
         return
     try:
-        json.dumps(said, allow_nan=False)
+        json.dumps(description, allow_nan=False)
     except (TypeError, ValueError) as error:
         yield f"describe() must return what JSON can hold: {error}"
 

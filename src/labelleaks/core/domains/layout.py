@@ -1,4 +1,4 @@
-"""How a row is a picture: one decision, from its shape and, where it was given, the user's word."""
+"""Image layout of a row: one decision, from its shape and, where it was given, the user's word."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def marks(connection: sqlite3.Connection, path: Path) -> Iterator[tuple[int, Key
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Whatever SQLite finds wrong with a file becomes one clear line."""
+    """Turn SQLite's errors into one clear line each."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -96,13 +96,14 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def check_schema(path: Path, meta: dict[str, str]) -> None:
+    """Refuse a journal of another schema."""
     if meta.get("schema") != str(SCHEMA):
         raise InputError(f"journal {path} has schema {meta.get('schema')}, this version reads {SCHEMA}")
 
 
 @dataclass(frozen=True, eq=False)
 class JournalContents:
-    """What a journal holds."""
+    """Content of a journal."""
 
     fingerprint: str
     keys: Keys

@@ -222,7 +222,7 @@ class Agreement:
 
 
 class LabelOracle:
-    """What an attack may do to the target: ask for labels, within the accounts. Final.
+    """An attack's only access to the target: labels, within the accounts. Final.
 
     Made by :meth:`Gate.oracle`. ``ledger`` is the run's; ``spent`` counts what this attack needed, cached answers
     included, so that a replayed run reports the same queries.
@@ -245,6 +245,7 @@ class LabelOracle:
 
     @property
     def ledger(self) -> Ledger:
+        """Ledger of the run."""
         return self._gate.ledger
 
     @property

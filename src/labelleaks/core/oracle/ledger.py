@@ -1,4 +1,4 @@
-"""What a run sends to its target, for whom and why."""
+"""Ledger of a run's queries: rows by candidate and phase."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CANARY = "target.canary"
 
 @dataclass(eq=False)
 class Ledger:
-    """What was sent, for whom and why. Rows are counted when they are sent, whatever the target makes of them."""
+    """Rows sent, by candidate and phase. Rows are counted when they are sent, whatever the target makes of them."""
 
     setup: dict[str, int] = field(default_factory=dict)
     """Rows of owner -1, by phase (``"transfer.relabel"``)."""

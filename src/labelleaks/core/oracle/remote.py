@@ -1,4 +1,4 @@
-"""What a remote target says while it works, so that the books are right and no answer is lost when it fails.
+"""Protocol of remote targets: each request and answer is reported, so that none is lost or unbilled after a failure.
 
 A local target answers a call or raises. A remote one turns a call into many requests, some of which are sent again, and
 may fail after others were answered and paid for. So it tells of each request as it goes out and of each answer as it

@@ -1,4 +1,4 @@
-"""How often each query was asked before: its turn, counted from 0, for any number of queries in bounded memory."""
+"""Counter of repeated queries: each one's turn, from 0, for any number of queries in bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study is given, and what it returns."""
+"""Input and output of a study."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class StudyInput:
 
     @property
     def attacked(self) -> MeasureSpec:
-        """Whose scores it reads."""
+        """The measure whose scores it reads."""
         assert self.measure is not None
         return self.measure
 

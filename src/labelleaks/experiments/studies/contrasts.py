@@ -1,4 +1,4 @@
-"""What a study says about a finding: a difference with its interval, from its committed rows."""
+"""Contrasts of studies for findings: a difference with its interval, from committed rows."""
 
 from __future__ import annotations
 

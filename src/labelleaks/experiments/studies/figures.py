@@ -96,7 +96,7 @@ class _Column:
 
 
 def _columns(study: Study, low: float, high: float) -> list[_Column]:
-    """Who is in no bin: wrong labels on the non-members' side, those without a start on the members'."""
+    """Return the columns of candidates in no bin: wrong labels left of the rest, or right of losses; no start right."""
     gap, width = 0.08 * (high - low), 0.1 * (high - low)
     right = (high + gap, high + gap + width)
     if study.head["quantity"] == "loss":

@@ -1,4 +1,4 @@
-"""What a page says of studies: tables and figures, from the committed studies alone."""
+"""Tables and figures of studies for a page, from the committed studies alone."""
 
 from __future__ import annotations
 

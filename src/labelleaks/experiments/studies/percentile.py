@@ -86,6 +86,7 @@ def _counts(value: NDArray[np.float64], member: NDArray[np.bool_], tau: float) -
 
 
 def called(row: Row, member: NDArray[np.bool_]) -> Called:
+    """Return the decisions of a row as counts."""
     return Called(row["tp"], row["fp"], int(member.sum()), int((~member).sum()))
 
 
@@ -130,7 +131,7 @@ def _fakedata(augment: RandAugment, stream: int) -> Tensor:
 
 
 def wrapped(z: Tensor) -> Tensor:
-    """What FakeData makes of standard normal numbers on its way to a picture, in [0, 1]: bytes of 255 z, which wrap
+    """Return FakeData's pictures of standard normal numbers, in [0, 1]: bytes of 255 z, which wrap
     round, so that all values are about equally likely and nothing normal is left."""
     return torch.remainder((255 * z).trunc(), 256) / 255
 

@@ -27,7 +27,7 @@ _BLOCK = 1000
 
 @dataclass(frozen=True, eq=False)
 class Certified:
-    """What is known of the smoothed target: the class that a noisy copy of a candidate most likely gets."""
+    """Certificate of the smoothed target: the class that a noisy copy of a candidate most likely gets."""
 
     label: Tensor
     """int64 (n,): that class."""

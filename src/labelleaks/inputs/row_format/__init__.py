@@ -1,4 +1,4 @@
-"""Row formats: how rows of a user's own kind become the core's tensors, and every query that kind again.
+"""Row formats: encoders of a user's own kind of rows as the core's tensors, and of every query back.
 
 *The target sees exactly what the user's own code would send it.* A format is learnt once from all rows of a run, or
 from what the user says of them. ``decode(encode(rows))`` equals ``rows``, type for type; what cannot be carried exactly
@@ -23,7 +23,7 @@ __all__ = ["FrameFormat", "RowFormat", "Table", "float32_rows", "is_frame", "lea
 
 @dataclass(frozen=True)
 class Table:
-    """What some columns of a table may hold; of the others it is read off the rows.
+    """Domains of some columns of a table; those of the others are read off the rows.
 
     ``Table({"age": Integer(0, 120), "income": Continuous(0, 1e6), "city": ["rome", "oslo"]})``
 
@@ -39,17 +39,17 @@ class Table:
     def __post_init__(self) -> None:
         if not isinstance(self.columns, Mapping):
             raise InputError(f"Table: a dict of columns is needed, got a {type(self.columns).__name__}")
-        for name, said in self.columns.items():
-            listed = isinstance(said, Sequence) and not isinstance(said, str) and len(said) > 0
-            if not (isinstance(said, (Continuous, Integer)) or listed):
+        for name, given in self.columns.items():
+            listed = isinstance(given, Sequence) and not isinstance(given, str) and len(given) > 0
+            if not (isinstance(given, (Continuous, Integer)) or listed):
                 raise InputError(
-                    f"Table: column {name!r}: {said!r} is neither Integer(low, high), Continuous(low, high) nor a list "
-                    "of values"
+                    f"Table: column {name!r}: {given!r} is neither Integer(low, high), Continuous(low, high) nor a "
+                    "list of values"
                 )
 
 
 class RowFormat(Protocol):
-    """How rows of one kind become float32 tensors, and back."""
+    """Encoder of rows of one kind as float32 tensors, exact both ways."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -24,8 +24,8 @@ _FEW = 1 << 16
 """Distinct values of an array of any width up to which one table holds them all."""
 
 
-class Codes(Protocol):
-    """How the numbers of an array become float32 of the same shape, and back."""
+class ArrayCodec(Protocol):
+    """Encoder of an array's numbers as float32 of the same shape, exact both ways."""
 
     def encode(self, rows: NDArray[Any]) -> NDArray[np.float32]: ...
 
@@ -60,6 +60,7 @@ class OneTable:
 
     @property
     def tables(self) -> tuple[Numbers, ...]:
+        """The one table."""
         return (self.table,)
 
     def encode(self, rows: NDArray[Any]) -> NDArray[np.float32]:
@@ -118,7 +119,7 @@ class ArrayFormat:
 
     kind = "array"
 
-    def __init__(self, library: str, dtype: Any, shape: tuple[int, ...], codes: Codes, sparse: str | None) -> None:
+    def __init__(self, library: str, dtype: Any, shape: tuple[int, ...], codes: ArrayCodec, sparse: str | None) -> None:
         self.library, self.dtype, self.shape = library, dtype, shape
         self._codes, self._sparse = codes, sparse
 
@@ -222,7 +223,7 @@ def learn_array(groups: Mapping[str, Any]) -> ArrayFormat:
     return ArrayFormat(library, dtype, tuple(shape), codes, sparse)
 
 
-def _codes(arrays: Sequence[NDArray[Any]], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Codes:
+def _codes(arrays: Sequence[NDArray[Any]], dtype: np.dtype[Any], shape: tuple[int, ...]) -> ArrayCodec:
     plain = Plain(dtype)
     if (
         dtype.itemsize <= 2

@@ -1,4 +1,4 @@
-"""What tables of pandas, polars and pyarrow are made of: columns taken apart and put together again."""
+"""Tables of pandas, polars and pyarrow: columns taken apart and put together again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Library", "Split", "library_of"]
+__all__ = ["ColumnValues", "Library", "library_of"]
 
-Split = tuple[NDArray[Any], NDArray[np.bool_], Any]
+ColumnValues = tuple[NDArray[Any], NDArray[np.bool_], Any]
 """Values (n,), numbers or objects; which are missing, bool (n,); the column's dtype in its library."""
-Made = Mapping[Any, tuple[NDArray[Any], NDArray[np.bool_] | None, Any]]
+DecodedColumns = Mapping[Any, tuple[NDArray[Any], NDArray[np.bool_] | None, Any]]
 
 
 class Library(Protocol):
@@ -25,7 +25,7 @@ class Library(Protocol):
         """Return the names of the columns, in order."""
         ...
 
-    def split(self, table: Any, name: Any) -> Split:
+    def split(self, table: Any, name: Any) -> ColumnValues:
         """Take one column apart. Numbers, times and categories become numbers; all else stays objects."""
         ...
 
@@ -33,7 +33,7 @@ class Library(Protocol):
         """Return all values that a column of this dtype can hold, as :meth:`split` gives them; None: not fixed."""
         ...
 
-    def build(self, columns: Made, rows: int) -> Any:
+    def build(self, columns: DecodedColumns, rows: int) -> Any:
         """Return a table of what :meth:`split` gave, with the same names, order and dtypes."""
         ...
 
@@ -50,7 +50,7 @@ class Pandas:
     def names(self, table: Any) -> list[Any]:
         return list(table.columns)
 
-    def split(self, table: Any, name: Any) -> Split:
+    def split(self, table: Any, name: Any) -> ColumnValues:
         import pandas as pd
 
         series = table[name]
@@ -79,7 +79,7 @@ class Pandas:
 
         return range(len(dtype.categories)) if isinstance(dtype, pd.CategoricalDtype) else None
 
-    def build(self, columns: Made, rows: int) -> Any:
+    def build(self, columns: DecodedColumns, rows: int) -> Any:
         import pandas as pd
 
         names = list(columns)
@@ -130,7 +130,7 @@ class Polars:
     def names(self, table: Any) -> list[Any]:
         return list(table.columns)
 
-    def split(self, table: Any, name: Any) -> Split:
+    def split(self, table: Any, name: Any) -> ColumnValues:
         series = table[name]
         dtype = series.dtype
         missing = series.is_null().to_numpy().astype(bool)
@@ -144,7 +144,7 @@ class Polars:
     def known(self, dtype: Any) -> Sequence[Any] | None:
         return None
 
-    def build(self, columns: Made, rows: int) -> Any:
+    def build(self, columns: DecodedColumns, rows: int) -> Any:
         import polars as pl
 
         return pl.DataFrame([pl.Series(n, _with_none(v, m), dtype=d) for n, (v, m, d) in columns.items()])
@@ -162,7 +162,7 @@ class Arrow:
     def names(self, table: Any) -> list[Any]:
         return list(table.column_names)
 
-    def split(self, table: Any, name: Any) -> Split:
+    def split(self, table: Any, name: Any) -> ColumnValues:
         import pyarrow as pa
 
         column = table.column(name)
@@ -176,7 +176,7 @@ class Arrow:
     def known(self, dtype: Any) -> Sequence[Any] | None:
         return None
 
-    def build(self, columns: Made, rows: int) -> Any:
+    def build(self, columns: DecodedColumns, rows: int) -> Any:
         import pyarrow as pa
 
         return pa.table({n: pa.array(_with_none(v, m), type=d) for n, (v, m, d) in columns.items()})

@@ -25,24 +25,24 @@ MOST_ONE_HOT = 512
 
 _LARGEST = 1e38  # float32 ends at 3.4e38
 
-Part = Continuous | Integer | OneHot
+DomainPart = Continuous | Integer | OneHot
 Codes = NDArray[np.float32]
-Values = NDArray[Any]
+Raw = NDArray[Any]
 
 
 class Codec(Protocol):
-    """How the values of one column become features."""
+    """Encoder of one column's values as features."""
 
     @property
-    def parts(self) -> tuple[Part, ...]:
-        """What its features may be; their widths add up to the number of features, 0 where the column is constant."""
+    def parts(self) -> tuple[DomainPart, ...]:
+        """Domains of its features; their widths add up to the number of features, 0 where the column is constant."""
         ...
 
-    def encode(self, values: Values) -> Codes:
+    def encode(self, values: Raw) -> Codes:
         """Return float32 (n, width) for values (n,). InputError where one cannot be carried exactly."""
         ...
 
-    def decode(self, codes: Codes) -> Values:
+    def decode(self, codes: Codes) -> Raw:
         """Return the values (n,) that codes (n, width) stand for: those that were learnt exactly, else the nearest."""
         ...
 
@@ -68,7 +68,7 @@ class Numbers:
 
     dtype: np.dtype[Any]
     offset: int
-    values: Values
+    values: Raw
     """(k,) learnt values, increasing"""
     codes: Codes
     """(k,) their codes, increasing"""
@@ -86,12 +86,12 @@ class Numbers:
         return self.dtype.kind in "biu"
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[DomainPart, ...]:
         if self.whole and self.even:
             return (Integer(int(self.low), int(self.high)),)
         return (Continuous(self.low, self.high),)
 
-    def encode(self, values: Values) -> Codes:
+    def encode(self, values: Raw) -> Codes:
         place = np.minimum(np.searchsorted(self.values, values), len(self.values) - 1)
         codes = np.where(self.values[place] == values, self.codes[place], self._near(values))
         new = self.decode(codes[:, None]) != values
@@ -101,7 +101,7 @@ class Numbers:
             )
         return codes[:, None]
 
-    def decode(self, codes: Codes) -> Values:
+    def decode(self, codes: Codes) -> Raw:
         codes = codes[:, 0]
         found = self._value(codes)
         if self.exact:
@@ -115,10 +115,10 @@ class Numbers:
     def _places(self) -> Places:
         return Places(self.codes)
 
-    def _near(self, values: Values) -> Codes:
+    def _near(self, values: Raw) -> Codes:
         return (values.astype(np.longdouble) - np.longdouble(self.offset)).astype(np.float32)
 
-    def _value(self, codes: Codes) -> Values:
+    def _value(self, codes: Codes) -> Raw:
         """A value for any code: within the bounds of the dtype, whole where the dtype is."""
         wide = codes.astype(np.float64)
         if not self.even:
@@ -175,7 +175,7 @@ class Places:
 
 
 def numbers(
-    values: Values,
+    values: Raw,
     *,
     low: float | None = None,
     high: float | None = None,
@@ -240,16 +240,16 @@ class Constant:
     value: Any
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[DomainPart, ...]:
         return ()
 
-    def encode(self, values: Values) -> Codes:
+    def encode(self, values: Raw) -> Codes:
         for value in values.tolist() if values.dtype == object else values:
             if not _same(value, self.value):
                 raise InputError(f"{value!r} in a column where everything was {self.value!r}")
         return np.zeros((len(values), 0), np.float32)
 
-    def decode(self, codes: Codes) -> Values:
+    def decode(self, codes: Codes) -> Raw:
         return _array([self.value] * len(codes), self.dtype)
 
     def describe(self) -> dict[str, Any]:
@@ -272,11 +272,11 @@ class Categories:
     values: tuple[Any, ...]
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[DomainPart, ...]:
         k = len(self.values)
         return (OneHot(k),) if 2 < k <= MOST_ONE_HOT else (Integer(0, k - 1),)
 
-    def encode(self, values: Values) -> Codes:
+    def encode(self, values: Raw) -> Codes:
         places = {_key(value): i for i, value in enumerate(self.values)}
         try:
             found = np.array([places[_key(value)] for value in values.tolist()], dtype=np.int64)
@@ -287,12 +287,12 @@ class Categories:
             return np.eye(len(self.values), dtype=np.float32)[found]
         return found.astype(np.float32)[:, None]
 
-    def decode(self, codes: Codes) -> Values:
+    def decode(self, codes: Codes) -> Raw:
         if isinstance(self.parts[0], OneHot):
             place = codes.argmax(1)
         else:
             place = np.clip(np.rint(codes[:, 0]), 0, len(self.values) - 1).astype(np.int64)
-        found: Values = _array(self.values, self.dtype)[place]
+        found: Raw = _array(self.values, self.dtype)[place]
         return found
 
     def describe(self) -> dict[str, Any]:
@@ -346,7 +346,7 @@ def _same(a: Any, b: Any) -> bool:
     return _key(a) == _key(b)
 
 
-def _array(values: Sequence[Any], dtype: Any) -> Values:
+def _array(values: Sequence[Any], dtype: Any) -> Raw:
     found = np.empty(len(values), dtype=dtype)
     for i, value in enumerate(values):
         found[i] = value

@@ -22,7 +22,7 @@ class Breach(Exception):
 
 @dataclass(frozen=True)
 class Body:
-    """What a request carries."""
+    """Content of a request."""
 
     content: bytes
     kind: str

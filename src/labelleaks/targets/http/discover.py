@@ -1,4 +1,4 @@
-"""What a service speaks, answers and bears: a few questions without rows, then a handful of billed ones."""
+"""Probe of a service's protocol, answers and limits: a few questions without rows, then a handful of billed ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BATCHES = (1, 1, 1, 4, 16)
 
 @dataclass(frozen=True)
 class Spoken:
-    """What a service said of itself, without being asked about a row."""
+    """A service's description of itself, without a question about a row."""
 
     protocol: Literal["v2", "tensorflow", "mlflow", "template"]
     how: str
@@ -42,7 +42,7 @@ class Spoken:
 
 @dataclass
 class Discovery:
-    """What the billed requests showed."""
+    """Observations of the billed requests."""
 
     rows: int = 0
     """Rows that were sent, refused ones among them."""

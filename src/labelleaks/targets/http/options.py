@@ -1,4 +1,4 @@
-"""What a user says about a service: where it is, what it speaks, how hard it may be pressed. Data only; no secret."""
+"""Settings of a service: its address, protocol, rates and prices. Data only; no secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast requests go out: a token bucket, and how long to wait after a failure."""
+"""Rate of requests: a token bucket, and waits after failures."""
 
 from __future__ import annotations
 
