@@ -190,6 +190,33 @@ def test_rows_of_a_data_set_bring_its_domain(package: Path, tmp_path: Path, monk
     assert ll.load("run").domain["kind"] == "sheet"
 
 
+def test_an_inference_by_spec(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "{dataset: sheets, rows: [%d, %d]}"
+    text = (
+        "target: {kind: stub, cut: 2}\ndata:\n"
+        f"  candidates: {rows % (0, 10)}\n  shadow: {rows % (10, 40)}\n"
+        "attack: {name: mine, strength: 2}\nthreshold: {name: strict, fpr: 0.2}\n"
+    )
+    Path("infer.yaml").write_text(text)
+    done = CliRunner().invoke(main.app, ["infer", "infer.yaml", "--quiet"])
+    assert done.exit_code == 0 and "sheets-9,False" in done.output, done.output
+    known = text.replace("{name: strict, fpr: 0.2}", f"{{name: hold_out, members: {rows % (10, 20)}, nonmembers: %s}}")
+    for nonmembers, says in (
+        (rows % (20, 30), "sheets-9,"),
+        (
+            "{dataset: sheet}",
+            "threshold hold_out: nonmembers.dataset: unknown data set 'sheet'; did you mean 'sheets'?",
+        ),
+        ("{rows: [1, 2]}", "threshold hold_out: nonmembers: give either path (a file) or dataset"),
+        ("3", "threshold hold_out: nonmembers: Input should be"),
+        (f"{rows % (20, 30)}, n: 3", "threshold hold_out: unknown setting 'n'; known: members, nonmembers"),
+    ):
+        Path("infer.yaml").write_text(known % nonmembers)
+        done = CliRunner().invoke(main.app, ["infer", "infer.yaml", "--quiet"])
+        assert says in done.output and done.exit_code == (0 if says == "sheets-9," else 2), done.output
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from labelleaks import attacks
 from labelleaks import data as datasets
 from labelleaks.auditing import thresholds
@@ -257,6 +259,18 @@ def _attack(item: str | NamedSpec) -> Any:
     return attacks.resolve(registry.configure(f"attack {item.name}", attacks.load(item.name), settings))
 
 
+def _labelled_pair(side: str, value: Any) -> tuple[Any, Any]:
+    """Read rows and labels that a threshold names: a file's path, or the keys of a file or a data set."""
+    try:
+        given = value if isinstance(value, str) else RowsSpec.model_validate(value)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        key = ".".join(map(str, (side, *wrong["loc"])))
+        raise SpecError(f"threshold hold_out: {key}: {wrong['msg'].removeprefix('Value error, ')}") from None
+    rows = _labelled(side, _rows(given, DataSpec()))
+    return rows.x, rows.y
+
+
 def _threshold(item: str | NamedSpec) -> Any:
     name = item if isinstance(item, str) else item.name
     if isinstance(item, str):
@@ -270,6 +284,5 @@ def _threshold(item: str | NamedSpec) -> Any:
         missing = {"members", "nonmembers"} - set(settings)
         if missing:
             raise SpecError(f"threshold hold_out: give the files {' and '.join(sorted(missing))}")
-        sides = {side: _labelled(side, _rows(settings[side], DataSpec())) for side in ("members", "nonmembers")}
-        return thresholds.HoldOut(**{side: (rows.x, rows.y) for side, rows in sides.items()})
+        settings |= {side: _labelled_pair(side, settings[side]) for side in ("members", "nonmembers")}
     return thresholds.resolve(registry.configure(f"threshold {name}", kind, settings))
