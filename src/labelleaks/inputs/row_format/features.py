@@ -138,7 +138,7 @@ class Numbers:
 
 
 class Places:
-    """Where each of many different float32 stands: a hash table, some five times as fast as a search by halves."""
+    """Hash table of the places of many different float32, some five times as fast as a search by halves."""
 
     def __init__(self, codes: Codes) -> None:
         bits = max(8, int(len(codes) * 4 - 1).bit_length())
