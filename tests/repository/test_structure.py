@@ -80,9 +80,21 @@ def test_generated_files_are_those_that_are_marked_and_tracked(tmp_path: Path) -
     assert structure.tracked_files(tmp_path) == ["a.py", "rows/a b.jsonl", "rows/kept.md"]
 
 
+needs_checkout = pytest.mark.skipif(
+    not (structure.ROOT / ".git").exists() or shutil.which("git") is None, reason="needs a checkout"
+)
+
+
+@needs_checkout
+def test_what_is_generated_is_marked_and_stays_little() -> None:
+    generated = set(generated_files())
+    made = {name for name in structure.tracked_files() if name.endswith((".jsonl", ".svg"))}
+    assert made <= generated, "mark them in .gitattributes"
+    assert len(generated) <= 100
+
+
+@needs_checkout
 def test_the_report_counts_this_package(capsys: pytest.CaptureFixture[str]) -> None:
-    if not (structure.ROOT / ".git").exists() or shutil.which("git") is None:
-        pytest.skip("needs a checkout")
     structure.main()
     told = capsys.readouterr().out
     assert "errors" in told and "circles of files" in told and "tracked files" in told
