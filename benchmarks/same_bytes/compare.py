@@ -56,6 +56,10 @@ ON_PURPOSE: tuple[OnPurpose, ...] = (
         case="grid", text=rf"^({re.escape(_ABSENT)}|\"unknown\") ->",
     ),
     OnPurpose(
+        "other", r"bytes|\$\.ledger\..*relabel", case="decisions",
+        reason="infer sets an attack up before it fits a threshold: set-up comes first in the ledger, under its name",
+    ),
+    OnPurpose(
         "record", r"\$\.attacks\[\d+\]\.about", "an attack says in the record what a report says of it",
         text=rf"^{re.escape(_ABSENT)} ->",
     ),

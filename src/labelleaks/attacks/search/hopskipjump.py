@@ -17,6 +17,7 @@ explained in design/0002-boundary-search.md:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +31,7 @@ from labelleaks.attacks.search.subspaces import Space
 from labelleaks.core.batch_invariant import distances, reject, row_max, unit
 from labelleaks.core.domains import Norm
 
-__all__ = ["HopSkipJump", "HopState", "combine"]
+__all__ = ["HopSkipJump", "HopState", "HopStep", "combine"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,16 @@ class HopState:
     signs: Signs
 
 
+@dataclass(frozen=True)
+class HopStep:
+    """One step of a search, in which HopSkipJump, Sign-OPT and the Tangent Attack differ."""
+
+    cost: int
+    """Labels at most, votes aside."""
+    take: Callable[[HopSkipJump, Track, HopState, Tensor, int], None]
+    """(search, track, state, who, t): makes step t = 1, 2, … for ``who``."""
+
+
 class HopSkipJump:
     """The search for continuous domains, such as a Box.
 
@@ -95,11 +106,13 @@ class HopSkipJump:
         norm: ``"l2"`` or ``"linf"``: the distance to make small.
         space: where the probes lie (:func:`labelleaks.attacks.search.subspaces.space`).
         iterations: steps at most, T.
+        step: how it moves on; None: as HopSkipJump does in this norm.
     """
 
-    def __init__(self, norm: Norm, space: Space, *, iterations: int) -> None:
+    def __init__(self, norm: Norm, space: Space, *, iterations: int, step: HopStep | None = None) -> None:
         self.norm: Norm = norm
         self.iterations = iterations
+        self._step = step or (SEMICIRCLE if norm == "l2" else CORNER)
         self.space = space
         self.d = self.space.width
         most = max(16, min(self.d, TUNING.most_votes))
@@ -110,13 +123,10 @@ class HopSkipJump:
     @property
     def most(self) -> int:
         """Labels after the start that a candidate can spend at most."""
-        return TUNING.projection + sum(self._votes) + self.iterations * self._step_cost() + TUNING.finish
-
-    def _step_cost(self) -> int:
-        return TUNING.projection if self.norm == "l2" else TUNING.angle + len(TUNING.jumps) + TUNING.projection
+        return TUNING.projection + sum(self._votes) + self.iterations * self._step.cost + TUNING.finish
 
     def cost(self, iteration: int) -> int:
-        return TUNING.fewest_votes + self._step_cost() + TUNING.finish
+        return TUNING.fewest_votes + self._step.cost + TUNING.finish
 
     def init(self, track: Track, who: Tensor) -> HopState:
         n = len(track.x)
@@ -130,27 +140,22 @@ class HopSkipJump:
         )
         half = torch.full((len(who),), 0.5, dtype=torch.float64, device=who.device)
         precision = TUNING.precision * TUNING.probe / self.d
-        self._project(track, state, who, guess=half, precision=precision, steps=TUNING.projection)
+        self.project(track, state, who, guess=half, precision=precision, steps=TUNING.projection)
         state.normal[who] = unit(state.b[who] - track.x[who])
         return state
 
     def step(self, track: Track, state: HopState, who: Tensor, iteration: int) -> Tensor:
-        self._step(track, state, who, iteration)
+        self._step.take(self, track, state, who, iteration)
         return torch.zeros(len(who), dtype=torch.bool, device=who.device)
 
     def finish(self, track: Track, state: HopState, who: Tensor) -> None:
         guess = torch.full((len(who),), 1e-3, dtype=torch.float64, device=who.device)
-        self._project(track, state, who, guess=guess, precision=1e-6, steps=TUNING.finish)
+        self.project(track, state, who, guess=guess, precision=1e-6, steps=TUNING.finish)
 
-    def _step(self, track: Track, state: HopState, who: Tensor, t: int) -> None:
-        if self.norm == "l2":
-            self._step_l2(track, state, who, t)
-        else:
-            self._step_linf(track, state, who, t)
-
-    def _step_l2(self, track: Track, state: HopState, who: Tensor, t: int) -> None:
+    def along_semicircle(self, track: Track, state: HopState, who: Tensor, t: int) -> None:
+        """Vote for the plane of the step, then search the semicircle between the point and the candidate in it."""
         x = track.x[who]
-        D, e, p, delta = self._plane(track, state, who, t)
+        D, e, p, delta = self.plane(track, state, who, t)
 
         # The semicircle x + D cos(a) (cos(a) e + sin(a) p): at a = 0 it is b, at a = 90° it is x.
         def on_circle(tangent: Tensor, i: Tensor) -> Tensor:
@@ -170,9 +175,9 @@ class HopSkipJump:
         tangent, _ = widest(on_circle, open_, most=1e4, guess=state.tangent[who], steps=TUNING.projection)
         cosine = (1.0 / (1.0 + tangent * tangent)).sqrt()
         state.last[who] = combine(None, -tangent * cosine, e, cosine, p)
-        self._learn(state, who, tangent, t)
+        self.learn(state, who, tangent, t)
 
-    def _plane(self, track: Track, state: HopState, who: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def plane(self, track: Track, state: HopState, who: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Vote for the plane of the step: |b - x|, float64 (k,); the unit vectors e, from x to b, and p, in which the
         normal leans, orthogonal to e, float32 (k, d); and delta, float64 (k,)."""
         x, b = track.x[who], state.b[who]
@@ -184,7 +189,8 @@ class HopSkipJump:
         p = unit(v + TUNING.inertia * unit(reject(state.last[who], e)))
         return D, e, unit(reject(p, e)), delta
 
-    def _step_linf(self, track: Track, state: HopState, who: Tensor, t: int) -> None:
+    def towards_corner(self, track: Track, state: HopState, who: Tensor, t: int) -> None:
+        """Vote for the normal, measure its angle, move towards the point of the L∞ ball that lies deepest."""
         x, b, g = track.x[who], state.b[who], state.normal[who]
         length = distances(b, x, "l2")
         delta = self._radius(track, state.sine[who] * length)
@@ -208,11 +214,11 @@ class HopSkipJump:
         cosine = (1.0 / (1.0 + tangent * tangent)).sqrt()
         state.last[who] = combine(None, -tangent * cosine, g, cosine, p)
         state.normal[who] = unit(combine(None, cosine, g, tangent * cosine, p))
-        self._learn(state, who, tangent, t)
+        self.learn(state, who, tangent, t)
         self._jump(track, state, who)
         guess = torch.full_like(length, 0.03)
         precision = TUNING.precision * TUNING.probe * TUNING.least_sine / self.d
-        self._project(track, state, who, guess=guess, precision=precision, steps=TUNING.projection)
+        self.project(track, state, who, guess=guess, precision=precision, steps=TUNING.projection)
 
     def _jump(self, track: Track, state: HopState, who: Tensor) -> None:
         """Move b towards x + r sign(normal), the point of the L∞ ball around x that lies deepest; the nearer to it
@@ -237,7 +243,7 @@ class HopSkipJump:
     ) -> Tensor:
         """v, from B_t votes; a candidate that cannot pay for the step after this one spends what is left now."""
         B = self._votes[t]
-        allowance = track.left[who] - self._step_cost() - TUNING.finish
+        allowance = track.left[who] - self._step.cost - TUNING.finish
         last = allowance < B + self.cost(t + 1)
         counts = torch.where(last, allowance.clamp(max=2 * B), B)
         ballot = Ballot(who, b, e, delta.to(torch.float32), counts, sum(self._votes[:t]))
@@ -249,14 +255,14 @@ class HopSkipJump:
         level = max(group.step for group in track.domain.groups(track.shape))
         return delta.clamp_min(level * math.sqrt(track.x.shape[1])) if level else delta
 
-    def _precision(self, state: HopState, who: Tensor) -> Tensor:
+    def precision(self, state: HopState, who: Tensor) -> Tensor:
         """Of a projection in L2, relative to |b - x|: what is left along the normal is ``precision`` deviations of a
         probe, or ``coarsest`` where that is less: the last projection has labels for no more. float64 (k,)."""
         sine = state.sine[who]
         cosine = (1.0 - sine * sine).clamp_min(1e-4).sqrt()
         return (TUNING.precision * TUNING.probe * sine / (self.d * cosine)).clamp(max=TUNING.coarsest)
 
-    def _learn(self, state: HopState, who: Tensor, tangent: Tensor, t: int) -> None:
+    def learn(self, state: HopState, who: Tensor, tangent: Tensor, t: int) -> None:
         """Estimate sin(theta) from the step's angle: tan(angle) = c tan(theta), where B_t votes find the normal's
         orthogonal part up to the cosine c, c² = 2 B_t / (pi d)."""
         c2 = min(0.9, 2.0 * self._votes[t] / (math.pi * self.d))
@@ -265,7 +271,7 @@ class HopSkipJump:
         state.sine[who] = left.sqrt().clamp(TUNING.least_sine, 1.0)
         state.tangent[who] = tangent.clamp(1e-3, 2.0)
 
-    def _project(
+    def project(
         self,
         track: Track,
         state: HopState,
@@ -291,6 +297,10 @@ class HopSkipJump:
             return (high - low > precision) & (track.left[who] > 0)
 
         widest(nearer, open_, most=1.0, guess=guess, steps=steps)
+
+
+SEMICIRCLE = HopStep(TUNING.projection, HopSkipJump.along_semicircle)
+CORNER = HopStep(TUNING.angle + len(TUNING.jumps) + TUNING.projection, HopSkipJump.towards_corner)
 
 
 def combine(origin: Tensor | None, a: Tensor, u: Tensor, b: Tensor, v: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ from labelleaks.attacks.search.driver import Search
 from labelleaks.attacks.search.hopskipjump import HopSkipJump
 from labelleaks.attacks.search.pointwise import Pointwise
 from labelleaks.attacks.search.rays import Rays
-from labelleaks.attacks.search.signopt import SignOpt
+from labelleaks.attacks.search.signopt import SIGN_OPT
 from labelleaks.attacks.search.subspaces import Subspace, space
 from labelleaks.attacks.search.surfree import SurFree
-from labelleaks.attacks.search.tangent import Tangent
+from labelleaks.attacks.search.tangent import TANGENT
 from labelleaks.core.domains import Domain, Norm
 from labelleaks.errors import InputError
 
@@ -58,8 +58,8 @@ def make(
     probes = space(shape, subspace, factor, domain.layout)
     if name == "surfree":
         return SurFree(probes, iterations=iterations)
-    kind = {"hopskipjump": HopSkipJump, "signopt": SignOpt, "tangent": Tangent}[name]
-    return kind(norm, probes, iterations=iterations)
+    step = {"hopskipjump": None, "signopt": SIGN_OPT, "tangent": TANGENT}[name]
+    return HopSkipJump(norm, probes, iterations=iterations, step=step)
 
 
 def _refuse_settings(name: str, subspace: Subspace | None, domain: str) -> None:

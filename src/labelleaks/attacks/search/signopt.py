@@ -22,9 +22,9 @@ from torch import Tensor
 from labelleaks.attacks.search.bisect import widest
 from labelleaks.attacks.search.driver import Track
 from labelleaks.attacks.search.hopskipjump import TUNING as SHARED
-from labelleaks.attacks.search.hopskipjump import HopSkipJump, HopState, combine
+from labelleaks.attacks.search.hopskipjump import HopSkipJump, HopState, HopStep, combine
 
-__all__ = ["SignOpt"]
+__all__ = ["SIGN_OPT"]
 
 
 @dataclass(frozen=True)
@@ -45,38 +45,37 @@ class Tuning:
 TUNING = Tuning()
 
 
-class SignOpt(HopSkipJump):
-    """The search for continuous domains, such as a Box, in L2; arguments as of HopSkipJump without the norm."""
+def _take(search: HopSkipJump, track: Track, state: HopState, who: Tensor, t: int) -> None:
+    """Find the direction in the voted plane in which the boundary is nearest, by comparisons; bisect along it."""
+    x = track.x[who]
+    D, e, p, _ = search.plane(track, state, who, t)
 
-    def _step_cost(self) -> int:
-        return TUNING.arc + SHARED.projection
+    # The direction at angle 2a from e, a the angle in whose middle the boundary is nearest if the arc ends there.
+    def nearer(tangent: Tensor, i: Tensor) -> Tensor:
+        square = tangent * tangent
+        cosine, sine = (1.0 - square) / (1.0 + square), 2.0 * tangent / (1.0 + square)
+        return track.ask(combine(x[i], D[i] * cosine, e[i], D[i] * sine, p[i]), who[i], "arc")[1]
 
-    def _step(self, track: Track, state: HopState, who: Tensor, t: int) -> None:
-        x = track.x[who]
-        D, e, p, _ = self._plane(track, state, who, t)
+    def open_(low: Tensor, high: Tensor) -> Tensor:
+        return (high > TUNING.width * low) & (track.left[who] > 0)
 
-        # The direction at angle 2a from e, a the angle in whose middle the boundary is nearest if the arc ends there.
-        def nearer(tangent: Tensor, i: Tensor) -> Tensor:
-            square = tangent * tangent
-            cosine, sine = (1.0 - square) / (1.0 + square), 2.0 * tangent / (1.0 + square)
-            return track.ask(combine(x[i], D[i] * cosine, e[i], D[i] * sine, p[i]), who[i], "arc")[1]
+    low, high = widest(nearer, open_, most=8.0, guess=state.tangent[who], steps=TUNING.arc)
+    tangent = torch.where(low > 0, (low + torch.minimum(high, 2.0 * low)) * 0.5, high * 0.25)
+    cosine = (1.0 / (1.0 + tangent * tangent)).sqrt()
+    offset = combine(None, D * cosine, e, D * tangent * cosine, p)
+    guess = (TUNING.shortfall * (1.0 - cosine)).clamp(1e-6, 0.9)
+    search.project(
+        track,
+        state,
+        who,
+        offset=offset,
+        guess=guess,
+        precision=search.precision(state, who),
+        steps=SHARED.projection,
+    )
+    state.last[who] = combine(None, -tangent * cosine, e, cosine, p)
+    search.learn(state, who, tangent, t)
 
-        def open_(low: Tensor, high: Tensor) -> Tensor:
-            return (high > TUNING.width * low) & (track.left[who] > 0)
 
-        low, high = widest(nearer, open_, most=8.0, guess=state.tangent[who], steps=TUNING.arc)
-        tangent = torch.where(low > 0, (low + torch.minimum(high, 2.0 * low)) * 0.5, high * 0.25)
-        cosine = (1.0 / (1.0 + tangent * tangent)).sqrt()
-        offset = combine(None, D * cosine, e, D * tangent * cosine, p)
-        guess = (TUNING.shortfall * (1.0 - cosine)).clamp(1e-6, 0.9)
-        self._project(
-            track,
-            state,
-            who,
-            offset=offset,
-            guess=guess,
-            precision=self._precision(state, who),
-            steps=SHARED.projection,
-        )
-        state.last[who] = combine(None, -tangent * cosine, e, cosine, p)
-        self._learn(state, who, tangent, t)
+SIGN_OPT = HopStep(TUNING.arc + SHARED.projection, _take)
+"""Continuous domains in L2."""

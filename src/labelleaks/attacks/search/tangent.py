@@ -23,10 +23,10 @@ from torch import Tensor
 
 from labelleaks.attacks.search.driver import Track
 from labelleaks.attacks.search.hopskipjump import TUNING as SHARED
-from labelleaks.attacks.search.hopskipjump import HopSkipJump, HopState, combine
+from labelleaks.attacks.search.hopskipjump import HopSkipJump, HopState, HopStep, combine
 from labelleaks.core.batch_invariant import distances
 
-__all__ = ["Tangent", "ray"]
+__all__ = ["TANGENT", "ray"]
 
 
 @dataclass(frozen=True)
@@ -45,56 +45,56 @@ class Tuning:
 TUNING = Tuning()
 
 
-class Tangent(HopSkipJump):
-    """The search for continuous domains, such as a Box, in L2; arguments as of HopSkipJump without the norm."""
+def _take(search: HopSkipJump, track: Track, state: HopState, who: Tensor, t: int) -> None:
+    """Find the ray in the voted plane that touches a ball behind the boundary; bisect along it."""
+    x = track.x[who]
+    D, e, p, _ = search.plane(track, state, who, t)
+    cosine = (1.0 / (1.0 + state.tangent[who].square())).sqrt()
+    expected = cosine, state.tangent[who] * cosine
+    found, c, s = _touching_ray(track, who, x, D, e, p, expected)
+    offset = combine(None, D * c, e, D * s, p)
+    # A flat boundary with its normal at the expected angle cuts the ray at D cos(expected) / cos(expected - ray).
+    guess = (TUNING.shortfall * (1.0 - expected[0] / (expected[0] * c + expected[1] * s))).clamp(1e-6, 0.9)
+    rows = (found & (track.left[who] > 0)).nonzero().reshape(-1)
+    search.project(
+        track,
+        state,
+        who[rows],
+        offset=offset[rows],
+        guess=guess[rows],
+        precision=search.precision(state, who[rows]),
+        steps=SHARED.projection,
+    )
+    shorter = D / distances(state.b[who], x, "l2").clamp_min(1e-30)
+    tangent = ((shorter - c) / s.clamp_min(1e-6)).clamp(0.0, 8.0)
+    tangent = torch.where(found, tangent, state.tangent[who] * 0.25)
+    state.last[who] = combine(None, -s, e, c, p)
+    search.learn(state, who, tangent, t)
 
-    def _step_cost(self) -> int:
-        return TUNING.halvings + SHARED.projection
 
-    def _step(self, track: Track, state: HopState, who: Tensor, t: int) -> None:
-        x = track.x[who]
-        D, e, p, _ = self._plane(track, state, who, t)
-        cosine = (1.0 / (1.0 + state.tangent[who].square())).sqrt()
-        expected = cosine, state.tangent[who] * cosine
-        found, c, s = self._ray(track, who, x, D, e, p, expected)
-        offset = combine(None, D * c, e, D * s, p)
-        # A flat boundary with its normal at the expected angle cuts the ray at D cos(expected) / cos(expected - ray).
-        guess = (TUNING.shortfall * (1.0 - expected[0] / (expected[0] * c + expected[1] * s))).clamp(1e-6, 0.9)
-        rows = (found & (track.left[who] > 0)).nonzero().reshape(-1)
-        self._project(
-            track,
-            state,
-            who[rows],
-            offset=offset[rows],
-            guess=guess[rows],
-            precision=self._precision(state, who[rows]),
-            steps=SHARED.projection,
-        )
-        shorter = D / distances(state.b[who], x, "l2").clamp_min(1e-30)
-        tangent = ((shorter - c) / s.clamp_min(1e-6)).clamp(0.0, 8.0)
-        tangent = torch.where(found, tangent, state.tangent[who] * 0.25)
-        state.last[who] = combine(None, -s, e, c, p)
-        self._learn(state, who, tangent, t)
+def _touching_ray(
+    track: Track, who: Tensor, x: Tensor, D: Tensor, e: Tensor, p: Tensor, expected: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Halve the ball until its ray has another label at distance D. Returns whether one had, bool (k,), and the
+    cosine and sine of the angle between the last ray and e, float64 (k,)."""
+    found = torch.zeros(len(who), dtype=torch.bool, device=who.device)
+    c, s = expected[0].clone(), expected[1].clone()
+    tries = torch.arange(len(who), device=who.device)
+    for halving in range(TUNING.halvings):
+        tries = tries[track.left[who[tries]] > 0]
+        if len(tries) == 0:
+            break
+        radius = expected[1][tries] * 0.5**halving
+        c[tries], s[tries] = ray(radius, expected[0][tries], expected[1][tries])
+        points = combine(x[tries], (D * c)[tries], e[tries], (D * s)[tries], p[tries])
+        wrong = track.ask(points, who[tries], "ray")[1]
+        found[tries[wrong]] = True
+        tries = tries[~wrong]
+    return found, c, s
 
-    def _ray(
-        self, track: Track, who: Tensor, x: Tensor, D: Tensor, e: Tensor, p: Tensor, expected: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Halve the ball until its ray has another label at distance D. Returns whether one had, bool (k,), and the
-        cosine and sine of the angle between the last ray and e, float64 (k,)."""
-        found = torch.zeros(len(who), dtype=torch.bool, device=who.device)
-        c, s = expected[0].clone(), expected[1].clone()
-        tries = torch.arange(len(who), device=who.device)
-        for halving in range(TUNING.halvings):
-            tries = tries[track.left[who[tries]] > 0]
-            if len(tries) == 0:
-                break
-            radius = expected[1][tries] * 0.5**halving
-            c[tries], s[tries] = ray(radius, expected[0][tries], expected[1][tries])
-            points = combine(x[tries], (D * c)[tries], e[tries], (D * s)[tries], p[tries])
-            wrong = track.ask(points, who[tries], "ray")[1]
-            found[tries[wrong]] = True
-            tries = tries[~wrong]
-        return found, c, s
+
+TANGENT = HopStep(TUNING.halvings + SHARED.projection, _take)
+"""Continuous domains in L2."""
 
 
 def ray(radius: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
