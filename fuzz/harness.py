@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from labelleaks.cli.spec import AuditSpec, InferSpec, load_spec
+from labelleaks.cli.spec import AuditSpec, InferSpec
+from labelleaks.cli.spec_file import load_spec
 from labelleaks.core.oracle.journal import Journal
 from labelleaks.core.oracle.journal_file import read, verify
 from labelleaks.core.oracle.query_keys import keys_of

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from labelleaks.auditing.forecast import money
 from labelleaks.cli import from_spec
 from labelleaks.cli.main import app
-from labelleaks.cli.spec import AuditSpec, DataSpec, HttpSpec, TargetSpec, load_spec
+from labelleaks.cli.spec import AuditSpec, DataSpec, HttpSpec, TargetSpec
+from labelleaks.cli.spec_file import load_spec
 from labelleaks.errors import InputError, SpecError
 from labelleaks.targets import Http
 from tests.servers.faulty import Faulty, rows_of, truth

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelleaks.cli.spec import AuditSpec, InferSpec, NamedSpec, load_spec, parse_override
+from labelleaks.cli.spec import AuditSpec, InferSpec, NamedSpec
+from labelleaks.cli.spec_file import load_spec, parse_override
 from labelleaks.errors import SpecError
 
 

@@ -17,7 +17,8 @@ import labelleaks as ll
 from labelleaks import attacks, data
 from labelleaks.auditing import thresholds
 from labelleaks.cli import main
-from labelleaks.cli.spec import AuditSpec, load_spec
+from labelleaks.cli.spec import AuditSpec
+from labelleaks.cli.spec_file import load_spec
 from labelleaks.core import registry
 from labelleaks.errors import InputError, SpecError
 

@@ -135,7 +135,7 @@ def spec_of(kind: type[Spec], path: Path | None, overrides: list[str] | None, fl
     Raises:
         SpecError: names file, line and key.
     """
-    from labelleaks.cli.spec import load_spec, parse_override
+    from labelleaks.cli.spec_file import load_spec, parse_override
 
     found: dict[tuple[Any, ...], Any] = dict(parse_override(text) for text in overrides or [])
     for key, value in flags.items():

@@ -52,7 +52,7 @@ def probe(
 
 
 def _settings(given: list[str] | None) -> dict[str, Any]:
-    from labelleaks.cli.spec import parse_override
+    from labelleaks.cli.spec_file import parse_override
     from labelleaks.errors import SpecError, nearest
     from labelleaks.targets.http.options import Http
 
