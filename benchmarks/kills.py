@@ -136,6 +136,7 @@ def trial(case: str, folder: Path, kills: int, seed: int) -> dict[str, Any]:
     attack, kind = case.split("/")
     whole = folder / "whole.seen"
     window = BATCH if kind == "local" else CONCURRENCY * REQUEST
+    run(attack, Counting(folder / "first.seen"), folder, "first")  # the forked need not import anything again
     with contextlib.ExitStack() as stack:
         target: Any = None
         seen = folder / "killed.seen"
