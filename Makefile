@@ -10,8 +10,11 @@ FUZZ   ?= .venv-fuzz
 AUDIT  ?= .venv-audit
 PLUGIN ?= .venv-plugin
 RUNS   ?= 20000
+# Test processes: one a core, at most four (each holds torch). What the fast tier leaves out: the marks in pyproject.toml.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+FAST   := not (kill or fault or coverage or browser or servers or ray)
 
-.PHONY: demo test check plugin servers fuzz bench power reproduce-smoke lock audit-deps format clean
+.PHONY: demo test test-fast check plugin servers fuzz bench power reproduce-smoke lock audit-deps format clean
 
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -22,7 +25,10 @@ demo: $(STAMP)            ## install, train a small target on digits, audit it w
 	$(BIN)/labelleaks demo
 
 test: $(STAMP)            ## the whole test suite
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-fast: $(STAMP)       ## for while you work: without kills, failing services, simulated coverage, browser, servers, Ray
+	$(PYTEST) -m "$(FAST)"
 
 check: $(STAMP)           ## what CI runs before the tests: lint, format, strict types (layering is a test)
 	$(BIN)/ruff check .

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-HEAD = "# Every version that CI installs; made by `make lock` from pyproject.toml and constraints.txt.\n"
+MADE = "Made by `make lock` from pyproject.toml and constraints.txt; not edited by hand."
+HEAD = f"# Every version that CI installs. {MADE}\n"
 
 
 def resolved() -> dict[str, str]:

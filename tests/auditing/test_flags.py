@@ -147,6 +147,7 @@ def test_blind_baseline_reads_a_bounded_number_of_rows_chosen_by_content(monkeyp
     assert blind_auc(*args, seed=0) == blind_auc(*(part[order] for part in args), seed=0)
 
 
+@pytest.mark.coverage
 def test_blind_baseline_is_rarely_wrong_about_groups_drawn_alike():
     low = [
         blind_auc(c.x.numpy(), c.y.numpy(), np.arange(len(c)) < 60, c.keys.numpy(), seed=0).low

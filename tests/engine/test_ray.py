@@ -32,7 +32,10 @@ from labelleaks.experiments.runner import Options
 from labelleaks.experiments.spec import load_reproduction
 from labelleaks.models.training import Recipe
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*", "ignore::FutureWarning:ray.*")
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*", "ignore::FutureWarning:ray.*"),
+]
 
 SHORT = Recipe(epochs=2)
 ROWS = 12
@@ -134,6 +137,7 @@ def deadly(x: Tensor, *, folder: str, driver: int) -> Tensor:
     return by_sum(x)
 
 
+@pytest.mark.kill
 def test_a_killed_worker_costs_its_shard_only(cluster: Ray, tmp_path: Path) -> None:
     def run(name: str, engine: Any) -> tuple[dict[str, bytes], list[int]]:
         folder = tmp_path / f"{name} asked"

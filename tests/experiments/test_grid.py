@@ -106,6 +106,7 @@ def weights(plan: GridPlan) -> dict[Path, tuple[int, int]]:
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
 
 
+@pytest.mark.kill
 def test_killed_at_random_points_it_gives_the_same_bytes_and_trains_nothing_twice(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +156,7 @@ def running(group: int) -> bool:
     return False
 
 
+@pytest.mark.kill
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_a_real_kill_of_two_processes_leaves_nobody_behind(home: Path) -> None:
     whole, plan = plan_of(home, "whole"), plan_of(home, "killed")

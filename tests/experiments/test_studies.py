@@ -129,6 +129,7 @@ def test_f1_and_its_interval() -> None:
     assert same["value"] == pytest.approx((30 / 40 + 40 / 50) / 2)
 
 
+@pytest.mark.coverage
 def test_the_interval_of_f1_covers() -> None:
     draw = np.random.default_rng(0)
     truth = 2 * 0.8 * 40 / (40 * 1.8 + 50 * 0.3)

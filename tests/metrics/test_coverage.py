@@ -13,6 +13,8 @@ from scipy import stats
 
 from labelleaks import metrics
 
+pytestmark = pytest.mark.coverage
+
 AUDITS = 1300
 ENOUGH = 0.94
 

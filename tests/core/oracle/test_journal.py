@@ -228,6 +228,7 @@ def test_a_whole_run_replays_without_the_target(tmp_path: Path) -> None:
     assert gap.value.equal(again_gap.value) and walk.value.equal(again_walk.value)
 
 
+@pytest.mark.kill
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_what_was_recorded_survives_the_death_of_the_process(tmp_path: Path) -> None:
     code = textwrap.dedent(f"""

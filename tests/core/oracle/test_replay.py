@@ -101,6 +101,7 @@ def test_rows_that_were_on_their_way_are_counted_when_they_are_sent_again(tmp_pa
     assert (len(held.keys), held.in_flight) == (60, 0)
 
 
+@pytest.mark.fault
 def test_a_service_marks_no_more_than_it_can_have_on_its_way(tmp_path: Path) -> None:
     with Faulty(["html"] * 40) as server, Journal(tmp_path / "j", "t") as journal:
         options = Http(url=server.url, batch_rows=4, concurrency=3, retries=1, backoff=0.001)

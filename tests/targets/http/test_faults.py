@@ -20,6 +20,8 @@ from labelleaks.errors import TargetError
 from labelleaks.targets import Http, wrap
 from tests.servers.faulty import FAULTS, RESTART, Faulty, rows_of, truth
 
+pytestmark = pytest.mark.fault
+
 X = rows_of(23)
 ANYONE = torch.arange(23) % 5
 SLOW = ("timeout", "slow drip")

@@ -8,12 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 from labelleaks.core.oracle.journal import Journal
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.targets import Http, wrap
 from tests.servers.faulty import Faulty, rows_of, truth
+
+pytestmark = pytest.mark.kill
 
 CONCURRENCY, BATCH = 3, 4
 X = rows_of(600)

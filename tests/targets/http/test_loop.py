@@ -95,6 +95,7 @@ def test_books_that_cannot_be_kept_end_the_call(notebook: bool, error: type[Base
         assert target(X).equal(truth(X)) and len(server.seen) == seen + 10
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("handled", ["by Python", "by somebody else"])
 def test_an_interrupt_is_raised_at_once_and_nothing_more_is_sent(handled: str) -> None:
     def raises(*_: Any) -> None:

@@ -52,6 +52,7 @@ def test_it_finds_an_open_inference_server() -> None:
         assert said == {"url": server.base, "protocol": "v2", "model": "digits", "input": "x", "batch_rows": 16}
 
 
+@pytest.mark.fault
 def test_it_says_json_and_finds_the_limit(tmp_path: Path) -> None:
     FAULTS["too large"] = lambda handler, content: handler.send(413, b"4 rows at most")
     np.save(tmp_path / "rows.npy", rows_of(40).numpy())

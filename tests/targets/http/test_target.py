@@ -44,6 +44,7 @@ def rows(n: int = 12) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.fault
 def test_an_audit_of_a_service_is_the_audit_of_its_model(tmp_path: Path) -> None:
     local = ll.audit(lambda x: truth(torch.as_tensor(x)).numpy(), **rows())
     with Faulty(["500", None, "too few", "reset"]) as server:
@@ -66,6 +67,7 @@ def test_an_audit_of_a_service_is_the_audit_of_its_model(tmp_path: Path) -> None
         assert (again["boundary"].scores == remote["boundary"].scores).all()
 
 
+@pytest.mark.fault
 def test_a_run_that_failed_goes_on_where_it_stopped(tmp_path: Path, cache: Path) -> None:
     with Faulty([None] * 12 + ["500"] * 100) as server:
         with pytest.raises(TargetError, match="answered 500") as caught:
@@ -150,6 +152,7 @@ def test_a_label_map_stands_between() -> None:
             scores(x)
 
 
+@pytest.mark.fault
 def test_classes_that_were_only_inferred_are_closed_for_a_service() -> None:
     given = rows()
     del given["classes"]
@@ -182,6 +185,7 @@ def test_the_fingerprint_is_what_decides_the_answers() -> None:
     assert len({of(**changes) for changes in [{}, *other]}) == len(other) + 1
 
 
+@pytest.mark.fault
 def test_no_secret_is_written_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
