@@ -25,7 +25,7 @@ from benchmarks.tables import environment, markdown, write
 from labelleaks.core.oracle.journal import Journal
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.oracle.query_keys import keys_of
-from labelleaks.core.oracle.repeat_counter import Turns
+from labelleaks.core.oracle.repeat_counter import RepeatCounter
 from labelleaks.core.row_hash import digests
 
 WIDTH = 64
@@ -77,8 +77,8 @@ def measure(rows: int, shape: tuple[str, int, int]) -> dict[str, Any]:
         began = time.process_time()
         with Journal(path, "t") as journal:
             found["opening, seconds"] = time.process_time() - began
-            turns = Turns()
-            replay = timed(lambda x: journal.lookup(keys_of(x, turns)), parts, time.process_time)
+            counter = RepeatCounter()
+            replay = timed(lambda x: journal.lookup(keys_of(x, counter)), parts, time.process_time)
             found["replay"] = mean(replay) - hashing
         with Journal(Path(folder) / "b.journal", "t") as journal:
             gate = Gate(lambda x: torch.zeros(len(x), dtype=torch.int64), batch_rows=request, journal=journal)
@@ -91,10 +91,10 @@ def measure(rows: int, shape: tuple[str, int, int]) -> dict[str, Any]:
 
 
 def asking(journal: Journal, request: int) -> Callable[[Tensor], None]:
-    turns = Turns()
+    counter = RepeatCounter()
 
     def ask(x: Tensor) -> None:
-        keys = keys_of(x, turns)
+        keys = keys_of(x, counter)
         assert int(journal.lookup(keys).max()) == -1
         for start in range(0, len(keys), request):
             part = keys[start : start + request]

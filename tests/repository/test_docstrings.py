@@ -120,3 +120,12 @@ def test_names_are_not_made_of_private_words(path: Path) -> None:
             words = set(re.sub(r"([a-z])([A-Z])", r"\1_\2", token.string).lower().split("_"))
             for word in sorted(words & PRIVATE_WORDS.keys()):
                 pytest.fail(f"line {token.start[0]}: {token.string}: rather {PRIVATE_WORDS[word]}")
+
+
+@pytest.mark.parametrize("path", PATHS, ids=where)
+def test_parameters_say_what_they_are(path: Path) -> None:
+    """``found`` may be a result on its way out of a function; what is handed to one has a name."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.FunctionDef):
+            given = {parameter.arg for parameter in (*node.args.args, *node.args.kwonlyargs)}
+            assert "found" not in given, f"line {node.lineno}: {node.name}"

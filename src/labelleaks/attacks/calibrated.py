@@ -150,7 +150,7 @@ def _lengths(candidates: Candidates, norm: Norm) -> Tensor:
 
 
 def _changes(
-    models: Sequence[ShadowModel], candidates: Candidates, found: Scores, rows: Tensor, lengths: Tensor
+    models: Sequence[ShadowModel], candidates: Candidates, scores: Scores, rows: Tensor, lengths: Tensor
 ) -> Tensor:
     """Index of the least of the lengths at which each model is wrong: int64 (k, R); the last where it never is."""
     lengths = lengths.to(rows.device)
@@ -159,8 +159,8 @@ def _changes(
     def wrong(index: Tensor, i: Tensor, *, model: ShadowModel, part: Tensor) -> Tensor:
         who = part[i]
         x = candidates.x[who]
-        share = (lengths[index] / found.value[who]).to(torch.float32)
-        step = share.reshape(-1, *[1] * len(candidates.shape)) * (found.details["adversarial"][who] - x)
+        share = (lengths[index] / scores.value[who]).to(torch.float32)
+        step = share.reshape(-1, *[1] * len(candidates.shape)) * (scores.details["adversarial"][who] - x)
         points = candidates.domain.project(x + step) if bounded else x + step
         return margins([model], points, candidates.y[who])[0] <= 0
 

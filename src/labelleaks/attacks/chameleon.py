@@ -145,22 +145,22 @@ class Chameleon:
         return _scores(right, found)
 
 
-def _scores(right: Tensor, found: Tensor) -> Scores:
+def _scores(right: Tensor, neighbours: Tensor) -> Scores:
     """From the answers (n, labels), the candidate's own first, and the number of neighbours."""
     labels = right.shape[1]
-    asked = (found + 1).clamp(max=labels)
+    asked = (neighbours + 1).clamp(max=labels)
     kept = right.to(torch.float64).cumsum(1)
     checkpoints = checkpoints_up_to(labels)
     path = torch.stack(
         [kept.gather(1, asked.clamp(max=c)[:, None] - 1)[:, 0] / asked.clamp(max=c) for c in checkpoints]
     )
-    ended = torch.where(found + 1 > labels, int(Status.BUDGET), int(Status.DONE))
+    ended = torch.where(neighbours + 1 > labels, int(Status.BUDGET), int(Status.DONE))
     return Scores(
         value=path[-1],
         status=torch.where(right[:, 0], ended, int(Status.MISCLASSIFIED)),
         queries=asked,
         trajectory=Trajectory(checkpoints, path),
-        details={"neighbours": found},
+        details={"neighbours": neighbours},
     )
 
 

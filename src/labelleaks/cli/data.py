@@ -155,35 +155,35 @@ def _print_card(card: Card) -> None:
     typer.echo("\n".join(lines))
 
 
-def _print_rows(found: Dataset) -> None:
-    held = found.describe()
-    part = "all rows" if found.whole else "a part of the rows"
+def _print_rows(dataset: Dataset) -> None:
+    held = dataset.describe()
+    part = "all rows" if dataset.whole else "a part of the rows"
     groups = "" if held["groups"] is None else f", {held['groups']:,} groups of related rows"
     fewest, most = held["rows_of_a_class"]
     typer.echo(
-        f"{found.name}: {len(found):,} rows ({part}; {held['training_part']:,} of the training part, "
-        f"{held['test_part']:,} of the test part) of {' x '.join(map(str, found.shape))}, "
-        f"{found.classes} classes of {fewest:,} to {most:,} rows{groups}\n"
-        f"read from {found.origin}; content {held['digest']}"
+        f"{dataset.name}: {len(dataset):,} rows ({part}; {held['training_part']:,} of the training part, "
+        f"{held['test_part']:,} of the test part) of {' x '.join(map(str, dataset.shape))}, "
+        f"{dataset.classes} classes of {fewest:,} to {most:,} rows{groups}\n"
+        f"read from {dataset.origin}; content {held['digest']}"
     )
 
 
-def _trust(card: Card, found: Dataset) -> list[str]:
+def _trust(card: Card, dataset: Dataset) -> list[str]:
     """Return the files that were trusted without a published checksum."""
     first = [file.name for chosen in card.sets for file in chosen.files if not file.checksum]
     return [
         f"{name} has no published checksum: the one of this copy was recorded, and every later copy must equal it"
         for name in first
-        if name in found.origin
+        if name in dataset.origin
     ]
 
 
-def _split(found: Dataset, protocol: str) -> dict[str, Any]:
+def _split(dataset: Dataset, protocol: str) -> dict[str, Any]:
     from labelleaks.data import label_leaks_split
     from labelleaks.errors import InputError
 
     try:
-        return label_leaks_split(found, protocol=protocol).describe()  # type: ignore[arg-type]
+        return label_leaks_split(dataset, protocol=protocol).describe()  # type: ignore[arg-type]
     except InputError as error:
         return {"error": str(error)}
 

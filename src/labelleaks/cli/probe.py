@@ -89,29 +89,43 @@ def _rows(
     return (low + made * (high - low)).astype(np.float32)
 
 
-def _print(options: Http, service: Spoken, found: Discovery, settings: Mapping[str, Any]) -> None:
+def _print(options: Http, service: Spoken, discovery: Discovery, settings: Mapping[str, Any]) -> None:
     import yaml
 
     from labelleaks.auditing.forecast import money
     from labelleaks.targets.http.formats import address_of
 
-    alone = statistics.median(seconds for size, seconds in found.seconds if size == min(s for s, _ in found.seconds))
-    size, seconds = max(found.seconds)
-    limit = f"; {found.refused[0]} rows were refused: {found.refused[1]}" if found.refused else "; no more was tried"
+    alone = statistics.median(
+        seconds for size, seconds in discovery.seconds if size == min(s for s, _ in discovery.seconds)
+    )
+    size, seconds = max(discovery.seconds)
+    limit = (
+        f"; {discovery.refused[0]} rows were refused: {discovery.refused[1]}"
+        if discovery.refused
+        else "; no more was tried"
+    )
     lines = [
         f"address   {address_of(options).partition('?')[0]}",
         f"speaks    {service.protocol} ({service.how})",
-        f"answers   {found.answers}, for example {', '.join(map(repr, found.labels[:5]))}",
+        f"answers   {discovery.answers}, for example {', '.join(map(repr, discovery.labels[:5]))}",
         f"speed     {alone * 1e3:.1f} ms a row alone, {seconds / size * 1e3:.2f} ms a row in a batch of {size}",
-        f"limit     a batch of {found.most_rows} rows was answered{limit}",
+        f"limit     a batch of {discovery.most_rows} rows was answered{limit}",
     ]
     if service.outputs:
         lines.append(f"outputs   {', '.join(service.outputs)}")
-    if found.changed:
-        lines.append(f"noisy     {found.changed} answers changed when a row was asked about again (allow_noisy: true)")
-    cost = f", {money(found.cost)} at your prices" if found.cost else ""
-    lines.append(f"billed    {found.rows} rows in {len(found.seconds) + bool(found.refused)} requests{cost}")
-    target = {"url": options.url, **{k: v for k, v in settings.items() if v is not None}, "batch_rows": found.most_rows}
+    if discovery.changed:
+        lines.append(
+            f"noisy     {discovery.changed} answers changed when a row was asked about again (allow_noisy: true)"
+        )
+    cost = f", {money(discovery.cost)} at your prices" if discovery.cost else ""
+    lines.append(
+        f"billed    {discovery.rows} rows in {len(discovery.seconds) + bool(discovery.refused)} requests{cost}"
+    )
+    target = {
+        "url": options.url,
+        **{k: v for k, v in settings.items() if v is not None},
+        "batch_rows": discovery.most_rows,
+    }
     typer.echo("\n".join(lines) + "\n\nin a spec:\n" + yaml.safe_dump({"target": target}, sort_keys=False), nl=False)
 
 

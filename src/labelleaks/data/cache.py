@@ -56,10 +56,10 @@ def recorded(folder: Path) -> dict[str, str]:
         raise InputError(f"{path} is damaged: delete it to record the checksums again") from None
 
 
-def remember(folder: Path, found: Mapping[str, Sums]) -> None:
+def remember(folder: Path, checksums: Mapping[str, Sums]) -> None:
     """Record the checksums of files that were downloaded or given, checked as far as possible, and parsed."""
     held = recorded(folder)
-    new = {name: {"sha256": sums.sha256, "bytes": sums.size} for name, sums in found.items() if name not in held}
+    new = {name: {"sha256": sums.sha256, "bytes": sums.size} for name, sums in checksums.items() if name not in held}
     if not new:
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -26,15 +26,15 @@ _STYLE = (
 )
 
 
-def lines(title: str, label: str, found: Mapping[str, Sequence[tuple[int, Mean]]]) -> str:
+def lines(title: str, label: str, curves: Mapping[str, Sequence[tuple[int, Mean]]]) -> str:
     """Return a chart of AUCs with intervals, x on a logarithmic scale.
 
     Args:
         label: of the x axis.
-        found: for each name its points, x above 0.
+        curves: for each name its points, x above 0.
     """
-    xs = sorted({x for points in found.values() for x, _ in points})
-    means = [mean for points in found.values() for _, mean in points]
+    xs = sorted({x for points in curves.values() for x, _ in points})
+    means = [mean for points in curves.values() for _, mean in points]
     low, high = min(0.45, *(m.low for m in means)), min(1.0, max(m.high for m in means) + 0.02)
     ticks = [step / 10 for step in range(11) if low <= step / 10 <= high]
     chart = Chart(
@@ -48,7 +48,7 @@ def lines(title: str, label: str, found: Mapping[str, Sequence[tuple[int, Mean]]
     )
     chart.text(chart.left, 14, title, "label", "start")
     chart.rule(y=0.5)
-    for i, (name, points) in enumerate(found.items()):
+    for i, (name, points) in enumerate(curves.items()):
         css = f"s{i % len(COLOURS)}" + (" d1" if i >= len(COLOURS) else "")
         chart.line([(x, mean.value) for x, mean in points], css)
         for x, mean in points:

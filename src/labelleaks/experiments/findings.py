@@ -251,15 +251,15 @@ def _error(row: Row) -> float:
     return float(row["auc"]["high"] - row["auc"]["low"]) / (2 * _Z)
 
 
-def _mean(found: Sequence[tuple[int, float, float]]) -> Mean:
+def _mean(samples: Sequence[tuple[int, float, float]]) -> Mean:
     """Mean over seeds of (seed, value, standard error).
 
     Targets of one seed share rows, so within a seed errors are averaged, not reduced. Between seeds the larger of two
     errors counts: that of the seeds' own intervals, and that of their spread.
     """
-    seeds = sorted({seed for seed, _, _ in found})
-    values = [fmean(value for s, value, _ in found if s == seed) for seed in seeds]
-    errors = [fmean(error for s, _, error in found if s == seed) for seed in seeds]
+    seeds = sorted({seed for seed, _, _ in samples})
+    values = [fmean(value for s, value, _ in samples if s == seed) for seed in seeds]
+    errors = [fmean(error for s, _, error in samples if s == seed) for seed in seeds]
     error = math.sqrt(sum(e * e for e in errors)) / len(seeds)
     if len(seeds) > 1:
         error = max(error, stdev(values) / math.sqrt(len(seeds)))

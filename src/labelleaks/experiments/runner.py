@@ -168,7 +168,7 @@ def split_of(world: World, source: str | None) -> LabelLeaksSplit:
     return _split(world.dataset, world.seed, world.protocol, source, world.spec.pixels)
 
 
-def run(found: GridPlan, *, jobs: int = 1, engine: Engine | None = None, say: Say = print) -> int:
+def run(planned: GridPlan, *, jobs: int = 1, engine: Engine | None = None, say: Say = print) -> int:
     """Do everything that is missing; return how many stages that was.
 
     Args:
@@ -181,16 +181,16 @@ def run(found: GridPlan, *, jobs: int = 1, engine: Engine | None = None, say: Sa
     """
     if jobs < 1:
         raise InputError(f"--jobs must be at least 1, got {jobs}")
-    todo = [of for of in found.worlds if found.missing(of)]
+    todo = [of for of in planned.worlds if planned.missing(of)]
     if engine is None and (jobs == 1 or len(todo) < 2):
-        return sum(run_world(found, of, say=say) for of in todo)
-    tasks = [_task(found, of.world.name) for of in todo]
+        return sum(run_world(planned, of, say=say) for of in todo)
+    tasks = [_task(planned, of.world.name) for of in todo]
     with Local(min(jobs, len(todo)), eager=True) if engine is None else engine as doing:
         return sum(result.value for result in doing.run(tasks, note=lambda line, _: say(line)))
 
 
-def _task(found: GridPlan, world: str) -> Task:
-    home, options = found.reproduction, found.options
+def _task(planned: GridPlan, world: str) -> Task:
+    home, options = planned.reproduction, planned.options
     source = None if options.source is None else str(Path(options.source).resolve())
     there = replace(options, source=source, store=str(Path(options.store).resolve()))
     there = replace(there, out=str(Path(options.out).resolve()))
@@ -216,25 +216,25 @@ def _planned(key: str) -> GridPlan:
     return plan(load_reproduction(named["name"], named["profile"], named["folder"]), Options(**options))
 
 
-def run_world(found: GridPlan, of: WorldPlan, *, say: Say) -> int:
+def run_world(planned: GridPlan, of: WorldPlan, *, say: Say) -> int:
     """Do what is missing of one world, in this process, with one thread: bytes do not depend on the machine's cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        missing = found.missing(of)
-        source = found.options.source
+        missing = planned.missing(of)
+        source = planned.options.source
         dataset, _ = load(of.world.dataset, source, of.world.spec.pixels)
-        bench = Bench(of.world, dataset, split_of(of.world, source), found.store)
+        bench = Bench(of.world, dataset, split_of(of.world, source), planned.store)
         for measure, stage in missing:
             began = time.monotonic()
             if isinstance(measure, MeasureSpec) and stage.kind == "evaluation":
-                _evaluate(found, of, measure, stage)
+                _evaluate(planned, of, measure, stage)
                 continue
             if isinstance(measure, StudySpec) and stage.kind == "study":
-                rows = found.studies.elsewhere(of.world.dataset, stage) or [
+                rows = planned.studies.elsewhere(of.world.dataset, stage) or [
                     studies.do(bench, stage, measure, of.measure_of(stage.needs[0]))
                 ]
-                found.studies.write(of.world.dataset, stage, rows)
+                planned.studies.write(of.world.dataset, stage, rows)
             else:
                 bench.do(stage, measure)
             say(f"{stage.name}: {time.monotonic() - began:.1f} s")
@@ -243,24 +243,24 @@ def run_world(found: GridPlan, of: WorldPlan, *, say: Say) -> int:
         torch.set_num_threads(threads)
 
 
-def _evaluate(found: GridPlan, of: WorldPlan, measure: MeasureSpec, stage: Stage) -> None:
-    rows = found.results.elsewhere(of.world.dataset, stage)
+def _evaluate(planned: GridPlan, of: WorldPlan, measure: MeasureSpec, stage: Stage) -> None:
+    rows = planned.results.elsewhere(of.world.dataset, stage)
     if rows is None:
-        rows = rows_of(of.world, measure, found.store.scored(stage.needs[0]))
-    found.results.write(of.world.dataset, stage, rows)
+        rows = rows_of(of.world, measure, planned.store.scored(stage.needs[0]))
+    planned.results.write(of.world.dataset, stage, rows)
 
 
-def forecast(found: GridPlan) -> Sequence[tuple[Stage, float]]:
+def forecast(planned: GridPlan) -> Sequence[tuple[Stage, float]]:
     """Return each stage that is missing, with the seconds that it takes at most by the profile's own rates."""
-    return [(stage, stage.seconds) for of in found.worlds for _, stage in found.missing(of)]
+    return [(stage, stage.seconds) for of in planned.worlds for _, stage in planned.missing(of)]
 
 
-def seconds_with(found: GridPlan, jobs: int) -> float:
+def seconds_with(planned: GridPlan, jobs: int) -> float:
     """Return the seconds that everything that is missing takes at most with ``jobs`` processes, a core each.
 
     Whoever is free takes the next world, as in :func:`run`.
     """
     free = [0.0] * jobs
-    for of in found.worlds:
-        free[free.index(min(free))] += sum(stage.seconds for _, stage in found.missing(of))
+    for of in planned.worlds:
+        free[free.index(min(free))] += sum(stage.seconds for _, stage in planned.missing(of))
     return max(free)

@@ -83,15 +83,15 @@ class Store:
             self.place(stage.kind) / f"{stage.key}.json", json.dumps(content, indent=1) + "\n", private=False
         )
 
-    def keep(self, stage: Stage, found: Scored) -> None:
+    def keep(self, stage: Stage, scored: Scored) -> None:
         """Keep scores."""
-        arrays: serialization.Arrays = {"member": found.member}
+        arrays: serialization.Arrays = {"member": scored.member}
         about = []
-        for i, reading in enumerate(found.readings):
+        for i, reading in enumerate(scored.readings):
             arrays |= {f"path.{i}": reading.path, f"kept.{i}": reading.kept}
             about.append({"variant": reading.variant, "checkpoints": list(reading.checkpoints)})
-        document = {"readings": about, "train_accuracy": found.train_accuracy, "test_accuracy": found.test_accuracy}
-        content = serialization.npz_bytes(arrays, json.dumps({**document, "made": dict(found.made)}))
+        document = {"readings": about, "train_accuracy": scored.train_accuracy, "test_accuracy": scored.test_accuracy}
+        content = serialization.npz_bytes(arrays, json.dumps({**document, "made": dict(scored.made)}))
         serialization.write_atomic(self.place("scores") / f"{stage.key}.npz", content, private=False)
 
     def scored(self, stage: Stage) -> Scored:

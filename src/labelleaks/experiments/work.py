@@ -202,16 +202,16 @@ class Bench:
         return measures.lira_offline(log_p, labels, self._shadow_of(shadow, ask.knowledge), ask)
 
 
-def rows_of(world: World, measure: MeasureSpec, found: Scored) -> list[Row]:
+def rows_of(world: World, measure: MeasureSpec, scored: Scored) -> list[Row]:
     """Make result rows of scores: one for each variant and each label count that is read."""
     rows = []
-    for reading in found.readings:
+    for reading in scored.readings:
         if ", norm=" in reading.variant and not measure.norms:
             continue
-        member = found.member[reading.kept]
+        member = scored.member[reading.kept]
         for at in read_at(reading, measure.read):
             value = reading.path[at][reading.kept]
-            rows.append(_row(world, measure, reading.variant, reading.checkpoints[at], value, member, found))
+            rows.append(_row(world, measure, reading.variant, reading.checkpoints[at], value, member, scored))
     return rows
 
 
@@ -230,7 +230,7 @@ def _row(
     labels: int,
     value: np.ndarray[Any, np.dtype[np.float64]],
     member: np.ndarray[Any, np.dtype[np.bool_]],
-    found: Scored,
+    scored: Scored,
 ) -> Row:
     members, others = int(member.sum()), int((~member).sum())
     at = _plain(metrics.tpr_at_fpr(value, member, FPR)) if others >= LEAST_NONMEMBERS else None
@@ -250,9 +250,9 @@ def _row(
         "n_nonmembers": others,
         "auc": _plain(metrics.auc(value, member)),
         "tpr_at_fpr": {str(FPR): at},
-        "train_accuracy": round(found.train_accuracy, 5),
-        "test_accuracy": round(found.test_accuracy, 5),
-        **found.made,
+        "train_accuracy": round(scored.train_accuracy, 5),
+        "test_accuracy": round(scored.test_accuracy, 5),
+        **scored.made,
         "revision": revision_of(measure),
     }
 

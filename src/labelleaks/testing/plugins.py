@@ -46,15 +46,15 @@ def first_sentence(text: str | None) -> str:
     return " ".join(inspect.cleandoc(text or "").split("\n\n")[0].split())
 
 
-def _faults(plugin: registry.Plugin, found: Any) -> Iterator[str]:
+def _faults(plugin: registry.Plugin, thing: Any) -> Iterator[str]:
     if plugin.package is not None and not _NAME.fullmatch(plugin.name):
         yield f"a name is lower-case letters, digits and _, {plugin.name!r} is not"
-    text = found.__doc__ if plugin.kind != "datasets" else sys.modules[plugin.path.partition(":")[0]].__doc__
+    text = thing.__doc__ if plugin.kind != "datasets" else sys.modules[plugin.path.partition(":")[0]].__doc__
     sentence = first_sentence(text)
     if len(sentence.split()) < 3 or not sentence.endswith("."):
         where = "the module" if plugin.kind == "datasets" else plugin.path
         yield f"the first sentence of the docstring of {where} says what it is, and ends with a full stop: {sentence!r}"
-    yield from _CHECKS[plugin.kind](found)
+    yield from _CHECKS[plugin.kind](thing)
 
 
 def _attack(kind: Any) -> Iterator[str]:

@@ -22,7 +22,7 @@ from labelleaks.cli.main import app
 from labelleaks.core.oracle.journal import Journal
 from labelleaks.core.oracle.journal_file import read, verify
 from labelleaks.core.oracle.query_keys import KEY, Answers, Keys, keys_of
-from labelleaks.core.oracle.repeat_counter import Turns
+from labelleaks.core.oracle.repeat_counter import RepeatCounter
 from labelleaks.core.row_hash import digests
 from labelleaks.errors import InputError
 
@@ -30,10 +30,10 @@ X = torch.rand(300, 6, generator=torch.Generator().manual_seed(0))
 
 
 def filled(path: Path, rows: int = 300) -> Path:
-    turns = Turns()
+    counter = RepeatCounter()
     with Journal(path, "t") as journal:
         for _ in range(2):
-            keys = keys_of(X[:rows], turns)
+            keys = keys_of(X[:rows], counter)
             journal.record(keys, torch.arange(rows) % 3)
         journal.begin(keys_of(-1 - X[:2]))
     return path
@@ -204,26 +204,26 @@ def _only_clear_errors(path: Path) -> None:
 @given(st.lists(st.lists(st.integers(0, 12), max_size=12), max_size=12), st.data())
 @settings(max_examples=80, deadline=None, derandomize=True, database=None)
 def test_turns_count_like_a_dictionary(batches: list[list[int]], data: st.DataObject) -> None:
-    turns, seen = Turns(), dict[int, int]()
+    counter, seen = RepeatCounter(), dict[int, int]()
     for batch in batches:
         expected = []
         for value in batch:
             expected.append(seen.get(value, 0))
             seen[value] = expected[-1] + 1
-        found = turns.take(np.array(batch, dtype=np.uint64))
+        found = counter.take(np.array(batch, dtype=np.uint64))
         assert found.tolist() == expected
         if data.draw(st.booleans()):
-            turns._settle()
+            counter._settle()
 
 
 def test_turns_keep_a_few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("labelleaks.core.oracle.repeat_counter._NEWEST", 7)
-    turns = Turns()
+    counter = RepeatCounter()
     generator = np.random.default_rng(0)
     for _ in range(500):
-        turns.take(generator.integers(0, 2**63, 7, dtype=np.uint64))
-    assert len(turns._runs) <= 4
-    assert sum(map(len, turns._runs)) == 3500
+        counter.take(generator.integers(0, 2**63, 7, dtype=np.uint64))
+    assert len(counter._runs) <= 4
+    assert sum(map(len, counter._runs)) == 3500
 
 
 # --- answers in memory ------------------------------------------------------------------------------------------------

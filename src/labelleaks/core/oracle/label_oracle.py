@@ -18,7 +18,7 @@ from torch import Tensor
 from labelleaks.core.oracle.ledger import CANARY, SETUP, Ledger
 from labelleaks.core.oracle.query_keys import Keys, keys_of
 from labelleaks.core.oracle.remote import Answered, Remote, Sent
-from labelleaks.core.oracle.repeat_counter import Turns
+from labelleaks.core.oracle.repeat_counter import RepeatCounter
 from labelleaks.core.types import Predict
 from labelleaks.engine import Note
 from labelleaks.errors import BudgetExceeded, InputError, LabelLeaksError, TargetError
@@ -93,19 +93,19 @@ class Gate:
         phase: str,
         accounts: int,
         *,
-        turns: Turns | None = None,
+        counter: RepeatCounter | None = None,
         fresh: bool = False,
     ) -> Tensor:
         """Bill, send and check; int64 (m,) labels. Rows that the journal knows are neither billed nor sent.
 
         Args:
-            turns: how often the rows were asked before: the journal's first answer to a row is no second one.
+            counter: how often the rows were asked before: the journal's first answer to a row is no second one.
             fresh: ask the target whatever the journal knows, and keep the answers out of it.
         """
         labels = torch.full((len(x),), -1, dtype=torch.int64, device=x.device)
         keys: Keys | None = None
         if self._journal is not None and not fresh:
-            keys = keys_of(x, Turns() if turns is None else turns)
+            keys = keys_of(x, RepeatCounter() if counter is None else counter)
             labels = self._journal.lookup(keys).to(x.device)
         known = labels >= 0
         missing = (~known).nonzero().reshape(-1)
@@ -234,7 +234,7 @@ class LabelOracle:
         self._budget = budget
         self._setup = setup
         self._spent = torch.zeros(accounts, dtype=torch.int64)
-        self._turns = Turns()
+        self._counter = RepeatCounter()
         self._closed_by: str | None = None
 
     def closed(self, attack: str) -> LabelOracle:
@@ -355,7 +355,7 @@ class LabelOracle:
         owner = owner.cpu()
         billed = torch.full_like(owner, SETUP) if self._setup else owner
         label = f"{self._name}.{phase}"
-        labels = self._gate.ask(x, billed, label, len(self._spent), turns=self._turns, fresh=fresh)
+        labels = self._gate.ask(x, billed, label, len(self._spent), counter=self._counter, fresh=fresh)
         self._spent += counts
         return labels
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labelleaks.core.oracle.repeat_counter import Turns
+from labelleaks.core.oracle.repeat_counter import RepeatCounter
 from labelleaks.core.row_hash import digests
 
 __all__ = ["KEY", "Answers", "Keys", "keys_of"]
@@ -22,18 +22,18 @@ _NEWEST = 1 << 16
 _RATIO = 8
 
 
-def keys_of(x: Tensor, turns: Turns | None = None) -> Keys:
+def keys_of(x: Tensor, counter: RepeatCounter | None = None) -> Keys:
     """Return the key of each row.
 
     Args:
         x: (m, *shape), any device.
-        turns: how often each row was asked before; counted here. None: every row is asked for the first time.
+        counter: how often each row was asked before; counted here. None: every row is asked for the first time.
     """
     keys = np.zeros(len(x), dtype=KEY)
     halves = np.frombuffer(b"".join(digests(x)), dtype="<u8").reshape(len(x), 2)
     keys["high"], keys["low"] = halves[:, 0], halves[:, 1]
-    if turns is not None:
-        keys["turn"] = turns.take(keys["high"])
+    if counter is not None:
+        keys["turn"] = counter.take(keys["high"])
     return keys
 
 
@@ -98,7 +98,7 @@ class _SortedKeys:
     def __len__(self) -> int:
         return len(self.place)
 
-    def find_into(self, found: NDArray[np.int64], place: NDArray[np.uint64], low: NDArray[np.uint64]) -> None:
+    def find_into(self, labels_out: NDArray[np.int64], place: NDArray[np.uint64], low: NDArray[np.uint64]) -> None:
         """Write the label of each key that is here."""
         at = np.searchsorted(self.place, place)
         at[at == len(self)] = 0
@@ -106,7 +106,7 @@ class _SortedKeys:
         while len(hits):  # as a rule once; again where two keys agree in 8 bytes
             here = at[hits]
             same = (self.place[here] == place[hits]) & (self.low[here] == low[hits])
-            found[hits[same]] = self.labels[here[same]]
+            labels_out[hits[same]] = self.labels[here[same]]
             at[hits] = np.minimum(here + 1, len(self) - 1)
             hits = hits[~same & (self.place[here] == place[hits]) & (here + 1 < len(self))]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Turns"]
+__all__ = ["RepeatCounter"]
 
 _Hashes = NDArray[np.uint64]
 _NEWEST = 1 << 16
 _RATIO = 8
 
 
-class Turns:
+class RepeatCounter:
     """Counts queries by eight bytes of their hash, so that the second answer to a query is told from its first.
 
     The newest are kept in a dictionary, the others in a few sorted runs: 8 bytes a query. Two queries that agree in

@@ -47,10 +47,10 @@ def plain(value: float, low: float, high: float) -> Interval:
     }
 
 
-def estimate(found: Estimate) -> Interval:
+def estimate(metric: Estimate) -> Interval:
     """The same of a metric that has a value and an interval."""
-    assert found.value is not None and found.low is not None and found.high is not None
-    return plain(found.value, found.low, found.high)
+    assert metric.value is not None and metric.low is not None and metric.high is not None
+    return plain(metric.value, metric.low, metric.high)
 
 
 def mean(values: NDArray[np.float64]) -> Interval:

@@ -105,8 +105,8 @@ def _attack(study: Study, point: Row) -> str:
     return (words or attack).replace("_", " ")
 
 
-def _cell(found: Interval) -> str:
-    return f"{found['value']:.3f} ({found['low']:.3f}–{found['high']:.3f})"
+def _cell(interval: Interval) -> str:
+    return f"{interval['value']:.3f} ({interval['low']:.3f}–{interval['high']:.3f})"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -160,10 +160,10 @@ def balanced_accuracy(of: Called) -> Interval:
     return plain(found.value, _low(found), _high(found))
 
 
-def _spread(found: list[Called]) -> Interval:
+def _spread(decisions: list[Called]) -> Interval:
     """Largest minus smallest F1 of all t. The interval takes into account that both were looked for: all t's hold."""
-    level = 1 - 0.05 / len(found)
-    most, least = (end(found, key=lambda of: f1(of)["value"]) for end in (max, min))
+    level = 1 - 0.05 / len(decisions)
+    most, least = (end(decisions, key=lambda of: f1(of)["value"]) for end in (max, min))
     high, low = f1(most, level), f1(least, level)
     return plain(high["value"] - low["value"], max(0.0, high["low"] - low["high"]), high["high"] - low["low"])
 

@@ -88,9 +88,9 @@ class Template:
         return rectangular(found, rows)
 
 
-def _are_scores(found: list[Any]) -> bool:
+def _are_scores(values: list[Any]) -> bool:
     """Whether a list is the scores of one row; whole numbers could be the labels of several rows that were not sent."""
-    return len(found) > 1 and all(type(value) is float for value in found)
+    return len(values) > 1 and all(type(value) is float for value in values)
 
 
 def _compiled(expression: str) -> Any:
