@@ -1,4 +1,4 @@
-"""What is in an audit or an infer spec; checked before anything is loaded (:mod:`labelleaks.cli.spec_file`)."""
+"""Content of an audit or an infer spec, checked before anything is loaded (:mod:`labelleaks.cli.spec_file`)."""
 
 from __future__ import annotations
 
