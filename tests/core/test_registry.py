@@ -222,6 +222,7 @@ def test_an_inference_by_spec(package: Path, tmp_path: Path, monkeypatch: pytest
     ("change", "says"),
     [
         ("target: {kind: stubb, cut: 2}", "line 1: target.kind: unknown kind of target 'stubb'; did you mean 'stub'?"),
+        ("target: 'sheetpack:Stub'", "give the class with its settings as target: {kind: 'sheetpack:Stub', …}"),
         ("target: {kind: stub, cutt: 2}", "target stub: unknown setting 'cutt'; did you mean 'cut'?"),
         ("target: {kind: stub}", "target stub: Stub.__init__() missing 1 required positional argument: 'cut'"),
         ("target: {kind: 'sheetpack:Gap', cut: 2}", "target sheetpack:Gap: unknown setting 'cut'"),

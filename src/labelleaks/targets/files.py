@@ -81,7 +81,10 @@ def load_target(path: str, *, factory: str | None = None, output: str | None = N
     if ":" in path and suffix not in _MODELS:
         found = import_object(path)
         if isinstance(found, type):
-            raise SpecError(f"target {path!r} is a class, not a function or a model: name an instance or a function")
+            raise SpecError(
+                f"target {path!r} is a class, not a function or a model: name an instance or a function, or give the "
+                f"class with its settings as target: {{kind: {path!r}, …}}"
+            )
         return found
     if not Path(path).is_file():
         raise SpecError(f"target {path!r}: no such file, and not of the form module:function")
