@@ -11,6 +11,8 @@
     ├── EngineError (RuntimeError)     exit 3   a process or a machine that did part of a run was lost
     └── MissingExtra (ImportError)     exit 2   an optional dependency is needed and not installed
 
+    DoubtWarning (UserWarning)         a finished audit has a serious flag
+
 A message names the value, the place and the mend, in one line.
 """
 
@@ -21,6 +23,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "BudgetExceeded",
+    "DoubtWarning",
     "EngineError",
     "InputError",
     "LabelLeaksError",
@@ -31,6 +34,10 @@ __all__ = [
     "in_a_line",
     "nearest",
 ]
+
+
+class DoubtWarning(UserWarning):
+    """A finished audit has a serious flag: its figures may be about something else than a leak."""
 
 
 class LabelLeaksError(Exception):

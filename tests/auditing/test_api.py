@@ -17,6 +17,7 @@ from torch import nn
 import labelleaks as ll
 from labelleaks.auditing.options import AuditOptions
 from labelleaks.cli import demo
+from labelleaks.errors import DoubtWarning
 
 PUBLIC = {
     "Attack", "AttackResult", "AuditRecord", "Binary", "Box", "BudgetExceeded", "Candidates", "Continuous", "Cost",
@@ -411,3 +412,24 @@ def test_signatures_and_shared_options_are_one_list() -> None:
         parameters = inspect.signature(function).parameters
         assert set(parameters) == names | set(shared) - lacks[function]
         assert all(parameters[name].default == shared[name] for name in set(shared) & set(parameters))
+
+
+def test_what_a_record_says_at_first_sight() -> None:
+    x = torch.rand(60, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(60) % 2
+
+    def target(rows: torch.Tensor) -> torch.Tensor:  # knows the first half by heart, and nothing of the others
+        known = (rows[:, None] == x[None, :30]).all(2)
+        return torch.where(known.any(1), y[:30][known.to(torch.int64).argmax(1)], torch.zeros(len(rows)).long())
+
+    with pytest.warns(DoubtWarning, match="constant_labels"):
+        record = ll.audit(
+            lambda rows: target(rows) * 0, members=(x[:30], y[:30]), nonmembers=(x[30:], y[30:]), attacks=["gap"]
+        )
+    assert "SERIOUS" in repr(record) and "constant_labels" in repr(record)
+    record = ll.audit(target, members=(x[:30], y[:30]), nonmembers=(x[30:], y[30:]), attacks=["gap"], budget=1)
+    assert record.accuracy == (1.0, 0.5)
+    assert "accuracy 1.000 on members, 0.500 on non-members" in repr(record)
+    assert list(record) == ["gap"] and repr(record["gap"]).startswith("AttackResult(gap: AUC 0.750, TPR@10%")
+    with pytest.raises(KeyError, match=r"rate of 0\.05; there are: 0\.1, 0\.01, 0\.001"):
+        record["gap"].tpr_at_fpr[0.05]

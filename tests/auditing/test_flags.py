@@ -230,6 +230,13 @@ def test_at_chance():
     assert "at_chance" not in names(evidence(wrong=1.6))  # members: 40 % wrong of 4 classes
 
 
+def test_members_misread():
+    flag = one(evidence(wrong=1.9), "members_misread")  # members: 48 % wrong of 4 classes
+    assert flag.severity == "warning" and "preprocessing" in flag.what_to_do
+    assert "members_misread" not in names(evidence(wrong=0.8))  # 20 % wrong
+    assert "members_misread" not in names(evidence(wrong=3.2))  # at_chance says it
+
+
 def test_below_chance():
     flag = one(evidence(shift=-1.5), "below_chance")
     assert flag.severity == "serious" and "boundary: AUC 0." in flag.raised_because and "gap" not in flag.raised_because

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from labelleaks.core import progress
 from labelleaks.core.attack import Attack
 from labelleaks.core.domains import Domain
 from labelleaks.engine import Engine
-from labelleaks.errors import InputError, NeedsError
+from labelleaks.errors import DoubtWarning, InputError, NeedsError
 from labelleaks.inputs.row_format import Table
 from labelleaks.targets import Http
 
@@ -127,7 +128,12 @@ def audit(
         open_session(target, {"members": members, "nonmembers": nonmembers}, options, progress=note) as session,
     ):
         expect(session.forecast().rows)
-        return Recording(session, name, keep_inputs, None if out is None else Path(out)).finish()
+        made = Recording(session, name, keep_inputs, None if out is None else Path(out)).finish()
+    for flag in made.flags:
+        if flag.severity == "serious":
+            text = f"{name}: {flag.name}: {flag.raised_because}. {flag.what_to_do}"
+            warnings.warn(text, DoubtWarning, stacklevel=2)
+    return made
 
 
 def infer(

@@ -11,7 +11,7 @@ import io
 import json
 import os
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,8 +68,13 @@ class AttackResult:
 
     @property
     def tpr_at_fpr(self) -> dict[float, Estimate]:
-        """By false-positive rate: 0.1, 0.01, 0.001."""
-        return self.evaluation.ranking.tpr_at_fpr
+        """By false-positive rate: 0.1, 0.01, 0.001. KeyError says so for another."""
+        return _Rates(self.evaluation.ranking.tpr_at_fpr)
+
+    def __repr__(self) -> str:
+        rates = ", ".join(f"TPR@{fpr * 100:g}% {_short(rate)}" for fpr, rate in self.tpr_at_fpr.items())
+        n, most = len(self.scores), int(self.queries.max(initial=0))
+        return f"AttackResult({self.name}: AUC {_short(self.auc)}, {rates}; {n} rows, at most {most} labels)"
 
     @property
     def given_correct(self) -> Ranking:
@@ -158,6 +163,10 @@ class AuditRecord:
             raise KeyError(f"no attack {attack!r} in this record; there are: {', '.join(self.attacks) or 'none'}")
         return self.attacks[attack]
 
+    def __iter__(self) -> Iterator[str]:
+        """Names of the finished attacks, in the order of the run."""
+        return iter(self.attacks)
+
     def __len__(self) -> int:
         """Number of candidates."""
         return len(self.member)
@@ -173,10 +182,23 @@ class AuditRecord:
     def __repr__(self) -> str:
         found = ", ".join(f"{name} {_short(result.auc)}" for name, result in self.attacks.items())
         members = int(self.member.sum())
+        known = self.accuracy
+        right = "" if known is None else f"; accuracy {known[0]:.3f} on members, {known[1]:.3f} on non-members"
+        serious = [flag.name for flag in self.flags if flag.severity == "serious"]
         return (
             f"AuditRecord({self.name!r}: {members} members, {len(self) - members} non-members, "
-            f"{self.ledger.rows} labels; AUC: {found or 'no attack finished'}{'' if self.complete else '; incomplete'})"
+            f"{self.ledger.rows} labels{right}; AUC: {found or 'no attack finished'}"
+            f"{'' if self.complete else '; incomplete'}{'; SERIOUS: ' + ', '.join(serious) if serious else ''})"
         )
+
+    @property
+    def accuracy(self) -> tuple[float, float] | None:
+        """The target's accuracy on members and on non-members; None where no attack asked for the candidates."""
+        for result in self.attacks.values():
+            if not (result.status == int(Status.UNASKED)).any():
+                right = result.status != int(Status.MISCLASSIFIED)
+                return float(right[self.member].mean()), float(right[~self.member].mean())
+        return None
 
     @property
     def holds_inputs(self) -> bool:
@@ -340,6 +362,15 @@ def _unpack(document: dict[str, Any], arrays: serialization.Arrays, path: Path) 
         return AuditRecord(attacks={r.name: r for r in results}, ids=tuple(ids), **rest)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is not a whole record: {type(error).__name__}: {error}") from error
+
+
+class _Rates(dict[float, Estimate]):
+    """Rates by false-positive rate, which say what there is where one is not."""
+
+    def __missing__(self, fpr: float) -> Estimate:
+        raise KeyError(
+            f"no TPR at a false-positive rate of {fpr!r}; there are: {', '.join(f'{known:g}' for known in self)}"
+        )
 
 
 def _texts(values: Any) -> NDArray[Any]:

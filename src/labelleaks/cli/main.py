@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +48,7 @@ from labelleaks.cli.options import (
     set_threads,
     spec_of,
 )
+from labelleaks.errors import DoubtWarning
 
 if TYPE_CHECKING:
     from labelleaks.auditing.record import AuditRecord
@@ -64,6 +66,23 @@ app = typer.Typer(
     add_completion=True,
     rich_markup_mode=None,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import labelleaks
+
+        typer.echo(f"labelleaks {labelleaks.__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """How much does a classifier that returns only labels leak about its training data?"""
 
 
 @app.command()
@@ -331,5 +350,6 @@ def _gate(conditions: list[Condition], record: AuditRecord) -> None:
 
 def main() -> None:
     """Run the command line."""
+    warnings.simplefilter("ignore", DoubtWarning)  # flags are printed
     sys.path.insert(0, os.getcwd())  # so that module:function finds the caller's own modules
     app()

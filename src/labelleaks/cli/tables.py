@@ -34,11 +34,13 @@ _COLOURS = {"serious": "red", "warning": "yellow", "info": "blue"}
 
 def record_json(record: AuditRecord) -> dict[str, Any]:
     """The figures of a record as JSON types; an estimate without a value is null with its reason."""
+    known = record.accuracy
     return {
         "name": record.name,
         "complete": record.complete,
         "members": int(record.member.sum()),
         "nonmembers": int((~record.member).sum()),
+        "accuracy": None if known is None else {"members": known[0], "nonmembers": known[1]},
         "attacks": {name: _attack_json(result) for name, result in record.attacks.items()},
         "ledger": {
             "rows": record.ledger.rows,
@@ -76,7 +78,7 @@ def print_record(record: AuditRecord, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column("attack", overflow="fold", min_width=12)
-    for heading in ("labels", "AUC (95 %)", "correct*", "TPR@10%", "TPR@1%", "TPR@0.1%", "acc.†"):
+    for heading in ("labels", "AUC (95 %)", "correct*", "TPR@10%", "TPR@1%", "TPR@0.1%", "bal. acc.†"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, result in record.attacks.items():
         table.add_row(
@@ -90,13 +92,17 @@ def print_record(record: AuditRecord, console: Console | None = None) -> None:
     members = int(record.member.sum())
     state = "" if record.complete else "  [bold red](incomplete)[/]"
     console.print(
-        f"\n[bold]{escape(record.name)}[/]: {members:,} members, {len(record) - members:,} non-members{state}\n"
+        f"\n[bold]{escape(record.name)}[/]: {members:,} members, {len(record) - members:,} non-members{state}"
     )
+    known = record.accuracy
+    if known is not None:
+        console.print(f"the target is right about {known[0]:.1%} of the members and {known[1]:.1%} of the non-members")
+    console.print()
     console.print(table)
     console.print(
         "[dim]* AUC among correctly classified candidates: insight beyond the accuracy gap.\n"
         "† balanced accuracy, threshold cross-fitted. ~ unstable with so few non-members, – not measurable.\n"
-        f"{record.ledger.rows:,} rows were sent to the target, {record.ledger.setup_rows:,} of them set-up.[/]"
+        f"{record.ledger.rows:,} rows were answered by the target, {record.ledger.setup_rows:,} of them set-up.[/]"
     )
     for note in record.notes:
         console.print(f"note: {escape(note)}")

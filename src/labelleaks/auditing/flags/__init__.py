@@ -23,6 +23,7 @@ FLAGS: tuple[Callable[[Evidence], list[Flag]], ...] = (
     answers.constant_labels,
     answers.randomised_labels,
     answers.at_chance,
+    answers.members_misread,
     answers.below_chance,
     answers.cheap_attack_wins,
     answers.no_start,

@@ -86,16 +86,44 @@ def randomised_labels(e: Evidence) -> list[Flag]:
     ]
 
 
-def at_chance(e: Evidence) -> list[Flag]:
-    """Flag a target that labels its own members no better than the most frequent class does."""
+def _accuracy_on_members(e: Evidence) -> tuple[float, float] | None:
+    """Share of the members that get their label, and that of their most frequent class; None: too few, or not asked."""
     y = e.candidates.y.cpu().numpy()[e.member]
     asking = [attack for attack in e.attacks.values() if _asks(attack)]
     if not asking or len(y) < 20 or len(np.unique(y)) < 2:
+        return None
+    return float(_labelled_right(asking[0])[e.member].mean()), float(np.bincount(y).max() / len(y))
+
+
+def members_misread(e: Evidence) -> list[Flag]:
+    """Flag a target that gets far fewer of its own members right than a trained model does."""
+    found = _accuracy_on_members(e)
+    if found is None:
         return []
-    accuracy = float(_labelled_right(asking[0])[e.member].mean())
-    most = float(np.bincount(y).max() / len(y))
-    if accuracy > most:
+    accuracy, most = found
+    usual = most + (1 - most) / 2
+    if not most < accuracy < usual:  # at or below the most frequent class: at_chance
         return []
+    return [
+        Flag(
+            "members_misread",
+            "warning",
+            f"the target gives the true label to {accuracy:.1%} of the members, rows that it was trained on; a trained "
+            f"model gets far more of them right (flagged below {usual:.0%})",
+            "Either it was trained very briefly, or it is not asked as it was trained: then every figure is about "
+            "another model.",
+            "Is the preprocessing the one that it was trained with (units, normalisation, layout, class order)? "
+            "Compare with its training accuracy; mend with preprocess=, domain= or classes=.",
+        )
+    ]
+
+
+def at_chance(e: Evidence) -> list[Flag]:
+    """Flag a target that labels its own members no better than the most frequent class does."""
+    found = _accuracy_on_members(e)
+    if found is None or found[0] > found[1]:
+        return []
+    accuracy, most = found
     return [
         Flag(
             "at_chance",

@@ -107,6 +107,10 @@ def _tiles(record: AuditRecord, head: Headline, chosen: AttackResult | None) -> 
     )
     value = "–" if tpr.value is None else percent(tpr.value)
     tiles.append((f"Members found, {percent(fpr)} wrongly accused", value, remark or ""))
+    known = record.accuracy
+    if known is not None:
+        remark = f"of the members; {percent(known[1])} of the non-members"
+        tiles.append(("The model is right about", percent(known[0]), remark))
     tiles.append(
         (
             "Labels per record",
@@ -117,10 +121,14 @@ def _tiles(record: AuditRecord, head: Headline, chosen: AttackResult | None) -> 
     serious = sum(flag.severity == "serious" for flag in record.flags)
     warnings = sum(flag.severity == "warning" for flag in record.flags)
     if not record.complete:
-        return [*tiles, ("Red flags", "–", "not looked for yet: the run did not end")]
+        return [*tiles, ("Serious flags, warnings", "–", "not looked for yet: the run did not end")]
     remark = f"{serious} serious, {warnings} {'warning' if warnings == 1 else 'warnings'}; read them before the figures"
     tiles.append(
-        ("Red flags", str(serious + warnings), remark if serious + warnings else "nothing that spoils the figures")
+        (
+            "Serious flags, warnings",
+            str(serious + warnings),
+            remark if serious + warnings else "nothing that spoils the figures",
+        )
     )
     return tiles
 
