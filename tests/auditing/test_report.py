@@ -402,8 +402,8 @@ def test_many_pairs_are_folded_but_for_the_best_attacks(record: AuditRecord) -> 
 
 
 def test_ticks_of_close_values_are_told_apart() -> None:
-    assert charts._told_apart([0.9992, 0.9996, 1.0]) == ["0.9992", "0.9996", "1"]
-    assert charts._told_apart([0.0, 0.5]) == ["0", "0.5"]
+    assert charts._distinct_texts([0.9992, 0.9996, 1.0]) == ["0.9992", "0.9996", "1"]
+    assert charts._distinct_texts([0.0, 0.5]) == ["0", "0.5"]
 
 
 def test_the_record_says_what_an_attack_is_and_an_older_one_what_ours_are(record: AuditRecord, tmp_path: Path) -> None:

@@ -60,7 +60,6 @@ GATE_FAILED = 4
 
 app = typer.Typer(
     name="labelleaks",
-    help="How much does a classifier that returns only labels leak about its training data?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
@@ -82,7 +81,7 @@ def common(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """How much does a classifier that returns only labels leak about its training data?"""
+    """Measure how much a classifier that returns only labels leaks about its training data."""
 
 
 @app.command()

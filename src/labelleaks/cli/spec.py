@@ -224,7 +224,7 @@ class NamedSpec(BaseModel):
 
 
 class RunSpec(_SpecPart):
-    """What both kinds have."""
+    """Keys that both kinds have."""
 
     target: _AnyTarget
     data: DataSpec = DataSpec()
