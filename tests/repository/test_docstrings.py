@@ -34,8 +34,6 @@ PRIVATE_WORDS = {
 
 
 IN_REWRITE = {
-    "auditing/plan.py",
-    "auditing/sharding.py",
     "targets/http/attempt.py",
     "targets/http/connection.py",
     "targets/http/discover.py",

@@ -45,7 +45,7 @@ class Planned:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What a run will do."""
+    """Attacks, thresholds and costs of a run, planned."""
 
     planned: tuple[Planned, ...]
     knowledge: Knowledge
@@ -155,7 +155,7 @@ def _movable(candidates: Candidates) -> bool:
 
 
 def _unmoved(options: AuditOptions, candidates: Candidates) -> tuple[str, ...]:
-    """What default attacks leave out because nobody said where the channels are."""
+    """Note on what default attacks leave out because nobody said where the channels are."""
     shape, word = candidates.shape, candidates.domain.layout
     if options.attacks is not None or not is_ambiguous(shape, word):
         return ()

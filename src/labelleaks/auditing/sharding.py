@@ -44,7 +44,7 @@ def cut(n: int, rows: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Course:
-    """How one attack is run."""
+    """Settings of one attack's run."""
 
     attack: Attack
     name: str
@@ -115,7 +115,7 @@ class _Script:
 
 @dataclass(eq=False)
 class _Terms:
-    """What all shards of an attack go by."""
+    """Terms that all shards of an attack share."""
 
     course: Course
     most: int | None
@@ -233,14 +233,14 @@ def _knowledge(terms: _Terms, shared: Mapping[str, Shared], setup: LabelOracle) 
 def _result(scores: Scores, ledger: Ledger | None) -> Result:
     arrays = {"value": scores.value, "status": scores.status, "queries": scores.queries}
     arrays |= {f"detail {name}": value for name, value in scores.details.items()}
-    said: dict[str, Any] = {"checkpoints": None, "sent": None}
+    value: dict[str, Any] = {"checkpoints": None, "sent": None}
     if scores.trajectory is not None:
-        said["checkpoints"] = list(scores.trajectory.checkpoints)
+        value["checkpoints"] = list(scores.trajectory.checkpoints)
         arrays["path"] = scores.trajectory.value
     if ledger is not None:
-        said["sent"] = {"calls": ledger.calls, "seconds": ledger.seconds}
+        value["sent"] = {"calls": ledger.calls, "seconds": ledger.seconds}
         arrays |= {f"sent {phase}": rows for phase, rows in ledger.candidates.items()}
-    return Result(said, arrays)
+    return Result(value, arrays)
 
 
 def _ledger(result: Result) -> Ledger:
