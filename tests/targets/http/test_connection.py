@@ -45,11 +45,17 @@ class Scripted:
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1/models/m:predict"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Wake the thread that accepts and wait for it: left alone it goes on by the number of the socket, and takes
+        connections from whatever server gets that number next."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        self._thread.join()
 
     def _accept(self) -> None:
         try:
