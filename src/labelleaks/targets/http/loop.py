@@ -15,7 +15,7 @@ __all__ = ["Loop", "Work"]
 
 Work = Callable[[Observer], Coroutine[Any, Any, None]]
 """Given whom to tell of what happens."""
-_Told = queue.SimpleQueue[tuple[Sent | Answered, Future[None]] | None]
+_Events = queue.SimpleQueue[tuple[Sent | Answered, Future[None]] | None]
 
 
 class Loop:
@@ -64,22 +64,22 @@ class Loop:
             self._task = None
 
     def _beside(self, work: Work, note: Observer) -> None:
-        told: _Told = queue.SimpleQueue()
+        events: _Events = queue.SimpleQueue()
 
         def across(event: Sent | Answered) -> None:
             noted: Future[None] = Future()
-            told.put((event, noted))
+            events.put((event, noted))
             noted.result()
 
         with ThreadPoolExecutor(1, "labelleaks-http") as thread:
             done = thread.submit(self._here, work, across)
-            done.add_done_callback(lambda _: told.put(None))
+            done.add_done_callback(lambda _: events.put(None))
             try:
-                _hear(told, note)
+                _hear(events, note)
             except BaseException:  # an interrupt
                 if (task := self._task) is not None:
                     self._runner.get_loop().call_soon_threadsafe(task.cancel)
-                _hear(told, note)
+                _hear(events, note)
                 raise
             done.result()
 
@@ -96,8 +96,8 @@ async def _ended(task: asyncio.Task[Any]) -> None:
     await asyncio.wait([task])
 
 
-def _hear(told: _Told, note: Observer) -> None:
-    while (item := told.get()) is not None:
+def _hear(events: _Events, note: Observer) -> None:
+    while (item := events.get()) is not None:
         event, noted = item
         try:
             note(event)

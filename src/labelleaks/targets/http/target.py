@@ -1,4 +1,4 @@
-"""A service as a target: rows in, class codes out, every request and every answer told to whoever keeps the books."""
+"""A service as a target: rows in, class codes out, every request and every answer reported to the ledger."""
 
 from __future__ import annotations
 
@@ -119,21 +119,21 @@ class HttpTarget:
             read=lambda answer: self._codes(self._format.read(answer, stop - start), stop - start),
         )
 
-    def _codes(self, found: Any, rows: int) -> Tensor:
+    def _codes(self, answers: Any, rows: int) -> Tensor:
         if self._map is not None:
-            found = self._mapped(found)
+            answers = self._mapped(answers)
         try:
-            return read_answer(found, rows, self.classes)
+            return read_answer(answers, rows, self.classes)
         except TargetError as error:
             raise Breach(str(error)) from None
 
-    def _mapped(self, found: NDArray[Any]) -> NDArray[Any]:
+    def _mapped(self, answers: NDArray[Any]) -> NDArray[Any]:
         assert self._map is not None
-        if found.ndim == 2 and found.shape[1] == 1:
-            found = found[:, 0]
-        if found.ndim != 1:
-            raise Breach(f"it has scores of shape {found.shape}, and label_map maps labels")
-        values = [_spelled(value) for value in found.tolist()]
+        if answers.ndim == 2 and answers.shape[1] == 1:
+            answers = answers[:, 0]
+        if answers.ndim != 1:
+            raise Breach(f"it has scores of shape {answers.shape}, and label_map maps labels")
+        values = [_spelled(value) for value in answers.tolist()]
         unknown = sorted({value for value in values if value not in self._map})
         if unknown:
             raise Breach(f"it answers {', '.join(map(repr, unknown[:5]))}, which label_map does not name")
@@ -155,8 +155,8 @@ class HttpTarget:
     @property
     def fingerprint(self) -> str:
         """Hash of the address and of every option that decides the answers; what is served there is not seen."""
-        told = json.dumps(self._deciding(), sort_keys=True)
-        digest = hashlib.blake2b(f"{self.address}\n{told}".encode(), digest_size=16).hexdigest()
+        deciding = json.dumps(self._deciding(), sort_keys=True)
+        digest = hashlib.blake2b(f"{self.address}\n{deciding}".encode(), digest_size=16).hexdigest()
         return scope(f"http:{digest}", self.classes, None)
 
     def describe(self) -> dict[str, Any]:
