@@ -284,16 +284,12 @@ def test_image_sized_rows_alone_and_together_in_the_other_searches(attack: Bound
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_wide_rows_alone_and_on_any_number_of_threads(threads: int) -> None:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads)
-        target, x, _ = half_space(40_000, n=3)  # sums of so many terms are split among threads
-        together, _ = run(target, x, WIDE, budget=80)
-        assert_same(together, run(target, x[1:2], WIDE, budget=80)[0], torch.tensor([1]))
-        torch.set_num_threads(3 - threads)
-        assert_same(together, run(target, x, WIDE, budget=80)[0], torch.arange(3))
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(threads)
+    target, x, _ = half_space(40_000, n=3)  # sums of so many terms are split among threads
+    together, _ = run(target, x, WIDE, budget=80)
+    assert_same(together, run(target, x[1:2], WIDE, budget=80)[0], torch.tensor([1]))
+    torch.set_num_threads(3 - threads)
+    assert_same(together, run(target, x, WIDE, budget=80)[0], torch.arange(3))
 
 
 def test_another_seed_gives_another_search() -> None:

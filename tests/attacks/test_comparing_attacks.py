@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
@@ -19,6 +18,7 @@ from labelleaks.core.domains import Box
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.types import Candidates
 from labelleaks.models.training import Recipe, train
+from tests.support import digits
 
 N = 250
 
@@ -26,10 +26,8 @@ N = 250
 @pytest.fixture(scope="module")
 def world():
     """Digits, a fifth of the labels wrong, a target that learned its half of them by heart; models shared by all."""
-    data = load_digits()
-    generator = torch.Generator().manual_seed(0)
-    order = torch.randperm(len(data.target), generator=generator)
-    x, y = torch.tensor(data.images / 16, dtype=torch.float32)[order], torch.tensor(data.target)[order]
+    x, y = digits()
+    generator = torch.Generator().manual_seed(1)
     y[: 2 * N] = torch.where(
         torch.rand(2 * N, generator=generator) < 0.2, torch.randint(10, (2 * N,), generator=generator), y[: 2 * N]
     )

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from scipy.stats import spearmanr
-from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
@@ -29,6 +28,7 @@ from labelleaks.models.checkpoints import Training
 from labelleaks.models.shadow_model import Network
 from labelleaks.models.training import Recipe, train
 from labelleaks.testing.planted import remembered
+from tests.support import digits
 
 SHORT = Recipe(epochs=8)
 
@@ -116,9 +116,8 @@ def test_few_labels_find_what_was_remembered(name: str) -> None:
 
 def test_log_odds_are_read_from_rows_with_features_that_hardly_vary() -> None:
     """The corners of digits are nearly always 0: what models make of other values there differs from model to model."""
-    data = load_digits()
-    order = torch.randperm(len(data.target), generator=torch.Generator().manual_seed(0))
-    x, y = torch.tensor(data.data / 16, dtype=torch.float32)[order], torch.tensor(data.target)[order]
+    x, y = digits()
+    x = x.flatten(1)
     target = train(architectures.build("mlp", (64,), 10, seed=5), x[:300], y[:300], Recipe(epochs=30), seed=5)
     candidates = Candidates(torch.cat([x[:100], x[300:400]]), torch.cat([y[:100], y[300:400]]), Box(0, 1), 10)
     gate = Gate(lambda rows: target(rows).argmax(1).detach())

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -22,17 +21,10 @@ from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import reference_models as refs
 from labelleaks.models import shadow_model
 from labelleaks.models.training import Recipe
+from tests.support import digits
 
 STATISTICS = ("loss", "maximum", "entropy")
 QUICK = Recipe(epochs=3, batch=32)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Target:
@@ -50,13 +42,6 @@ class Target:
     @property
     def rows(self):
         return sum(len(x) for x in self.seen)
-
-
-def digits():
-    data = load_digits()
-    x = torch.tensor(data.images / 16, dtype=torch.float32)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    return x[order], torch.tensor(data.target)[order]
 
 
 def case(n=40, s=100, classes=10, **more):

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.torch import save_model
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from labelleaks.cli import demo, main
+from labelleaks.cli import demo
+from tests.support import cli
 
 Here = Callable[..., Result]
 
@@ -91,7 +92,7 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delitem(sys.modules, "mymodel", raising=False)
-    return lambda *words: CliRunner().invoke(main.app, list(words))
+    return cli
 
 
 def test_an_audit_from_a_spec(folder: Path, here: Here) -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import labelleaks.data as data
-from labelleaks.cli.main import app
 from tests.data_fixture import at, cifar10_binary, colours, serve, tgz
+from tests.support import cli
 
 NAMES = [f"class {number}" for number in range(10)]
 
@@ -23,7 +22,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*words: str, code: int = 0) -> str:
-    done = CliRunner().invoke(app, ["data", *words])
+    done = cli("data", *words)
     assert done.exit_code == code, done.output
     return done.output
 

@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from labelleaks.auditing.forecast import money
 from labelleaks.cli import from_spec
-from labelleaks.cli.main import app
 from labelleaks.cli.spec import AuditSpec, DataSpec, HttpSpec, TargetSpec
 from labelleaks.cli.spec_file import load_spec
 from labelleaks.errors import InputError, SpecError
 from labelleaks.targets import Http
 from tests.servers.faulty import Faulty, rows_of, truth
+from tests.support import cli
 
 
 def load(tmp_path: Path, text: str, overrides: dict[tuple[str | int, ...], Any] | None = None) -> Any:
@@ -103,22 +102,20 @@ def test_audit_and_forecast_of_an_address(tmp_path: Path, monkeypatch: pytest.Mo
     given = ["--members", f"{tmp_path}/members.npz", "--nonmembers", f"{tmp_path}/nonmembers.npz", "--attacks", "gap"]
     keys = ["--set", "target.classes=3", "--set", "target.batch_rows=5", "--set", "target.price_per_row=0.01"]
     with Faulty() as server:
-        asked = CliRunner().invoke(app, ["forecast", "--target", server.url, *given, *keys])
+        asked = cli("forecast", "--target", server.url, *given, *keys)
         assert asked.exit_code == 0, asked.output
         assert "costs 0.40 to 0.40 without retries" in asked.output
-        done = CliRunner().invoke(
-            app, ["audit", "--target", server.url, *given, *keys, "--out", f"{tmp_path}/run", "-q"]
-        )
+        done = cli("audit", "--target", server.url, *given, *keys, "--out", f"{tmp_path}/run", "-q")
         assert done.exit_code == 0, done.output
         record = json.loads((tmp_path / "run" / "record.json").read_text())
         assert record["target"]["protocol"] == "tensorflow" and record["target"]["batch_rows"] == 5
         for name in ("again", "again"):  # the second time from the first one's journal
             words = ["audit", "--target", server.url, *given, *keys, "--out", f"{tmp_path}/{name}", "--overwrite"]
-            again = CliRunner().invoke(app, words)
+            again = cli(*words)
             assert again.exit_code == 0, again.output
         assert "40 of these rows were answered by the journal" in again.output
         server.faults = ["500"] * 999
-        failed = CliRunner().invoke(app, ["audit", "--target", server.url, *given, *keys, "--set", "target.retries=0"])
+        failed = cli("audit", "--target", server.url, *given, *keys, "--set", "target.retries=0")
         assert failed.exit_code == 3
         assert "answered 500" in failed.output and "run it again to go on" in failed.output
 
@@ -135,7 +132,7 @@ def test_recorded_answers_from_a_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "rows.npz", x=x.numpy(), y=np.array(y))
     given = ["--members", f"{tmp_path}/members.csv", "--nonmembers", f"{tmp_path}/nonmembers.csv", "--attacks", "gap"]
     for name in ("rows.csv", "ids.csv", "rows.npz"):
-        done = CliRunner().invoke(app, ["audit", "--target", str(tmp_path / name), *given, "--json"])
+        done = cli("audit", "--target", str(tmp_path / name), *given, "--json")
         assert done.exit_code == 0, done.output
         assert json.loads(done.stdout)["ledger"]["rows"] > 24
     for name, text, says in (
@@ -144,7 +141,7 @@ def test_recorded_answers_from_a_file(tmp_path: Path) -> None:
         ("rows.csv", "a,b,c\n0,0,0\n", "need labels"),
     ):
         (tmp_path / name).write_text(text)
-        refused = CliRunner().invoke(app, ["audit", "--target", str(tmp_path / name), *given])
+        refused = cli("audit", "--target", str(tmp_path / name), *given)
         assert refused.exit_code == 2 and says in refused.output
 
 

@@ -11,16 +11,15 @@ from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 import labelleaks as ll
 from labelleaks import attacks, data
 from labelleaks.auditing import thresholds
-from labelleaks.cli import main
 from labelleaks.cli.spec import AuditSpec
 from labelleaks.cli.spec_file import load_spec
 from labelleaks.core import registry
 from labelleaks.errors import InputError, SpecError
+from tests.support import cli
 
 MODULE = '''
 """What the packages of these tests hold."""
@@ -172,7 +171,7 @@ def test_an_audit_by_spec(package: Path, tmp_path: Path, monkeypatch: pytest.Mon
         f"attacks: [{{name: '{names['mine']}', strength: 3}}]\n"
         f"thresholds: [{{name: '{names['strict']}', fpr: 0.2}}]\nout: run\n"
     )
-    done = CliRunner().invoke(main.app, ["audit", "audit.yaml", "--fail-if", "mine.auc<0.1", "--quiet"])
+    done = cli("audit", "audit.yaml", "--fail-if", "mine.auc<0.1", "--quiet")
     assert done.exit_code == 0, done.output
     record = ll.load("run")
     assert record.spec["attacks"] == [{"name": "mine", "attack": "mine", "strength": 3}]
@@ -186,7 +185,7 @@ def test_rows_of_a_data_set_bring_its_domain(package: Path, tmp_path: Path, monk
         "target: {kind: stub, cut: 2}\nattacks: [gap]\nout: run\ndata:\n"
         "  members: {dataset: sheets, rows: [0, 10]}\n  nonmembers: {dataset: sheets, rows: [10, 20]}\n"
     )
-    done = CliRunner().invoke(main.app, ["audit", "audit.yaml", "--quiet"])
+    done = cli("audit", "audit.yaml", "--quiet")
     assert done.exit_code == 0, done.output
     assert ll.load("run").domain["kind"] == "sheet"
 
@@ -200,7 +199,7 @@ def test_an_inference_by_spec(package: Path, tmp_path: Path, monkeypatch: pytest
         "attack: {name: mine, strength: 2}\nthreshold: {name: strict, fpr: 0.2}\n"
     )
     Path("infer.yaml").write_text(text)
-    done = CliRunner().invoke(main.app, ["infer", "infer.yaml", "--quiet"])
+    done = cli("infer", "infer.yaml", "--quiet")
     assert done.exit_code == 0 and "sheets-9,False" in done.output, done.output
     known = text.replace("{name: strict, fpr: 0.2}", f"{{name: hold_out, members: {rows % (10, 20)}, nonmembers: %s}}")
     for nonmembers, says in (
@@ -214,7 +213,7 @@ def test_an_inference_by_spec(package: Path, tmp_path: Path, monkeypatch: pytest
         (f"{rows % (20, 30)}, n: 3", "threshold hold_out: unknown setting 'n'; known: members, nonmembers"),
     ):
         Path("infer.yaml").write_text(known % nonmembers)
-        done = CliRunner().invoke(main.app, ["infer", "infer.yaml", "--quiet"])
+        done = cli("infer", "infer.yaml", "--quiet")
         assert says in done.output and done.exit_code == (0 if says == "sheets-9," else 2), done.output
 
 
@@ -257,7 +256,7 @@ def test_a_wrong_spec_gets_one_line(
     if key == "data":
         change = change[:-1] + ", nonmembers: {dataset: sheets, rows: [9, 20]}}"
     Path("audit.yaml").write_text("\n".join({**spec, key: change}.values()))
-    done = CliRunner().invoke(main.app, ["audit", "audit.yaml", "--quiet"])
+    done = cli("audit", "audit.yaml", "--quiet")
     assert done.exit_code == 2 and says in done.output and done.output.count("\n") == 1, done.output
 
 
@@ -284,7 +283,7 @@ def test_a_domain_that_two_claim(
     Path("audit.yaml").write_text(
         f"target: {{kind: stub, cut: 2, classes: 10}}\nattacks: [gap]\ndata: {rows}\n{kind}\n"
     )
-    done = CliRunner().invoke(main.app, ["audit", "audit.yaml", "--quiet"])
+    done = cli("audit", "audit.yaml", "--quiet")
     assert ("domain 'box' is registered by labelleaks and by rival 1.2" in done.output) is refused, done.output
 
 
@@ -299,7 +298,7 @@ def test_our_own_kinds_of_targets_have_names_too(tmp_path: Path, monkeypatch: py
         ),
     ):
         Path("audit.yaml").write_text(f"target: {target}\n{rows}\n")
-        done = CliRunner().invoke(main.app, ["audit", "audit.yaml"])
+        done = cli("audit", "audit.yaml")
         assert done.exit_code == 2 and says in done.output, done.output
 
 
@@ -342,21 +341,21 @@ BROKEN = {
 def test_a_broken_package_breaks_itself_only(package: Path, how: str) -> None:
     every = {kind: {f"bad_{kind}": "broken:Thing"} for kind in registry.KINDS}
     install(package, "broken", every, BROKEN[how])
-    assert CliRunner().invoke(main.app, ["--help"]).exit_code == 0
+    assert cli("--help").exit_code == 0
     assert attacks.resolve("mine").name == "mine" and attacks.resolve("gap").name == "gap"
     for kind in registry.KINDS:
         says = f"'bad_{kind}' of broken 1.2 cannot be used: importing broken:Thing raised"
         with pytest.raises(SpecError, match=says) as caught:
             registry.load(kind, f"bad_{kind}")
         assert "\n" not in str(caught.value)
-    listed = CliRunner().invoke(main.app, ["attacks"])
+    listed = cli("attacks")
     assert listed.exit_code == 0 and "importing broken:Thing raised" in " ".join(listed.output.split())
     assert "mine  (needs nothing but the candidates), from sheetpack 1.2" in listed.output
-    known = json.loads(CliRunner().invoke(main.app, ["attacks", "--json"]).output)
+    known = json.loads(cli("attacks", "--json").output)
     assert [entry["name"] for entry in known if "error" in entry] == ["bad_attacks"]
-    sets = CliRunner().invoke(main.app, ["data", "list"])
+    sets = cli("data", "list")
     assert sets.exit_code == 0 and "sheets" in sets.output and "broken 1.2 cannot be used" in sets.output
-    assert "sheets" in CliRunner().invoke(main.app, ["data", "describe", "sheets"]).output
+    assert "sheets" in cli("data", "describe", "sheets").output
 
 
 def test_help_reads_no_entry_points(tmp_path: Path) -> None:

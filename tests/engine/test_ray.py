@@ -19,18 +19,17 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from typer.testing import CliRunner
 
 import labelleaks
 from labelleaks import attacks, experiments
 from labelleaks.auditing.run_log import RunLog
-from labelleaks.cli import main
 from labelleaks.core import progress
 from labelleaks.engine import Local, Ray, Shared, Task, choose
 from labelleaks.errors import EngineError, InputError, TargetError
 from labelleaks.experiments.runner import Options
 from labelleaks.experiments.spec import load_reproduction
 from labelleaks.models.training import Recipe
+from tests.support import cli
 
 pytestmark = [
     pytest.mark.ray,
@@ -256,13 +255,13 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     """Help is there, and the error names the extra."""
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.chdir(tmp_path)
-    help_ = CliRunner().invoke(main.app, ["audit", "--help"])
+    help_ = cli("audit", "--help")
     assert help_.exit_code == 0 and "--engine" in help_.output and "--address" in help_.output
     members, nonmembers = rows(5, 1), rows(5, 2)
     for side, (x, y) in (("members", members), ("nonmembers", nonmembers)):
         np.savez(f"{side}.npz", x=x.numpy(), y=y.numpy())
     words = ["audit", "--target", "tests.engine.test_ray:by_sum", "--members", "members.npz"]
-    done = CliRunner().invoke(main.app, [*words, "--nonmembers", "nonmembers.npz", "--engine", "ray"])
+    done = cli(*words, "--nonmembers", "nonmembers.npz", "--engine", "ray")
     assert done.exit_code == 2 and "pip install 'labelleaks[ray]'" in done.output
 
 

@@ -14,10 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from labelleaks import data, experiments
-from labelleaks.cli import main
 from labelleaks.core import rng, serialization
 from labelleaks.data import label_leaks_split
 from labelleaks.errors import InputError, SpecError
@@ -27,6 +25,7 @@ from labelleaks.experiments.spec import load_reproduction
 from labelleaks.experiments.store import Results
 from labelleaks.models import architectures, training
 from labelleaks.models.training import Recipe
+from tests.support import cli
 
 HERE = Path(__file__).parents[2] / "reproductions"
 GRID = """
@@ -321,20 +320,20 @@ def test_two_processes_take_as_long_as_the_busier_of_them(home: Path) -> None:
 
 
 def test_a_wrong_engine_is_refused_before_any_data_are_looked_for(home: Path) -> None:
-    said = CliRunner().invoke(main.app, ["reproduce", "nothing", "--engine", "spark", "--folder", str(home.parent)])
+    said = cli("reproduce", "nothing", "--engine", "spark", "--folder", str(home.parent))
     assert said.exit_code == 2 and "unknown engine 'spark'" in said.output
 
 
 def test_a_dry_run_says_what_it_would_cost_and_does_nothing(home: Path) -> None:
     place = home.parent.parent / "dry"
     command = ["reproduce", "tiny", "--profile", "smoke", "--folder", str(home.parent), "--store", str(place)]
-    said = CliRunner().invoke(main.app, [*command, "--out", str(place), "--dry-run"])
+    said = cli(*command, "--out", str(place), "--dry-run")
     assert said.exit_code == 0, said.output
     assert "digits-200-s1-authors target" in said.output and "0 evaluations are finished" in said.output
     assert not place.exists()
-    two = CliRunner().invoke(main.app, [*command, "--out", str(place), "--dry-run", "--jobs", "2"])
+    two = cli(*command, "--out", str(place), "--dry-run", "--jobs", "2")
     assert two.exit_code == 0 and "with --jobs 2" in two.output and "--jobs" not in said.output
-    wrong = CliRunner().invoke(main.app, [*command, "--only", "minst", "--dry-run"])
+    wrong = cli(*command, "--only", "minst", "--dry-run")
     assert wrong.exit_code == 2 and "--only minst" in wrong.output
 
 

@@ -19,10 +19,7 @@ QUICK = Recipe(epochs=3, batch=32)
 
 @pytest.fixture
 def two_threads():
-    threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -91,13 +88,10 @@ def test_helpers_make_the_same_bytes(slow_starts_are_fine, monkeypatch):
 
 
 def test_one_thread_hires_nobody(monkeypatch):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     monkeypatch.setattr(local, "WORTH_HELP", 0.0)
     monkeypatch.setattr(local._Helpers, "_start", lambda self: pytest.fail("a helper was hired"))
     x, y = rows()
     train_all(jobs(), x, y, QUICK, family="cnn", classes=4)
-    torch.set_num_threads(threads)
 
 
 def test_small_work_and_families_without_a_name_hire_nobody(monkeypatch, two_threads):

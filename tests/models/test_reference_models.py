@@ -9,14 +9,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import nn
-from typer.testing import CliRunner
 
 import labelleaks
 from labelleaks import attacks
-from labelleaks.cli import main
 from labelleaks.core import rng
 from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.oracle.label_oracle import Gate
@@ -24,23 +21,9 @@ from labelleaks.errors import BudgetExceeded, InputError, NeedsError
 from labelleaks.models import checkpoints, parallel_training, shadow_training
 from labelleaks.models import reference_models as refs
 from labelleaks.models.training import Recipe
+from tests.support import cli, digits
 
 QUICK = Recipe(epochs=2, batch=32)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def digits():
-    data = load_digits()
-    x = torch.tensor(data.images / 16, dtype=torch.float32)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    return x[order], torch.tensor(data.target)[order]
 
 
 def zeros(rows):
@@ -405,5 +388,5 @@ def test_the_command_line_passes_the_folder_on(tmp_path, monkeypatch):
         np.savez(f"{side}.npz", x=x[rows].numpy(), y=y[rows].numpy())
     Path("taken").touch()
     words = ["audit", "--target", f"{__name__}:by_brightness", "--members", "members.npz"]
-    done = CliRunner().invoke(main.app, [*words, "--nonmembers", "nonmembers.npz", "--references-dir", "taken"])
+    done = cli(*words, "--nonmembers", "nonmembers.npz", "--references-dir", "taken")
     assert done.exit_code == 2 and "references_dir='taken' cannot be a folder" in done.output

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -17,23 +16,9 @@ from labelleaks.core.types import Candidates
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import shadow_model, shadow_training
 from labelleaks.models.training import Recipe
+from tests.support import digits
 
 QUICK = Recipe(epochs=2, batch=32)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def digits():
-    data = load_digits()
-    x = torch.tensor(data.images / 16, dtype=torch.float32)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    return x[order], torch.tensor(data.target)[order]
 
 
 def candidates(x, domain=None, classes=10):

@@ -15,14 +15,6 @@ from labelleaks.models.randaugment import _OPERATIONS, RandAugment, _rotate, _sh
 from labelleaks.models.training import Recipe, train
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def problem(n=60, classes=3, seed=0):
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(n, 1, 8, 8, generator=generator)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -22,6 +21,7 @@ from labelleaks.core.classes import Classes, label_array
 from labelleaks.errors import InputError, TargetError
 from labelleaks.targets import Recorded, default_batch_rows, is_target, resolve_classes, wrap
 from labelleaks.targets.answers import read_answer
+from tests.support import digits
 
 THREE = Classes((0, 1, 2))
 X = torch.linspace(-1, 1, 60).reshape(12, 5)
@@ -205,15 +205,16 @@ def test_what_a_record_says_is_json_without_addresses() -> None:
 
 
 def test_a_classifier_with_string_classes_answers_codes_of_its_own_order() -> None:
-    x, digits = load_digits(return_X_y=True)
-    words = np.array([f"w{9 - d}" for d in digits])  # so that sorted names are not in the digits' order
+    pictures, y = digits()
+    x = pictures.flatten(1).numpy()
+    words = np.array([f"w{9 - d}" for d in y.tolist()])  # so that sorted names are not in the digits' order
     model = RandomForestClassifier(5, random_state=0).fit(x[:300], words[:300])
     target = wrap(model, numpy=True)
-    rows = torch.tensor(x[:50], dtype=torch.float32)
+    rows = pictures[:50].flatten(1)
     answer = target(rows)
     assert [target.classes.names[code] for code in answer.tolist()] == model.predict(x[:50]).tolist()
     assert target(rows.reshape(50, 8, 8)).equal(answer)  # images are flattened for it
-    assert target.classes.encode(words, "members").equal(torch.tensor(9 - digits))
+    assert target.classes.encode(words, "members").equal(9 - y)
 
 
 def test_classifiers_of_every_kind_of_label() -> None:

@@ -16,15 +16,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from labelleaks.cli.main import app
 from labelleaks.core.oracle.journal import Journal
 from labelleaks.core.oracle.journal_file import read, verify
 from labelleaks.core.oracle.query_keys import KEY, Answers, Keys, keys_of
 from labelleaks.core.oracle.repeat_counter import RepeatCounter
 from labelleaks.core.row_hash import digests
 from labelleaks.errors import InputError
+from tests.support import cli
 
 X = torch.rand(300, 6, generator=torch.Generator().manual_seed(0))
 
@@ -40,8 +39,7 @@ def filled(path: Path, rows: int = 300) -> Path:
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:
-    found = CliRunner().invoke(app, ["journal", *map(str, arguments)])
-    assert found.exception is None or isinstance(found.exception, SystemExit)
+    found = cli("journal", *arguments)
     return found.exit_code, found.output
 
 

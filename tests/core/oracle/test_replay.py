@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from typer.testing import CliRunner
 
 import labelleaks as ll
-from labelleaks.cli.main import app
 from labelleaks.core.oracle.journal import Journal
 from labelleaks.core.oracle.journal_file import read
 from labelleaks.core.oracle.label_oracle import Gate
@@ -23,6 +21,7 @@ from labelleaks.core.types import Candidates
 from labelleaks.targets import Http, wrap
 from labelleaks.targets.probe import measure_noise
 from tests.servers.faulty import Faulty, rows_of, truth
+from tests.support import cli
 
 X = rows_of(60)
 Y = truth(X)
@@ -216,11 +215,10 @@ def test_the_command_line_has_all_of_it(tmp_path: Path) -> None:
         str(tmp_path / "n.npz"), "--attacks", "gap", "--out", str(tmp_path / "run"), "--set",
         f"journal={tmp_path / 'j'}", "--quiet",
     ]  # fmt: skip
-    run = CliRunner().invoke
-    missing = run(app, [*common, "--replay-only"])
+    missing = cli(*common, "--replay-only")
     assert missing.exit_code == 2 and "nothing to replay" in missing.output
-    assert run(app, [*common, "--no-inputs"]).exit_code == 0
+    assert cli(*common, "--no-inputs").exit_code == 0
     assert not ll.load(tmp_path / "run").holds_inputs
-    assert run(app, [*common, "--overwrite", "--replay-only", "--no-inputs"]).exit_code == 0
+    assert cli(*common, "--overwrite", "--replay-only", "--no-inputs").exit_code == 0
     for command in (["audit"], ["infer"], ["journal", "info"], ["journal", "export"], ["journal", "verify"]):
-        assert run(app, [*command, "--help"]).exit_code == 0
+        assert cli(*command, "--help").exit_code == 0

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from labelleaks.cli.main import app
 from tests.servers.faulty import FAULTS, Faulty, rows_of, truth
+from tests.support import cli
 
 V2 = {
     "name": "digits",
@@ -24,7 +24,7 @@ V2 = {
 
 
 def run(*words: str) -> Result:
-    return CliRunner().invoke(app, ["probe", *words])
+    return cli("probe", *words)
 
 
 def open_inference(server: Faulty) -> None:

@@ -20,13 +20,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
-from typer.testing import CliRunner
 
 import labelleaks as ll
-from labelleaks.cli.main import app
 from labelleaks.targets import Http, Onnx, wrap
+from tests.support import cli, digits
 from tests.targets.test_model_files import save_network, save_onnx
 
 ROOT = Path(__file__).parents[3] / ".venv-servers"
@@ -115,8 +113,8 @@ def _audited(options: Http, truth: dict[str, Any], folder: Path) -> None:
 
 def _network(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
     """A small network for images, trained on 100 of the digits and saved as ONNX; rows, classes and its labels."""
-    x, y = load_digits(return_X_y=True)
-    images, classes = torch.from_numpy(x / 16).to(torch.float32).reshape(-1, 1, 8, 8), torch.from_numpy(y)
+    images, classes = digits()
+    images = images[:, None]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(512, 10))
@@ -128,7 +126,7 @@ def _network(folder: Path) -> dict[str, np.ndarray[Any, Any]]:
     save_network(folder / "pictures.onnx", net)
     with torch.no_grad():
         labels = net(images[:400]).argmax(1)
-    return {"x": images[:400].numpy(), "y": y[:400], "labels": labels.numpy()}
+    return {"x": images[:400].numpy(), "y": classes[:400].numpy(), "labels": labels.numpy()}
 
 
 def _scores(folder: Path) -> None:
@@ -160,10 +158,10 @@ def test_mlserver(tmp_path: Path) -> None:
         scores = Http(url=base, protocol="v2", model="digits", output="predict_proba")
         with wrap(scores, numpy=True, classes=10) as target:
             assert target(torch.from_numpy(truth["x"])).tolist() == truth["labels"].tolist()
-        probed = CliRunner().invoke(app, ["probe", f"{base}/v2/models/digits", "--shape", "64"])
+        probed = cli("probe", f"{base}/v2/models/digits", "--shape", "64")
         assert probed.exit_code == 0, probed.output
         assert "speaks    v2" in probed.output and "labels: whole numbers" in probed.output
-        asked = CliRunner().invoke(app, ["probe", base, "--shape", "64"])
+        asked = cli("probe", base, "--shape", "64")
         assert asked.exit_code == 2 and "it has" in asked.output and "digits" in asked.output
         x = torch.rand(100, 4, generator=torch.Generator().manual_seed(0))
         local = wrap(Onnx(tmp_path / "onnx" / "model.onnx"), numpy=True, classes=3)(x)
@@ -184,7 +182,7 @@ def test_mlflow(tmp_path: Path) -> None:
             assert target(torch.from_numpy(truth["x"][:30])).tolist() == truth["labels"][:30].tolist()
         with pytest.raises(ll.TargetError, match="answered 400"):
             wrap(Http(url=f"{base}/invocations", retries=1), numpy=True, classes=10)(torch.rand(3, 5))
-        probed = CliRunner().invoke(app, ["probe", base, "--shape", "64"])
+        probed = cli("probe", base, "--shape", "64")
         assert probed.exit_code == 0, probed.output
         assert "speaks    mlflow (it answers GET /ping and /version)" in probed.output
 
@@ -201,7 +199,7 @@ def test_mlflow_with_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     base = f"http://127.0.0.1:{port}"
     command = ["models", "serve", "-m", "model", "-h", "127.0.0.1", "-p", str(port), "--env-manager", "local"]
     with _served("mlflow", command, f"{base}/ping", tmp_path):
-        probed = CliRunner().invoke(app, ["probe", base, "--shape", "1,8,8"])
+        probed = cli("probe", base, "--shape", "1,8,8")
         assert probed.exit_code == 0, probed.output
         assert "speaks    mlflow" in probed.output and "scores for 10 classes" in probed.output
         Path("audit.yaml").write_text(
@@ -209,7 +207,7 @@ def test_mlflow_with_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             + "data: {members: members.npz, nonmembers: nonmembers.npz, shadow: shadow.npz}\n"
             "domain: {kind: box, low: 0, high: 1}\nattacks: [gap, noise, transfer]\nbudget: 10\nout: run\n"
         )
-        audited = CliRunner().invoke(app, ["audit", str(tmp_path / "audit.yaml"), "--quiet"])
+        audited = cli("audit", str(tmp_path / "audit.yaml"), "--quiet")
         assert audited.exit_code == 0, audited.output
         with wrap(Http(url=f"{base}/invocations", batch_rows=16), numpy=True, classes=10) as target:
             assert target(torch.from_numpy(truth["x"])).tolist() == truth["labels"].tolist()
