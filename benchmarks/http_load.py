@@ -36,7 +36,7 @@ if __name__ == "__main__":
 LATENCY = 0.02
 PORT = 18765
 URL = f"http://127.0.0.1:{PORT}/v1/models/m:predict"
-BAR, SHARE = 1.2, 0.95
+BAR, SHARE = 1.15, 0.95
 SHAPES = ((1, 32), (2, 32), (4, 32), (8, 32), (8, 8))
 """(requests at a time, rows in each)"""
 

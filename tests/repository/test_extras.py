@@ -9,7 +9,7 @@ from pathlib import Path
 CODE = """
 import sys
 
-for name in ("httpx", "httpcore", "httptools", "orjson", "jmespath", "onnxruntime", "pandas", "pyarrow", "ray", "onnx"):
+for name in ("aiohttp", "orjson", "jmespath", "onnxruntime", "pandas", "pyarrow", "ray", "onnx"):
     sys.modules[name] = None
 from typer.testing import CliRunner
 from labelleaks.cli.main import app

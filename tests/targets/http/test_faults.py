@@ -148,7 +148,7 @@ def test_a_server_that_is_not_there_is_billed_nothing() -> None:
     server.stop()
     with target_of(server, retries=2) as target:
         gate = Gate(target)
-        with pytest.raises(TargetError, match=r"after 3 tries: the connection failed \(ConnectError"):
+        with pytest.raises(TargetError, match=r"after 3 tries: the connection failed \(ClientConnectorError"):
             gate.ask(X, ANYONE, "a.b", 5)
         assert (gate.ledger.rows, gate.ledger.retries, gate.ledger.calls) == (0, 0, 0)
 

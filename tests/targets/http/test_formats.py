@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import email
 import email.policy
 import io
 import json
 import shutil
+import socket
+import socketserver
 import ssl
 import subprocess
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from yarl import URL
 
 from labelleaks.core.domains import Binary, Box
 from labelleaks.errors import InputError, TargetError
@@ -31,9 +35,9 @@ from labelleaks.targets import Http, sendable, wrap
 from labelleaks.targets.http import pictures
 from labelleaks.targets.http.body import Breach, parse
 from labelleaks.targets.http.formats import address_of, format_of
-from labelleaks.targets.http.line import _proxy_for
 from labelleaks.targets.http.pacing import Pace, backoff, retry_after
 from labelleaks.targets.http.secrets import credentials
+from labelleaks.targets.http.service import proxy_for
 from tests.servers.faulty import Faulty, rows_of, truth
 
 ROWS = np.array([[0.1, 0.5], [1.0, 0.0], [0.25, 0.75]], dtype=np.float32)
@@ -408,6 +412,9 @@ def test_pictures_and_domain_agree_on_the_layout() -> None:
         ({**ML, "headers": {"X-Api-Key": "hunter2"}}, "auth_env: NAME, auth_header: X-Api-Key"),
         ({**ML, "headers": {"Cookie": "hunter2"}}, "Cookie"),
         ({**ML, "headers": "hunter2"}, "headers: a mapping"),
+        ({**ML, "headers": {"X-A": "hunter2\r\nX-B: 1"}}, "no header can carry"),
+        ({**ML, "headers": {"X A": "1"}}, "no header can carry"),
+        ({**ML, "headers": {"X-A": 1}}, "no header can carry"),
         ({**ML, "auth_env": "hunter2"}, "NAME of an environment variable"),
         ({**ML, "auth_env": "TOKEN", "netrc": True}, "one of them"),
         ({**ML, "label": "y"}, "label belongs to protocol template"),
@@ -543,14 +550,14 @@ def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    assert _proxy_for(httpx.URL("http://host/")) is None
+    assert proxy_for(URL("http://host/")) is None
     monkeypatch.setenv("http_proxy", "proxy:3128")
     monkeypatch.setenv("https_proxy", "http://user:word@proxy:3129")
     monkeypatch.setenv("no_proxy", "127.0.0.1,inner.example")
-    assert _proxy_for(httpx.URL("http://host/")) == "http://proxy:3128"
-    assert _proxy_for(httpx.URL("https://host:8443/")) == "http://user:word@proxy:3129"
-    assert _proxy_for(httpx.URL("http://127.0.0.1:8000/")) is None
-    assert _proxy_for(httpx.URL("http://inner.example/")) is None
+    assert proxy_for(URL("http://host/")) == URL("http://proxy:3128")
+    assert proxy_for(URL("https://host:8443/")) == URL("http://user:word@proxy:3129")
+    assert proxy_for(URL("http://127.0.0.1:8000/")) is None
+    assert proxy_for(URL("http://inner.example/")) is None
 
 
 def test_a_proxy_is_asked_for_the_address_and_a_strange_one_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -571,19 +578,90 @@ def test_a_proxy_is_asked_for_the_address_and_a_strange_one_refused(monkeypatch:
         assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
-def test_https_is_spoken_and_a_certificate_that_nobody_trusts_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+def certified(folder: Path) -> tuple[ssl.SSLContext, Path]:
+    """A server's side of TLS as localhost, and the certificate to trust."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
     command = (
         "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
     )
     subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    monkeypatch.setenv("no_proxy", "localhost")
-    monkeypatch.setenv("NO_PROXY", "localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
+    return context, certificate
+
+
+class Tunnel(socketserver.ThreadingTCPServer):
+    """A proxy that leads each CONNECT with the right password to one port, whatever it names."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.asked: list[list[bytes]] = []
+        super().__init__(("127.0.0.1", 0), _Tunnelled)
+
+
+class _Tunnelled(socketserver.StreamRequestHandler):
+    server: Tunnel
+
+    def handle(self) -> None:
+        head = list(iter(lambda: self.rfile.readline().strip(), b""))
+        self.server.asked.append(head)
+        if b"Proxy-Authorization: Basic dXNlcjpodW50ZXIy" not in head:
+            self.wfile.write(b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n")
+            return
+        self.wfile.write(b"HTTP/1.1 200 Established\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", self.server.port)) as inner:
+            back = threading.Thread(target=_pump, args=(inner, self.connection), daemon=True)
+            back.start()
+            _pump(self.connection, inner)
+            back.join()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while part := source.recv(1 << 16):
+            sink.sendall(part)
+        sink.shutdown(socket.SHUT_WR)
+
+
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
+
+
+@needs_openssl
+def test_https_goes_through_the_tunnel_of_a_proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("HTTPS_PROXY", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    context, certificate = certified(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    x = rows_of(30)
+    with Faulty() as server, Tunnel(int(server.base.rpartition(":")[2])) as proxy:
+        server.encrypt(context)
+        threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        options = Http(url="https://localhost:1/invocations", batch_rows=4, concurrency=2, retries=0)
+        monkeypatch.setenv("https_proxy", f"http://user:hunter2@127.0.0.1:{proxy.server_address[1]}")
+        server.rows_of = lambda document: document["inputs"]
+        server.reply = lambda document: {"predictions": truth(torch.tensor(document["inputs"])).tolist()}
+        with wrap(options, numpy=True, classes=3) as target:
+            assert target(x).equal(truth(x)) and target(x).equal(truth(x))
+        assert [head[0] for head in proxy.asked] == [b"CONNECT localhost:1 HTTP/1.1"] * 2, "tunnels are kept"
+        monkeypatch.setenv("https_proxy", f"http://user:wrong-hunter3@127.0.0.1:{proxy.server_address[1]}")
+        with (
+            wrap(options, numpy=True, classes=3) as target,
+            pytest.raises(TargetError, match="the proxy answered 407") as caught,
+        ):
+            target(x)
+        assert "hunter" not in str(caught.value)
+        proxy.shutdown()
+
+
+@needs_openssl
+def test_https_is_spoken_and_a_certificate_that_nobody_trusts_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    context, certificate = certified(tmp_path)
+    monkeypatch.setenv("no_proxy", "localhost")
+    monkeypatch.setenv("NO_PROXY", "localhost")
     x = rows_of(30)
     with Faulty() as server:
         server.encrypt(context)

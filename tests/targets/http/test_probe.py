@@ -106,7 +106,7 @@ def test_a_server_that_is_not_there_is_the_target_s_fault() -> None:
 
 
 def test_help_needs_no_extra_and_use_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "httpx", None)
+    monkeypatch.setitem(sys.modules, "orjson", None)
     monkeypatch.setitem(sys.modules, "jmespath", None)
     assert run("--help").exit_code == 0
     found = run("http://127.0.0.1:1/invocations", "--shape", "3")

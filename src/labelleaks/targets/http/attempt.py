@@ -10,15 +10,12 @@ from labelleaks.targets.http.body import Body, Breach, parse
 from labelleaks.targets.http.pacing import retry_after
 
 if TYPE_CHECKING:
-    from labelleaks.targets.http.connection import Answer
-    from labelleaks.targets.http.line import Line
+    from labelleaks.targets.http.service import Answer, Service
 
 __all__ = ["Fault", "exchange", "read_json"]
 
 _MOST_BYTES = 1 << 26
 """Of an answer; a larger one is broken off."""
-_PIECE = 1 << 14
-"""Bytes that are decompressed at a time."""
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 509, 520, 521, 522, 523, 524, 529})
 _MEND = {
     401: "; give the secret: auth_env: NAME or netrc: true",
@@ -56,7 +53,7 @@ class Fault(Exception):
         """Whether all requests should wait, not this one alone."""
 
 
-async def exchange(line: Line, body: Body, *, timeout: float, sent: Callable[[], None]) -> bytes:
+async def exchange(service: Service, body: Body, *, timeout: float, sent: Callable[[], None]) -> bytes:
     """Post a body and return the content of a good answer.
 
     Args:
@@ -65,57 +62,37 @@ async def exchange(line: Line, body: Body, *, timeout: float, sent: Callable[[],
     Raises:
         Fault: anything but a whole 2xx answer within ``timeout`` seconds. Its text is not scrubbed yet.
     """
-    from labelleaks.targets.http.connection import TooLong
-    from labelleaks.targets.http.line import ERRORS
+    from labelleaks.targets.http.service import ERRORS, TooLong, why
 
     try:
         async with asyncio.timeout(timeout):
-            answer = await line.post(body, sent, _MOST_BYTES)
-        content = answer.content if answer.header(b"content-encoding") is None else _decoded(answer)
+            answer = await service.post(body, sent, _MOST_BYTES)
     except TimeoutError:
         raise Fault(f"no whole answer within {timeout:g} s", passing=True) from None
     except TooLong:
         raise Fault(f"its answer is longer than {_MOST_BYTES} bytes", passing=True, odd=True) from None
     except ERRORS as error:
-        text = f"the connection failed ({type(error).__name__}{': ' if str(error) else ''}{error})"
+        text = f"the connection failed ({why(error)})"
         raise Fault(text, passing="certificate" not in text.lower()) from None
-    _check_status(answer, content)
-    return content
+    _check_status(answer)
+    return answer.content
 
 
-def _decoded(answer: Answer) -> bytes:
-    """The content of an answer that is compressed, though that was not asked for."""
-    import httpx
-
-    from labelleaks.targets.http.connection import TooLong
-
-    content = bytearray()
-    pieces = (answer.content[i : i + _PIECE] for i in range(0, len(answer.content), _PIECE))
-    try:
-        for part in httpx.Response(answer.status, headers=list(answer.headers), content=pieces).iter_bytes():
-            content += part
-            if len(content) > _MOST_BYTES:  # before more of it is unpacked
-                raise TooLong
-    except httpx.DecodingError as error:
-        raise Fault(f"its compression is broken ({error})", passing=True) from None
-    return bytes(content)
-
-
-def _check_status(answer: Answer, content: bytes) -> None:
+def _check_status(answer: Answer) -> None:
     status = answer.status
     if 200 <= status < 300:
         return
     told = f"it answered {status} {answer.reason}".rstrip()
     if 300 <= status < 400:
-        place = (answer.header(b"location") or "nowhere").partition("?")[0]
+        place = (answer.headers.get("Location") or "nowhere").partition("?")[0]
         raise Fault(
             f"{told} (redirect to {place}; redirects are not followed: give the final url:)", passing=True, odd=True
         )
     raise Fault(
         f"{told}{_MEND.get(status, '')}",
-        said=_words(content),
+        said=_words(answer.content),
         passing=status in _PASSING,
-        wait=retry_after(answer.header(b"retry-after")) if status in _PASSING else None,
+        wait=retry_after(answer.headers.get("Retry-After")) if status in _PASSING else None,
         busy=status in (429, 503, 529),
     )
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -14,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelleaks.core.oracle.remote import Answered, Sent
-from labelleaks.errors import InputError, MissingExtra, TargetError
+from labelleaks.errors import InputError, TargetError
 from labelleaks.targets.http.formats import address_of, format_of
 from labelleaks.targets.http.options import Http, protocol_of
 from labelleaks.targets.http.secrets import Credentials, credentials
@@ -24,6 +28,8 @@ __all__ = ["BATCHES", "Discovery", "Spoken", "ask", "spoken"]
 
 BATCHES = (1, 1, 1, 4, 16)
 """Rows of the billed requests; a larger limit is tried where the user says so."""
+_MOST = 1 << 20
+"""Bytes of an answer about the server."""
 
 
 @dataclass(frozen=True)
@@ -80,56 +86,52 @@ def spoken(url: str, settings: Mapping[str, Any]) -> Spoken:
         return Spoken("template", "you said so", settings.get("model"))
     plain = {k: v for k, v in settings.items() if k in ("timeout", "auth_env", "auth_header", "auth_scheme", "netrc")}
     options = Http(url=url, protocol="mlflow", **plain)
-    with _Asker(options, credentials(options)) as asker:
-        protocol, how = (given, "you said so") if given else _protocol(url, asker)
-        model = settings.get("model") or _model_in(url)
-        if protocol != "v2":
-            return Spoken(protocol, how, model)
-        return _open_inference(asker, how, model or _only_model(asker))
+    asker = _Asker(options, credentials(options))
+    protocol, how = (given, "you said so") if given else _protocol(url, asker)
+    model = settings.get("model") or _model_in(url)
+    if protocol != "v2":
+        return Spoken(protocol, how, model)
+    return _open_inference(asker, how, model or _only_model(asker))
 
 
 class _Asker:
     """Questions about the server itself; answers None for whatever is not a JSON object with status 200."""
 
     def __init__(self, options: Http, secret: Credentials) -> None:
-        try:
-            import httpx
-        except ImportError:
-            raise MissingExtra("an HTTP target needs httpx: pip install 'labelleaks[http]'") from None
         parts = urlsplit(options.url)
         path = parts.path.partition("/v1")[0].partition("/v2")[0].removesuffix("/").removesuffix("/invocations")
         self._base = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
-        self._errors = (httpx.HTTPError, ValueError)
         self._secret = secret
-        self._client = httpx.Client(
-            headers={"Accept": "application/json", "User-Agent": "labelleaks", **secret.headers},
-            timeout=min(options.timeout, 10.0),
-            verify=options.url.lower().startswith("https"),
-        )
+        self._headers = {"Accept": "application/json", "User-Agent": "labelleaks", **secret.headers}
+        self._timeout = min(options.timeout, 10.0)
+        self._opener = urllib.request.build_opener(_NoRedirect)
 
-    def __enter__(self) -> _Asker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
-
-    def text(self, path: str) -> str | None:
-        import httpx
-
+    def text(self, path: str, body: bytes | None = None) -> str | None:
+        headers = self._headers | ({} if body is None else {"Content-Type": "application/json"})
+        request = urllib.request.Request(self._base + path, body, headers)
         try:
-            answer = self._client.get(self._base + path)
-        except httpx.TransportError as error:
-            raise TargetError(
-                f"{self._base} cannot be reached ({type(error).__name__}: {self._secret.scrub(str(error))})"
-            ) from None
-        return answer.text if answer.status_code == 200 else None
-
-    def json(self, path: str, *, post: bool = False) -> Any:
-        try:
-            answer = self._client.post(self._base + path, json={}) if post else self._client.get(self._base + path)
-            return answer.json() if answer.status_code == 200 else None
-        except self._errors:
+            with self._opener.open(request, timeout=self._timeout) as answer:
+                return str(answer.read(_MOST), "utf-8", "replace") if answer.status == 200 else None
+        except urllib.error.HTTPError as error:
+            error.close()
             return None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise TargetError(
+                f"{self._base} cannot be reached ({self._secret.scrub(str(getattr(error, 'reason', error)))})"
+            ) from None
+
+    def json(self, path: str, body: bytes | None = None) -> Any:
+        try:
+            return json.loads(self.text(path, body) or "null")
+        except (TargetError, ValueError):
+            return None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows nothing: the secret is for this server."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
 
 
 def _protocol(url: str, asker: _Asker) -> tuple[Any, str]:
@@ -153,7 +155,7 @@ def _model_in(url: str) -> str | None:
 
 
 def _only_model(asker: _Asker) -> str:
-    index = asker.json("/v2/repository/index", post=True)
+    index = asker.json("/v2/repository/index", b"{}")
     names = [str(m.get("name")) for m in index if isinstance(m, dict)] if isinstance(index, list) else []
     if len(names) != 1:
         known = f"; it has {', '.join(names)}" if names else ""

@@ -18,6 +18,7 @@ ServiceProtocol = Literal["v2", "tensorflow", "mlflow", "template"]
 PROTOCOLS: tuple[ServiceProtocol, ...] = ("v2", "tensorflow", "mlflow", "template")
 _TELLING = re.compile(r"auth|cookie|token|secret|passw|api.?key|signature|credential", re.IGNORECASE)
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LEVELS = 256
 
 
@@ -225,7 +226,9 @@ def _check_secrets(options: Http) -> None:
         raise InputError(
             "auth_env: the NAME of an environment variable is needed (capitals, digits and _), not the secret itself"
         )
-    for header in options.headers:
+    for header, value in options.headers.items():
+        if not (_TOKEN.fullmatch(str(header)) and isinstance(value, str) and value.isascii() and value.isprintable()):
+            raise InputError(f"headers: {header!r} or its value is something that no header can carry")
         if _TELLING.search(header):
             raise InputError(
                 f"headers: {header!r} carries a secret; put the secret into an environment variable and say auth_env: "

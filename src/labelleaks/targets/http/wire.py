@@ -20,7 +20,7 @@ from labelleaks.targets.http.pacing import Pace, backoff, pause
 from labelleaks.targets.http.secrets import Credentials
 
 if TYPE_CHECKING:
-    from labelleaks.targets.http.line import Line
+    from labelleaks.targets.http.service import Service
 
 __all__ = ["Part", "Wire"]
 
@@ -100,7 +100,7 @@ class Wire:
         self._secret = secret
         self._loop = Loop()
         self._pace = Pace(options.rate, options.burst)
-        self._lines: list[Line] = []
+        self._service: Service | None = None
 
     def open(self) -> None:
         """Get ready. Nothing is sent.
@@ -112,11 +112,9 @@ class Wire:
         try:
             import orjson  # noqa: F401
 
-            from labelleaks.targets.http.line import lines
+            from labelleaks.targets.http.service import Service
         except ImportError:
-            raise MissingExtra(
-                "an HTTP target needs httpx, httptools and orjson: pip install 'labelleaks[http]'"
-            ) from None
+            raise MissingExtra("an HTTP target needs aiohttp and orjson: pip install 'labelleaks[http]'") from None
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
@@ -125,8 +123,8 @@ class Wire:
             **self._secret.headers,
         }
         try:
-            self._lines = lines(self._address, headers, self._options.concurrency)
-        except Exception as error:  # a proxy of the environment that cannot be; its text may hold a password
+            self._service = Service(self._address, headers, self._options.concurrency)
+        except ValueError as error:  # a proxy of the environment that cannot be; its text may hold a password
             raise InputError(
                 f"the HTTP client cannot be made ({type(error).__name__}); check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY "
                 "and headers:"
@@ -140,8 +138,8 @@ class Wire:
             self._loop.close()
 
     async def _hang_up(self, _: Observer) -> None:
-        await asyncio.gather(*[line.close() for line in self._lines])
-        self._lines = []
+        if self._service is not None:
+            await self._service.close()
 
     def deliver(self, parts: Sequence[Part], note: Observer) -> None:
         """Ask for every part; see :meth:`labelleaks.core.oracle.remote.Remote.deliver`."""
@@ -158,7 +156,7 @@ class Wire:
 
     async def _work(self, call: _Call, workers: int, note: Observer) -> None:
         call.note = note
-        asking = [asyncio.create_task(self._worker(call, line)) for line in self._lines[:workers]]
+        asking = [asyncio.create_task(self._worker(call)) for _ in range(workers)]
         try:
             await asyncio.gather(*asking)
         finally:
@@ -166,13 +164,13 @@ class Wire:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
 
-    async def _worker(self, call: _Call, line: Line) -> None:
+    async def _worker(self, call: _Call) -> None:
         while (item := call.ahead.take()) is not None:
             part, body = item
             try:
                 if isinstance(body, Exception):
                     raise body
-                labels = await self._labels(call, line, part, body)
+                labels = await self._labels(call, part, body)
             except Exception as error:
                 call.stop.set()
                 call.errors.append(error if isinstance(error, LabelLeaksError) else self._unexpected(error))
@@ -181,8 +179,9 @@ class Wire:
                 return
             call.tell(Answered(part.rows, labels))
 
-    async def _labels(self, call: _Call, line: Line, part: Part, body: Body) -> Tensor | None:
+    async def _labels(self, call: _Call, part: Part, body: Body) -> Tensor | None:
         """Ask until there is a good answer; None where the call was stopped meanwhile."""
+        assert self._service is not None
         attempt, odd, again = 0, 0, False
 
         def sent() -> None:
@@ -197,9 +196,11 @@ class Wire:
             if call.stop.is_set():
                 return None
             try:
-                content = await exchange(line, body, timeout=self._options.timeout, sent=sent)
+                content = await exchange(self._service, body, timeout=self._options.timeout, sent=sent)
                 return _read(part, content)
             except Fault as fault:
+                if call.broken is not None:  # told as the request was to go out, in a task of its own
+                    raise asyncio.CancelledError from None
                 odd += fault.odd
                 self._give_up_on(fault, part, attempt, odd)
                 await self._pause(call, fault, attempt)
