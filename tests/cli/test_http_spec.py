@@ -11,7 +11,7 @@ import pytest
 
 from labelleaks.auditing.forecast import money
 from labelleaks.cli import from_spec
-from labelleaks.cli.spec import AuditSpec, DataSpec, HttpSpec, TargetSpec
+from labelleaks.cli.spec import AuditSpec, HttpSpec, TargetSpec
 from labelleaks.cli.spec_file import load_spec
 from labelleaks.errors import InputError, SpecError
 from labelleaks.targets import Http
@@ -26,7 +26,7 @@ def load(tmp_path: Path, text: str, overrides: dict[tuple[str | int, ...], Any] 
 
 
 def made(target: Any) -> dict[str, Any]:
-    return from_spec._target(target, False, [], DataSpec())
+    return from_spec.loaded(target)
 
 
 def test_every_option_is_a_key(tmp_path: Path) -> None:

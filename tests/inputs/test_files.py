@@ -54,7 +54,7 @@ def test_csv_and_parquet_agree(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "t.parquet")
     for name in ("t.csv", "t.parquet"):
         rows = read_rows(tmp_path / name)
-        assert rows.x.tolist() == [[31.5, 1.0], [40.0, 0.0]]
+        pandas.testing.assert_frame_equal(rows.x, frame[["age", "paid"]])
         assert rows.y is not None and rows.y.tolist() == ["yes", "no"]
         assert rows.ids == ("p", "q")
 
@@ -74,7 +74,10 @@ def test_a_folder_of_pictures(tmp_path: Path) -> None:
         ("a.npz", b"not a zip", "not a plain NumPy file"),
         ("a.npy", b"", "not a plain NumPy file"),
         ("a.csv", b"x,label\n1\n", "row 2 has 1 fields, the header has 2"),
-        ("a.csv", b"x,label\nabc,1\n", "'abc' is not a number"),
+        ("a.csv", b"1.5,2,0\n3,4,1\n", "looks like a row"),
+        ("a.csv", b",x,label\n0,3,4\n", "column 0 has no name"),
+        ("a.csv", b"x;label\n3;4\n", "separated by ';'"),
+        ("a.csv", b"x,label\n3,\n", "column 'label', row 0: no label"),
         ("a.csv", b"x,x,label\n1,2,1\n", "names a column twice"),
         ("a.csv", b"\xff\xfe\x00", "not a UTF-8 CSV file"),
         ("a.csv", b"x,label\n", "at least one row"),

@@ -211,3 +211,10 @@ FRAME = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]})
 def test_what_cannot_be_is_refused_by_name(groups, more, says):
     with pytest.raises(InputError, match=says):
         learn(groups, **more)
+
+
+def test_fractions_are_their_own_numbers_and_large_whole_numbers_are_not():
+    """What a service, an ONNX file or a target of one's own can be sent: float32, to which fractions are rounded."""
+    fractions = np.random.default_rng(0).random((20, 4))
+    assert learn({"members": fractions}).numeric
+    assert not learn({"members": np.arange(20_180_131, 20_180_171).reshape(10, 4)}).numeric

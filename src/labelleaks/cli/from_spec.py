@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from labelleaks import data as datasets
 from labelleaks.auditing import thresholds
 from labelleaks.auditing.decisions import Decisions
 from labelleaks.auditing.ladder import LADDER
+from labelleaks.cli.rows import bring, labelled, names_of, read_one
 from labelleaks.cli.spec import (
     AuditSpec,
+    BoundsSpec,
     DataSpec,
     DomainSpec,
     HttpSpec,
@@ -32,13 +35,15 @@ from labelleaks.core import registry
 from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot, need_domain
 from labelleaks.core.imports import import_object
 from labelleaks.errors import InputError, SpecError
-from labelleaks.inputs.files import FileRows, ImageFormat, read_rows
+from labelleaks.inputs.files import FileRows
+from labelleaks.inputs.row_format import Table, is_frame
 from labelleaks.models.training import Recipe
-from labelleaks.targets.files import load_target, read_answers
+from labelleaks.targets.files import answers_by_id, load_target, recorded_by_id, recorded_rows
 from labelleaks.targets.http import Http, is_url
 
-__all__ = ["attack_names", "audit_arguments", "infer_arguments", "write_decisions"]
+__all__ = ["attack_names", "audit_arguments", "infer_arguments", "loaded", "write_decisions"]
 
+_CANDIDATES = ("members", "nonmembers", "candidates")
 _OF_ANY_TARGET = ("classes", "preprocess", "device", "batch_rows")
 
 
@@ -51,21 +56,15 @@ def audit_arguments(spec: AuditSpec, *, trust_pickle: bool = False) -> dict[str,
     for side in ("members", "nonmembers"):
         if getattr(spec.data, side) is None:
             raise SpecError(f"data.{side} is missing: give the file of {side} (--{side} FILE, or data: in the spec)")
-    members, nonmembers = (
-        _labelled(side, _rows(getattr(spec.data, side), spec.data)) for side in ("members", "nonmembers")
-    )
-    ids = None
-    if members.ids is not None and nonmembers.ids is not None:
-        ids = [*members.ids, *nonmembers.ids]
+    arguments, groups = _shared(spec, trust_pickle, ["members", "nonmembers"], spec.thresholds or [])
     return {
-        **_shared(spec, trust_pickle, [members, nonmembers]),
-        "members": (members.x, members.y),
-        "nonmembers": (nonmembers.x, nonmembers.y),
+        **arguments,
+        **{side: (groups[side].x, groups[side].y) for side in ("members", "nonmembers")},
         "attacks": None
         if spec.attacks is None
         else [item if item == LADDER else _attack(item) for item in spec.attacks],
-        "thresholds": None if spec.thresholds is None else [_threshold(item) for item in spec.thresholds],
-        "ids": ids,
+        "thresholds": None if spec.thresholds is None else [_threshold(item, groups) for item in spec.thresholds],
+        "ids": names_of({side: groups[side] for side in ("members", "nonmembers")}),
     }
 
 
@@ -86,15 +85,16 @@ def infer_arguments(spec: InferSpec, *, trust_pickle: bool = False) -> dict[str,
     """Return the keyword arguments of :func:`labelleaks.infer`. Raises as :func:`audit_arguments`."""
     if spec.data.candidates is None:
         raise SpecError("data.candidates is missing: give the file of candidates (--candidates FILE)")
-    rows = _labelled("candidates", _rows(spec.data.candidates, spec.data))
+    arguments, groups = _shared(spec, trust_pickle, ["candidates"], [spec.threshold])
+    rows = groups["candidates"]
     threshold = spec.threshold
     return {
-        **_shared(spec, trust_pickle, [rows]),
+        **arguments,
         "x": rows.x,
         "y": rows.y,
         "attack": _attack(spec.attack),
-        "threshold": threshold if threshold is None or isinstance(threshold, float) else _threshold(threshold),
-        "ids": rows.ids,
+        "threshold": threshold if threshold is None or isinstance(threshold, float) else _threshold(threshold, groups),
+        "ids": names_of({"candidates": rows}),
     }
 
 
@@ -127,17 +127,23 @@ def _write(path: Path | None, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def _shared(spec: AuditSpec | InferSpec, trust_pickle: bool, groups: list[FileRows]) -> dict[str, Any]:
-    target = spec.target
-    if isinstance(target, str):
-        target = HttpSpec(url=target) if is_url(target) else TargetSpec(path=target)
-    shadow = None if spec.data.shadow is None else _rows(spec.data.shadow, spec.data)
-    starts = None if spec.data.starts is None else _rows(spec.data.starts, spec.data)
-    return {
-        **_target(target, trust_pickle, [*groups, *([shadow] if shadow else [])], spec.data),
+def _shared(
+    spec: AuditSpec | InferSpec, trust_pickle: bool, sides: Sequence[str], rules: Sequence[Any]
+) -> tuple[dict[str, Any], dict[str, FileRows]]:
+    """What both commands give: the target, and all that is not a candidate; and the rows by the name of their group."""
+    groups = {side: labelled(side, read_one(getattr(spec.data, side), spec.data)) for side in sides}
+    for side in ("shadow", "starts"):
+        if getattr(spec.data, side) is not None:
+            groups[side] = read_one(getattr(spec.data, side), spec.data)
+    groups |= _rows_of_rules(rules, spec.data)
+    domain = _domain_of(spec)
+    target, groups = _target(spec, trust_pickle, groups, domain)
+    shadow, starts = groups.get("shadow"), groups.get("starts")
+    arguments = {
+        **target,
         "shadow": None if shadow is None else ((shadow.x,) if shadow.y is None else (shadow.x, shadow.y)),
         "starts": None if starts is None else (starts.x,),
-        "domain": _domain_of(spec),
+        "domain": domain,
         "budget": spec.budget,
         "budget_total": spec.budget_total,
         "seed": spec.seed,
@@ -147,19 +153,29 @@ def _shared(spec: AuditSpec | InferSpec, trust_pickle: bool, groups: list[FileRo
         "journal": spec.journal,
         "allow_noisy": spec.allow_noisy,
     }
+    return arguments, groups
 
 
 def _target(
-    spec: TargetSpec | HttpSpec | KindSpec, trust_pickle: bool, rows: list[FileRows], data: DataSpec
-) -> dict[str, Any]:
+    spec: AuditSpec | InferSpec, trust_pickle: bool, groups: dict[str, FileRows], domain: Domain | Table | None
+) -> tuple[dict[str, Any], dict[str, FileRows]]:
+    """The target and its options, and the rows as it is asked with."""
+    target = spec.target
+    if isinstance(target, str):
+        target = HttpSpec(url=target) if is_url(target) else TargetSpec(path=target)
+    if isinstance(target, TargetSpec) and Path(target.path).suffix.lower() in (".csv", ".parquet", ".npz"):
+        return _recorded(target, groups, spec.data, domain)
+    options = loaded(target, trust_pickle=trust_pickle)
+    return options, bring(groups, options["target"], spec.data, domain)
+
+
+def loaded(spec: TargetSpec | HttpSpec | KindSpec, *, trust_pickle: bool = False) -> dict[str, Any]:
+    """Return the target of a spec, but for recorded answers, and its options for :func:`labelleaks.audit`."""
     if isinstance(spec, KindSpec):
         return _of_a_kind(spec)
     if isinstance(spec, HttpSpec):
         options = spec.model_dump(exclude_unset=True, exclude={"classes"})
         return {"target": Http(**options), "classes": spec.classes}
-    if Path(spec.path).suffix.lower() in (".csv", ".parquet", ".npz"):
-        images = ImageFormat(layout=data.images.layout, scale=data.images.scale)
-        return {"target": read_answers(spec.path, rows, images), "classes": spec.classes}
     return {
         "target": load_target(spec.path, factory=spec.factory, output=spec.output, trust_pickle=trust_pickle),
         "preprocess": None if spec.preprocess is None else import_object(spec.preprocess),
@@ -167,6 +183,19 @@ def _target(
         "batch_rows": spec.batch_rows,
         "classes": spec.classes,
     }
+
+
+def _recorded(
+    spec: TargetSpec, groups: dict[str, FileRows], data: DataSpec, domain: Domain | Table | None
+) -> tuple[dict[str, Any], dict[str, FileRows]]:
+    labels = answers_by_id(spec.path)
+    if labels is not None:
+        groups = bring(groups, None, data, domain)
+        asked = [groups[what] for what in (*_CANDIDATES, "shadow") if what in groups]
+        return {"target": recorded_by_id(spec.path, labels, asked), "classes": spec.classes}, groups
+    answers = read_one(spec.path, data)
+    groups = bring({**groups, "recorded answers": answers}, None, data, domain)
+    return {"target": recorded_rows(spec.path, groups.pop("recorded answers")), "classes": spec.classes}, groups
 
 
 def _of_a_kind(spec: KindSpec) -> dict[str, Any]:
@@ -179,58 +208,27 @@ def _of_a_kind(spec: KindSpec) -> dict[str, Any]:
     return {"target": registry.configure(f"target {spec.kind}", make, settings), **shared}
 
 
-def _rows(given: str | RowsSpec, data: DataSpec) -> FileRows:
-    images = ImageFormat(layout=data.images.layout, scale=data.images.scale)
-    if isinstance(given, str):
-        path, _, labels = given.partition(",")  # rows.npy,labels.npy
-        return read_rows(path, labels=labels or None, images=images)
-    if given.dataset is not None:
-        return _from_dataset(given)
-    assert given.path is not None  # the spec was checked
-    return read_rows(
-        given.path, labels=given.labels, label_column=given.label_column, id_column=given.id_column, images=images
-    )
-
-
-def _from_dataset(given: RowsSpec) -> FileRows:
-    """Rows of a data set, with their codes for labels and the set's name and their number for ids."""
-    assert given.dataset is not None
-    found = datasets.load(given.dataset, folder=given.folder)
-    first, stop = given.rows or (0, len(found))
-    if not first < stop <= len(found):
-        raise SpecError(
-            f"data: rows [{first}, {stop}] of {found.name}: there are {len(found)}, [0, {len(found)}] is all"
-        )
-    x, y = found.rows(range(first, stop))
-    return FileRows(x.numpy(), y.numpy(), tuple(f"{found.name}-{i}" for i in range(first, stop)))
-
-
-def _labelled(side: str, rows: FileRows) -> FileRows:
-    if rows.y is None:
-        raise InputError(
-            f"{side}: no labels; an .npz needs y or labels, a table a column label (or label_column: in the spec), "
-            f"rows.npy its labels (--{side} rows.npy,labels.npy)"
-        )
-    return rows
-
-
 def _family(name: str | None) -> Any:
     return import_object(name) if name is not None and ":" in name else name
 
 
-def _domain_of(spec: AuditSpec | InferSpec) -> Domain:
-    """The domain that the spec names, else that of the data set whose rows are in question, else [0, 1]."""
+def _domain_of(spec: AuditSpec | InferSpec) -> Domain | Table | None:
+    """The domain that the spec names, else that of the data set whose rows are in question, else None."""
     if "domain" not in spec.model_fields_set:
         for given in (spec.data.members, spec.data.candidates):
             if isinstance(given, RowsSpec) and given.dataset is not None:
                 return datasets.card(given.dataset).inputs
+        return None
     return _domain(spec.domain)
 
 
-def _domain(spec: DomainSpec | OtherDomainSpec) -> Domain:
+def _domain(spec: DomainSpec | OtherDomainSpec) -> Domain | Table:
     if isinstance(spec, OtherDomainSpec):
         make = registry.load("domains", spec.kind)
         return need_domain(registry.configure(f"domain {spec.kind}", make, spec.settings()))
+    if spec.kind == "table":
+        said = spec.columns.items()
+        return Table({name: Continuous(c.low, c.high) if isinstance(c, BoundsSpec) else c for name, c in said})
     if "kind" in spec.model_fields_set:
         registry.find("domains", spec.kind)  # nobody else has the name
     if spec.kind == "binary":
@@ -259,19 +257,7 @@ def _attack(item: str | NamedSpec) -> Any:
     return attacks.resolve(registry.configure(f"attack {item.name}", attacks.load(item.name), settings))
 
 
-def _labelled_pair(side: str, value: Any) -> tuple[Any, Any]:
-    """Read rows and labels that a threshold names: a file's path, or the keys of a file or a data set."""
-    try:
-        given = value if isinstance(value, str) else RowsSpec.model_validate(value)
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        key = ".".join(map(str, (side, *wrong["loc"])))
-        raise SpecError(f"threshold hold_out: {key}: {wrong['msg'].removeprefix('Value error, ')}") from None
-    rows = _labelled(side, _rows(given, DataSpec()))
-    return rows.x, rows.y
-
-
-def _threshold(item: str | NamedSpec) -> Any:
+def _threshold(item: str | NamedSpec, groups: Mapping[str, FileRows]) -> Any:
     name = item if isinstance(item, str) else item.name
     if isinstance(item, str):
         try:
@@ -284,5 +270,38 @@ def _threshold(item: str | NamedSpec) -> Any:
         missing = {"members", "nonmembers"} - set(settings)
         if missing:
             raise SpecError(f"threshold hold_out: give the files {' and '.join(sorted(missing))}")
-        settings |= {side: _labelled_pair(side, settings[side]) for side in ("members", "nonmembers")}
+        assert isinstance(item, NamedSpec)  # a name alone has no settings
+        settings |= {side: _numbers_of(groups[_group_of(item, side)]) for side in ("members", "nonmembers")}
     return thresholds.resolve(registry.configure(f"threshold {name}", kind, settings))
+
+
+def _group_of(item: NamedSpec, side: str) -> str:
+    return f"threshold {item.name}: {side} ({item.settings()[side]})"
+
+
+def _rows_of_rules(items: Sequence[Any], data: DataSpec) -> dict[str, FileRows]:
+    """Rows and labels that thresholds name: a file's path, or the keys of a file or a data set."""
+    found = {}
+    for item in items:
+        if not isinstance(item, NamedSpec) or thresholds.load(item.name) is not thresholds.HoldOut:
+            continue
+        for side, value in item.settings().items():
+            if side not in ("members", "nonmembers"):
+                continue
+            try:
+                given = value if isinstance(value, str) else RowsSpec.model_validate(value)
+            except ValidationError as error:
+                wrong = error.errors()[0]
+                key = ".".join(map(str, (side, *wrong["loc"])))
+                raise SpecError(f"threshold hold_out: {key}: {wrong['msg'].removeprefix('Value error, ')}") from None
+            found[_group_of(item, side)] = labelled(side, read_one(given, data))
+    return found
+
+
+def _numbers_of(rows: FileRows) -> tuple[Any, Any]:
+    if is_frame(rows.x):
+        raise InputError(
+            "threshold hold_out: takes rows of numbers in the units of domain:, not a table whose domain is read off "
+            "its columns; say domain: (kind: box or mixed), or another threshold: shadow, fixed_fpr"
+        )
+    return rows.x, rows.y

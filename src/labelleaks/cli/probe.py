@@ -73,9 +73,14 @@ def _rows(
 
     from labelleaks.errors import InputError
     from labelleaks.inputs.files import read_rows
+    from labelleaks.inputs.row_format import is_frame
+    from labelleaks.inputs.tables import as_numbers
 
     if file is not None:
-        return np.ascontiguousarray(read_rows(file).x[:most], dtype=np.float32)
+        rows = read_rows(file).x
+        if is_frame(rows):
+            rows = as_numbers({str(file): rows}, "float32", by_position=True)[str(file)]
+        return np.ascontiguousarray(rows[:most], dtype=np.float32)
     sizes: tuple[int, ...] = service.shape or ()
     if shape is not None:
         words = shape.split(",")

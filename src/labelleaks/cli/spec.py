@@ -24,6 +24,7 @@ from labelleaks.targets.http.options import Http
 
 __all__ = [
     "AuditSpec",
+    "BoundsSpec",
     "DataSpec",
     "DomainSpec",
     "HttpSpec",
@@ -131,16 +132,39 @@ class PartSpec(_SpecPart):
     width: int = 1
 
 
+class BoundsSpec(_SpecPart):
+    """What a column of numbers may hold: ``age: {low: 0, high: 120}``"""
+
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _in_order(self) -> BoundsSpec:
+        if not self.low < self.high:
+            raise ValueError(f"low must be below high, got {self.low:g} and {self.high:g}")
+        return self
+
+
 class DomainSpec(_SpecPart):
     """The inputs that exist."""
 
-    kind: Literal["box", "binary", "mixed"] = "box"
+    kind: Literal["box", "binary", "mixed", "table"] = "box"
     low: float | list[float] = 0.0
     high: float | list[float] = 1.0
     levels: int | None = None
     layout: Word | None = None
     """how a row is a picture, where its shape does not tell"""
     parts: list[PartSpec] = []
+    columns: dict[str, Annotated[list[Any], Field(min_length=1)] | BoundsSpec] = {}
+    """of a table, by name: bounds or the list of a column's values; what is not said is read off the rows"""
+
+    @model_validator(mode="after")
+    def _only_its_own(self) -> DomainSpec:
+        if self.columns and self.kind != "table":
+            raise ValueError(f"columns belong to kind: table, not to {self.kind}")
+        if self.kind == "table" and self.model_fields_set - {"kind", "columns"}:
+            raise ValueError("of a table, columns are said by name: columns: {age: {low: 0, high: 120}}")
+        return self
 
 
 class OtherDomainSpec(_OfAKind):
@@ -151,7 +175,7 @@ class OtherDomainSpec(_OfAKind):
 
 def _kind_of_domain(given: Any) -> str:
     kind = given.get("kind") if isinstance(given, Mapping) else getattr(given, "kind", None)
-    other = isinstance(kind, str) and kind not in registry.names("domains")
+    other = isinstance(kind, str) and kind != "table" and kind not in registry.names("domains")
     return "OtherDomainSpec" if other else "DomainSpec"
 
 
@@ -168,6 +192,11 @@ def _dataset(name: str) -> str:
     return name
 
 
+def _name(given: Any) -> Any:
+    """A column that is called 4 is named by the number, too."""
+    return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
+
+
 class RowsSpec(_SpecPart):
     """A file of rows, or rows of a data set; a plain string in the YAML is a file's path."""
 
@@ -180,8 +209,8 @@ class RowsSpec(_SpecPart):
     """where the data set's files are; default: the cache, else downloaded"""
     labels: str | None = None
     """a .npy of labels beside a .npy of rows"""
-    label_column: str | None = None
-    id_column: str | None = None
+    label_column: Annotated[str | None, BeforeValidator(_name)] = None
+    id_column: Annotated[str | None, BeforeValidator(_name)] = None
 
     @model_validator(mode="after")
     def _one_source(self) -> RowsSpec:
@@ -195,10 +224,16 @@ class RowsSpec(_SpecPart):
 
 
 class ImagesSpec(_SpecPart):
-    """Conversion of stored 8-bit pictures to inputs."""
+    """Conversion of stored pictures to inputs."""
 
     layout: Literal["chw", "hwc"] = "chw"
-    scale: float = Field(default=255.0, gt=0)
+    """of a row that the target gets"""
+    scale: float | None = Field(default=None, gt=0)
+    """what pixels are divided by; 1 keeps whole numbers; default: 255 (8 bits), 65535 (16 bits)"""
+    stored: Word | None = None
+    """how rows lie in an .npz or .npy, none: no pictures; default: by their shape, refused where it does not tell"""
+    mode: Literal["grey", "rgb", "rgba"] | None = None
+    """what pictures of a folder are converted to; default: they stay as they are, all of one mode"""
 
 
 class DataSpec(_SpecPart):
@@ -210,6 +245,11 @@ class DataSpec(_SpecPart):
     shadow: str | RowsSpec | None = None
     starts: str | RowsSpec | None = None
     images: ImagesSpec = ImagesSpec()
+    as_: Literal["frame", "columns", "array", "float32", "float64"] | None = Field(default=None, alias="as")
+    """what the target gets of a table: a DataFrame, a dict of arrays, an array of numbers that holds all of them
+    exactly, or one of a dtype; default: what the target was fitted on, else an array where all columns are numbers"""
+    header: bool | None = None
+    """whether the first line of a CSV names its columns; default: yes, and one that looks like a row is refused"""
 
 
 class NamedSpec(BaseModel):

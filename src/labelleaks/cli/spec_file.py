@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from labelleaks.cli.spec import (
+    BoundsSpec,
     DataSpec,
     DomainSpec,
     HttpSpec,
@@ -157,17 +158,15 @@ def _is_branch(part: str) -> bool:
 
 def _siblings(kind: type[BaseModel], place: _Path) -> list[str]:
     """The keys that are known where ``place`` is."""
-    models: dict[str, type[BaseModel]] = {"target": TargetSpec, "data": DataSpec, "domain": DomainSpec}
     if place == ("target",):
         return [*HttpSpec.model_fields, *TargetSpec.model_fields, "kind"]
-    if not place:
-        return list(kind.model_fields)
-    if place[0] == "data" and len(place) > 1:
-        inner: type[BaseModel] = ImagesSpec if place[1] == "images" else RowsSpec
-        return list(inner.model_fields)
-    if place[0] == "domain" and len(place) > 1:
-        return list(PartSpec.model_fields)
-    return list(models[str(place[0])].model_fields) if place[0] in models else list(kind.model_fields)
+    models: dict[str, type[BaseModel]] = {"target": TargetSpec, "data": DataSpec, "domain": DomainSpec}
+    model = models.get(str(place[0]), kind) if place else kind
+    if place[:1] == ("data",) and len(place) > 1:
+        model = ImagesSpec if place[1] == "images" else RowsSpec
+    if place[:1] == ("domain",) and len(place) > 1:
+        model = BoundsSpec if place[1] == "columns" else PartSpec
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _first_line(error: Exception) -> str:

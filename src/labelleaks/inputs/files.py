@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -11,43 +10,33 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelleaks.errors import InputError, MissingExtra, in_a_line, nearest
+from labelleaks.errors import InputError, in_a_line, nearest
+from labelleaks.inputs.csv_tables import read_texts, typed
+from labelleaks.inputs.pictures import ImageFormat, read_folder, scaled
+from labelleaks.inputs.tables import column_names, read_parquet, select, to_table
 
-__all__ = ["LABEL_COLUMNS", "FileRows", "ImageFormat", "as_labels", "read_columns", "read_rows"]
+__all__ = ["LABEL_COLUMNS", "FileRows", "ImageFormat", "as_labels", "read_rows"]
 
 _X_KEYS = ("x", "images", "features", "inputs")
 _Y_KEYS = ("y", "labels", "label", "target")
 LABEL_COLUMNS = ("label", "y", "target", "class")
-_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FileRows:
     """Rows of a file."""
 
-    x: NDArray[Any]
-    """(n, *shape)"""
+    x: Any
+    """n rows: an array (n, *shape) of the file's dtype; of a table a DataFrame, or
+    :class:`labelleaks.inputs.row_format.Columns` where pandas is not installed"""
     y: NDArray[Any] | None = None
     """(n,) labels: numbers or strings"""
     ids: tuple[str, ...] | None = None
+    texts: Mapping[str, Sequence[str]] | None = None
+    """Of a CSV: the feature columns as they are written; with other files of a run their types are read together."""
 
-
-@dataclass(frozen=True)
-class ImageFormat:
-    """Conversion of stored 8-bit pictures (N, H, W, C) to a model's inputs.
-
-    Args:
-        layout: ``"chw"`` (torch) or ``"hwc"``.
-        scale: what pixel values are divided by; 255 gives [0, 1], 1 keeps 0 … 255.
-    """
-
-    layout: str = "chw"
-    scale: float = 255.0
-
-    def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(N, H, W, C) or (N, H, W) uint8 -> float32 in the layout and units asked for."""
-        x = images.astype(np.float32) / np.float32(self.scale)
-        return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 and self.layout == "chw" else x
+    def __len__(self) -> int:
+        return int(self.x.shape[0])
 
 
 def read_rows(
@@ -56,6 +45,7 @@ def read_rows(
     labels: str | Path | None = None,
     label_column: str | None = None,
     id_column: str | None = None,
+    header: bool | None = None,
     images: ImageFormat | None = None,
 ) -> FileRows:
     """Read rows, and labels where there are any.
@@ -66,7 +56,8 @@ def read_rows(
         labels: a .npy of labels, for a .npy of rows.
         label_column, id_column: columns of a table; the label column is found where it is called label, y, target or
             class.
-        images: how 8-bit pictures are turned into inputs.
+        header: whether the first line of a CSV names its columns; None: yes, unless it looks like a row (refused).
+        images: how pictures are turned into inputs.
 
     Raises:
         InputError: the file is missing or not of its form; says what was found and what is expected.
@@ -76,22 +67,22 @@ def read_rows(
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if path.is_dir():
-        return _picture_folder(path, images)
+        return FileRows(*read_folder(path, images))
     readers: dict[str, Callable[[], FileRows]] = {
         ".npz": lambda: _npz(path, images),
         ".npy": lambda: _npy(path, labels, images),
-        ".csv": lambda: _table(path, read_columns(path), label_column, id_column),
-        ".parquet": lambda: _table(path, read_columns(path), label_column, id_column),
+        ".csv": lambda: _csv(path, label_column, id_column, header),
+        ".parquet": lambda: _parquet(path, label_column, id_column),
     }
     if path.suffix.lower() not in readers:
         raise InputError(
             f"{path}: unknown ending {path.suffix!r}; known: {', '.join(readers)}, or a folder of pictures"
         )
     rows = readers[path.suffix.lower()]()
-    if rows.y is not None and len(rows.y) != len(rows.x):
-        raise InputError(f"{path}: {len(rows.x)} rows but {len(rows.y)} labels")
-    if rows.ids is not None and len(rows.ids) != len(rows.x):
-        raise InputError(f"{path}: {len(rows.x)} rows but {len(rows.ids)} ids")
+    if rows.y is not None and len(rows.y) != len(rows):
+        raise InputError(f"{path}: {len(rows)} rows but {len(rows.y)} labels")
+    if rows.ids is not None and len(rows.ids) != len(rows):
+        raise InputError(f"{path}: {len(rows)} rows but {len(rows.ids)} ids")
     return rows
 
 
@@ -126,11 +117,7 @@ def _npz(path: Path, images: ImageFormat) -> FileRows:
             ids = tuple(str(i) for i in held["ids"]) if "ids" in held.files else None
         except Exception as error:  # as above, and what zipfile raises
             raise InputError(f"{path}: cannot be read ({in_a_line(error)})") from None
-    return FileRows(_pixels(x, images), y, ids)
-
-
-def _pixels(x: NDArray[Any], images: ImageFormat) -> NDArray[Any]:
-    return images.apply(x) if x.dtype == np.uint8 and x.ndim in (3, 4) else x
+    return FileRows(scaled(path, x, images, named_images=x_key == "images"), y, ids)
 
 
 def _npy(path: Path, labels: str | Path | None, images: ImageFormat) -> FileRows:
@@ -142,50 +129,53 @@ def _npy(path: Path, labels: str | Path | None, images: ImageFormat) -> FileRows
         if not Path(labels).exists():
             raise InputError(f"{labels}: no such file")
         y = _load_numpy(Path(labels))
-    return FileRows(_pixels(x, images), y)
+    return FileRows(scaled(path, x, images, named_images=False), y)
 
 
-def read_columns(path: Path) -> dict[str, list[Any]]:
-    """Return the columns of a .csv or .parquet table by name, values as the file gives them (strings in a CSV).
+def _csv(path: Path, label_column: str | None, id_column: str | None, header: bool | None) -> FileRows:
+    columns = read_texts(path, header=header)
+    label, identity, features = _roles(path, list(columns), label_column, id_column)
+    texts = {name: columns[name] for name in features}
+    if label is not None and "" in columns[label]:
+        raise InputError(f"{path}: column {label!r}, row {columns[label].index('')}: no label")
+    return FileRows(
+        x=to_table({name: _typed(path, name, texts[name]) for name in features}),
+        y=None if label is None else as_labels(columns[label]),
+        ids=None if identity is None else tuple(columns[identity]),
+        texts=texts,
+    )
 
-    Raises:
-        InputError: it cannot be read as a table; MissingExtra: pyarrow is needed.
-    """
-    return _csv(path) if path.suffix.lower() == ".csv" else _parquet(path)
 
-
-def _csv(path: Path) -> dict[str, list[Any]]:
+def _typed(path: Path, name: str, texts: Sequence[str]) -> NDArray[Any]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            lines = list(csv.reader(stream))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a UTF-8 CSV file ({in_a_line(error)})") from None
-    lines = [line for line in lines if line]
-    if len(lines) < 2:
-        raise InputError(f"{path}: a header line and at least one row are needed")
-    header, body = lines[0], lines[1:]
-    for number, line in enumerate(body, 2):
-        if len(line) != len(header):
-            raise InputError(f"{path}: row {number} has {len(line)} fields, the header has {len(header)}")
-    columns = {name: [line[i] for line in body] for i, name in enumerate(header)}
-    if len(columns) != len(header):
-        raise InputError(f"{path}: the header names a column twice")
-    return columns
+        return typed(texts)
+    except InputError as error:
+        raise InputError(f"{path}: column {name!r}: {error}") from None
 
 
-def _parquet(path: Path) -> dict[str, list[Any]]:
-    try:
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise MissingExtra(f"{path}: reading .parquet needs pyarrow: pip install 'labelleaks[tables]'") from None
-    try:
-        table = pq.read_table(path)
-        return {name: table[name].to_pylist() for name in table.column_names}
-    except Exception as error:  # of a damaged file, whatever is in it
-        raise InputError(f"{path}: not a parquet file ({in_a_line(error)})") from None
+def _parquet(path: Path, label_column: str | None, id_column: str | None) -> FileRows:
+    table, index = read_parquet(path)
+    label, identity, features = _roles(path, column_names(table), label_column, id_column)
+    return FileRows(
+        x=select(table, features),
+        y=None if label is None else as_labels(_values(path, table, label)),
+        ids=index if identity is None else tuple(map(str, _values(path, table, identity))),
+    )
 
 
-def _table(path: Path, columns: dict[str, list[Any]], label_column: str | None, id_column: str | None) -> FileRows:
+def _values(path: Path, table: Any, name: str) -> list[Any]:
+    """A label or id column, no value of which may be missing."""
+    values: list[Any] = table[name].tolist() if hasattr(table, "iloc") else table.column(name).to_pylist()
+    gone = next((row for row, value in enumerate(values) if value is None or value != value), None)
+    if gone is not None:
+        raise InputError(f"{path}: column {name!r}, row {gone}: no value")
+    return values
+
+
+def _roles(
+    path: Path, columns: Sequence[str], label_column: str | None, id_column: str | None
+) -> tuple[str | None, str | None, list[str]]:
+    """The label column, the id column and the features of a table."""
     for wanted in (label_column, id_column):
         if wanted is not None and wanted not in columns:
             raise InputError(f"{path}: no column {wanted!r}{nearest(wanted, columns)}")
@@ -194,60 +184,16 @@ def _table(path: Path, columns: dict[str, list[Any]], label_column: str | None, 
     features = [name for name in columns if name not in (label, identity)]
     if not features:
         raise InputError(f"{path}: no feature column beside {label!r} and {identity!r}")
-    numbers = [_numbers(path, name, columns[name]) for name in features]
-    return FileRows(
-        x=np.stack(numbers, axis=1),
-        y=None if label is None else as_labels(columns[label]),
-        ids=None if identity is None else tuple(str(value) for value in columns[identity]),
-    )
-
-
-def _numbers(path: Path, name: str, values: Sequence[Any]) -> NDArray[np.float32]:
-    out = np.empty(len(values), dtype=np.float32)
-    for row, value in enumerate(values):
-        try:
-            out[row] = float(value)
-        except (TypeError, ValueError):
-            raise InputError(
-                f"{path}: column {name!r}, row {row}: {value!r} is not a number; encode it (one-hot) or name it as "
-                "the label or id column"
-            ) from None
-    return out
+    return label, identity, features
 
 
 def as_labels(values: Sequence[Any]) -> NDArray[Any]:
-    """Return a label column as int64 where all are whole numbers, float64 where all are numbers, else as strings."""
-    try:
-        numbers = np.array([float(value) for value in values])
-    except (TypeError, ValueError):
-        return np.array([str(value) for value in values])
-    return numbers.astype(np.int64) if bool((numbers == np.round(numbers)).all()) else numbers
-
-
-def _picture_folder(folder: Path, images: ImageFormat) -> FileRows:
-    from PIL import Image
-
-    files = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in _PICTURES)
-    if not files:
-        raise InputError(
-            f"{folder}: no pictures in folders below it; one folder for each class is expected (cat/1.png, dog/1.png)"
-        )
-    arrays = []
-    for file in files:
-        try:
-            with Image.open(file) as picture:
-                arrays.append(np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB")))
-        except Exception as error:  # a decoder raises anything over damaged bytes
-            raise InputError(f"{file}: not a readable picture ({in_a_line(error)})") from None
-        if arrays[-1].shape != arrays[0].shape:
-            raise InputError(
-                f"{file}: {arrays[-1].shape}, but {files[0]} is {arrays[0].shape}; bring all pictures to one size first"
-            )
-    stacked = np.stack(arrays)
-    if stacked.ndim == 3:
-        stacked = stacked[..., None]
-    return FileRows(
-        x=images.apply(stacked),
-        y=np.array([file.parent.name for file in files]),
-        ids=tuple(f"{file.parent.name}/{file.name}" for file in files),
-    )
+    """Return a label column as whole numbers or booleans where all are, float64 where all are numbers, else as text."""
+    texts = [str(value) for value in values]
+    found = typed(texts)
+    if found.dtype.kind in "biu":
+        return found
+    if found.dtype.kind == "f" and not np.isnan(found).any():
+        whole = bool((found == np.round(found)).all()) and bool((np.abs(found) < 2**53).all())
+        return found.astype(np.int64) if whole else found
+    return np.array(texts)

@@ -5,21 +5,22 @@ Nothing here unpickles anything unless it was told ``trust_pickle=True``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from labelleaks.core.imports import import_object
 from labelleaks.errors import InputError, SpecError
-from labelleaks.inputs.files import LABEL_COLUMNS, FileRows, ImageFormat, as_labels, read_columns, read_rows
+from labelleaks.inputs.csv_tables import read_texts
+from labelleaks.inputs.files import LABEL_COLUMNS, FileRows, ImageFormat, as_labels, read_rows
+from labelleaks.inputs.tables import column_names, join, pick, read_parquet
 from labelleaks.targets import exported
 from labelleaks.targets.onnx import Onnx
 from labelleaks.targets.recorded import Recorded
 
-__all__ = ["load_target", "read_answers"]
+__all__ = ["answers_by_id", "load_target", "read_answers", "recorded_by_id", "recorded_rows"]
 
 _MODELS = (".safetensors", ".onnx", *exported.TORCHSCRIPT, *exported.EXPORTED, ".joblib")
 
@@ -34,35 +35,66 @@ def read_answers(path: str | Path, given: Sequence[FileRows], images: ImageForma
         images: how 8-bit pictures are turned into inputs, as for the rows of the run.
 
     Raises:
-        InputError: the file has no labels, or none of its ids is an id of the run.
+        InputError: the file has no labels, none of its ids is an id of the run, or an id names more than one row.
     """
-    path = Path(path)
-    if path.suffix.lower() in (".csv", ".parquet") and path.is_file():
-        columns = read_columns(path)
-        label = next((name for name in LABEL_COLUMNS if name in columns), None)
-        if label is not None and set(columns) == {"id", label}:
-            return _by_id(path, [str(i) for i in columns["id"]], columns[label], given)
+    listed = answers_by_id(path)
+    if listed is not None:
+        return recorded_by_id(path, listed, given)
     rows = read_rows(path, images=images)
+    return recorded_rows(path, rows)
+
+
+def recorded_rows(path: str | Path, rows: FileRows) -> Recorded:
+    """Return answers that were read with their rows. Raises as :func:`read_answers`."""
     if rows.y is None:
         raise InputError(f"{path}: recorded answers need labels: a column label, or y in an .npz")
     return _recorded(path, rows.x, rows.y)
 
 
-def _recorded(path: Path, x: NDArray[Any], y: NDArray[Any]) -> Recorded:
+def _recorded(path: str | Path, x: Any, y: NDArray[Any]) -> Recorded:
     try:
         return Recorded(x, y)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
-def _by_id(path: Path, ids: list[str], answers: list[Any], given: Sequence[FileRows]) -> Recorded:
-    labels = dict(zip(ids, answers, strict=True))
-    if len(labels) < len(ids):
-        raise InputError(f"{path}: {len(ids) - len(labels)} ids are there twice")
-    found = [(x, labels[i]) for rows in given for x, i in zip(rows.x, rows.ids or (), strict=False) if i in labels]
-    if not found:
-        raise InputError(f"{path}: none of its {len(ids)} ids is an id of the rows (give them an id column)")
-    return _recorded(path, np.stack([x for x, _ in found]), as_labels([label for _, label in found]))
+def answers_by_id(path: str | Path) -> dict[str, Any] | None:
+    """Return a label by id, where a table has nothing but these two columns; else None.
+
+    Raises:
+        InputError: it cannot be read, or an id is there twice.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".csv", ".parquet") or not path.is_file():
+        return None
+    if path.suffix.lower() == ".csv":
+        columns: Mapping[str, Sequence[Any]] = read_texts(path)
+    else:
+        table, _ = read_parquet(path)
+        columns = {name: list(table[name].to_numpy()) for name in column_names(table)}
+    label = next((name for name in LABEL_COLUMNS if name in columns), None)
+    if label is None or set(columns) != {"id", label}:
+        return None
+    labels = dict(zip(map(str, columns["id"]), columns[label], strict=True))
+    if len(labels) < len(columns["id"]):
+        raise InputError(f"{path}: {len(columns['id']) - len(labels)} ids are there twice")
+    return labels
+
+
+def recorded_by_id(path: str | Path, labels: Mapping[str, Any], given: Sequence[FileRows]) -> Recorded:
+    """Return the answers for the rows that have these ids. Raises as :func:`read_answers`."""
+    places = [[i for i, name in enumerate(rows.ids or ()) if name in labels] for rows in given]
+    names = [(rows.ids or ())[i] for rows, mine in zip(given, places, strict=True) for i in mine]
+    if not names:
+        raise InputError(f"{path}: none of its {len(labels)} ids is an id of the rows (give them an id column)")
+    if len(set(names)) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise InputError(
+            f"{path}: id {twice!r} names more than one of the rows, and which was answered is not said: give each row "
+            "of all files an id of its own, or answers with the rows' own columns beside the label"
+        )
+    found = [pick(rows.x, mine) for rows, mine in zip(given, places, strict=True) if mine]
+    return _recorded(path, join(found), as_labels([labels[name] for name in names]))
 
 
 def load_target(path: str, *, factory: str | None = None, output: str | None = None, trust_pickle: bool = False) -> Any:

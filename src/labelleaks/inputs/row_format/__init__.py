@@ -17,8 +17,9 @@ from labelleaks.core.domains import Continuous, Integer
 from labelleaks.errors import InputError
 from labelleaks.inputs.row_format.arrays import float32_rows, learn_array, learn_dict
 from labelleaks.inputs.row_format.frames import Declared, FrameFormat, is_frame, learn_frame
+from labelleaks.inputs.row_format.plain_tables import Columns, NumberTable
 
-__all__ = ["FrameFormat", "RowFormat", "Table", "float32_rows", "is_frame", "learn"]
+__all__ = ["Columns", "FrameFormat", "NumberTable", "RowFormat", "Table", "float32_rows", "is_frame", "learn"]
 
 
 @dataclass(frozen=True)

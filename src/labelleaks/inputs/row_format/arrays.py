@@ -136,7 +136,8 @@ class ArrayFormat:
     @property
     def numeric(self) -> bool:
         """Whether codes are the rows' own numbers, feature by feature, but for their dtype."""
-        return isinstance(self._codes, (Plain, WholeRows))
+        floating = "float" in str(self.dtype)  # their codes are themselves, in float32's precision
+        return isinstance(self._codes, (Plain, WholeRows)) or floating
 
     @property
     def _cast(self) -> bool:

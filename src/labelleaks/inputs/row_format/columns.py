@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from labelleaks.inputs.row_format.plain_tables import Columns, ColumnsLibrary
+
 __all__ = ["ColumnValues", "Library", "library_of"]
 
 ColumnValues = tuple[NDArray[Any], NDArray[np.bool_], Any]
@@ -211,6 +213,8 @@ def _first(a: Sequence[Any], b: Sequence[Any]) -> int | None:
 
 def library_of(rows: Any) -> Library | None:
     """Return the library whose table ``rows`` is; None where it is no table. Imports nothing."""
+    if isinstance(rows, Columns):
+        return ColumnsLibrary(rows)
     home, name = type(rows).__module__.partition(".")[0], type(rows).__name__
     known: dict[tuple[str, str], Library] = {
         ("pandas", "DataFrame"): _PANDAS, ("polars", "DataFrame"): _POLARS, ("pyarrow", "Table"): _ARROW,
