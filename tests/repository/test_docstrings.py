@@ -33,15 +33,6 @@ PRIVATE_WORDS = {
 """Words of the project's own that names are not made of, and what to write in their place."""
 
 
-IN_REWRITE = {
-    "targets/http/attempt.py",
-    "targets/http/connection.py",
-    "targets/http/discover.py",
-    "targets/http/wire.py",
-}
-"""Files that are being written anew; what they become is held to the same."""
-
-
 def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -50,7 +41,7 @@ def where(path: Path) -> str:
     return str(path.relative_to(SOURCE))
 
 
-PATHS = [path for path in sorted(SOURCE.rglob("*.py")) if where(path) not in IN_REWRITE]
+PATHS = sorted(SOURCE.rglob("*.py"))
 
 
 def definitions(module: ast.Module) -> Iterator[tuple[str, Definition]]:

@@ -130,7 +130,7 @@ def _write(path: Path | None, text: str) -> None:
 def _shared(
     spec: AuditSpec | InferSpec, trust_pickle: bool, sides: Sequence[str], rules: Sequence[Any]
 ) -> tuple[dict[str, Any], dict[str, FileRows]]:
-    """What both commands give: the target, and all that is not a candidate; and the rows by the name of their group."""
+    """Return what both commands give: the target, and all that is not a candidate; and the rows by the name of their group."""
     groups = {side: labelled(side, read_one(getattr(spec.data, side), spec.data)) for side in sides}
     for side in ("shadow", "starts"):
         if getattr(spec.data, side) is not None:
@@ -227,8 +227,8 @@ def _domain(spec: DomainSpec | OtherDomainSpec) -> Domain | Table:
         make = registry.load("domains", spec.kind)
         return need_domain(registry.configure(f"domain {spec.kind}", make, spec.settings()))
     if spec.kind == "table":
-        said = spec.columns.items()
-        return Table({name: Continuous(c.low, c.high) if isinstance(c, BoundsSpec) else c for name, c in said})
+        columns = spec.columns.items()
+        return Table({name: Continuous(c.low, c.high) if isinstance(c, BoundsSpec) else c for name, c in columns})
     if "kind" in spec.model_fields_set:
         registry.find("domains", spec.kind)  # nobody else has the name
     if spec.kind == "binary":

@@ -133,7 +133,7 @@ class PartSpec(_SpecPart):
 
 
 class BoundsSpec(_SpecPart):
-    """What a column of numbers may hold: ``age: {low: 0, high: 120}``"""
+    """Bounds of a column of numbers: ``age: {low: 0, high: 120}``"""
 
     low: float
     high: float

@@ -26,7 +26,7 @@ _MEND = "bring all pictures to one kind, or say data.images.mode: grey, rgb or r
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """How stored pictures of whole numbers become a model's inputs.
+    """Conversion of stored pictures of whole numbers to a model's inputs.
 
     Args:
         layout: of a row that the model gets: ``"chw"`` (torch) or ``"hwc"``.

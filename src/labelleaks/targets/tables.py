@@ -78,5 +78,5 @@ def _called(method: Callable[[], Sequence[str]]) -> Any:
 
 def _asks_for_frame(function: Any) -> bool:
     annotations = getattr(function, "__annotations__", None) or getattr(type(function).__call__, "__annotations__", {})
-    first = next((said for name, said in annotations.items() if name != "return"), None)
+    first = next((annotation for name, annotation in annotations.items() if name != "return"), None)
     return "DataFrame" in (first if isinstance(first, str) else getattr(first, "__name__", ""))

@@ -38,12 +38,12 @@ class Fault(Exception):
         *,
         passing: bool,
         odd: bool = False,
-        said: str = "",
+        excerpt: str = "",
         wait: float | None = None,
         busy: bool = False,
     ) -> None:
         super().__init__(text)
-        self.said = said
+        self.excerpt = excerpt
         """What the server wrote, whole: shortened only after it was scrubbed."""
         self.passing = passing
         self.odd = odd
@@ -82,15 +82,17 @@ def _check_status(answer: Answer) -> None:
     status = answer.status
     if 200 <= status < 300:
         return
-    told = f"it answered {status} {answer.reason}".rstrip()
+    status_line = f"it answered {status} {answer.reason}".rstrip()
     if 300 <= status < 400:
         place = (answer.headers.get("Location") or "nowhere").partition("?")[0]
         raise Fault(
-            f"{told} (redirect to {place}; redirects are not followed: give the final url:)", passing=True, odd=True
+            f"{status_line} (redirect to {place}; redirects are not followed: give the final url:)",
+            passing=True,
+            odd=True,
         )
     raise Fault(
-        f"{told}{_MEND.get(status, '')}",
-        said=_words(answer.content),
+        f"{status_line}{_MEND.get(status, '')}",
+        excerpt=_words(answer.content),
         passing=status in _PASSING,
         wait=retry_after(answer.headers.get("Retry-After")) if status in _PASSING else None,
         busy=status in (429, 503, 529),
@@ -107,7 +109,7 @@ def read_json(content: bytes) -> Any:
         return parse(content)
     except ValueError:
         words = _words(content)
-        raise Fault("its answer is no JSON" if words else "its answer is empty", said=words, passing=True) from None
+        raise Fault("its answer is no JSON" if words else "its answer is empty", excerpt=words, passing=True) from None
     except Breach as error:
         raise Fault(f"its answer is wrong: {error}", passing=True, odd=True) from None
 

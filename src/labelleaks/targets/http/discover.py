@@ -218,25 +218,27 @@ def _part(body: Callable[..., Any], read: Callable[..., Any], rows: NDArray[np.f
     return Part(slice(0, len(rows)), lambda: body(rows), labels)
 
 
-def _book(found: Discovery) -> Callable[[Sent | Answered], None]:
+def _book(discovery: Discovery) -> Callable[[Sent | Answered], None]:
     def note(event: Sent | Answered) -> None:
         if isinstance(event, Sent):
-            found.rows += event.rows.stop - event.rows.start
-            found.cost += event.cost
+            discovery.rows += event.rows.stop - event.rows.start
+            discovery.cost += event.cost
 
     return note
 
 
-def _look(found: Discovery, answer: NDArray[Any], first: list[Any]) -> None:
+def _look(discovery: Discovery, answer: NDArray[Any], first: list[Any]) -> None:
     if answer.ndim == 2 and answer.shape[1] == 1:
         answer = answer[:, 0]
     if answer.ndim == 2:
-        found.answers = f"scores for {answer.shape[1]} classes"
+        discovery.answers = f"scores for {answer.shape[1]} classes"
         labels = answer.argmax(1).tolist()
     else:
         kinds = {"i": "labels: whole numbers", "b": "labels: truth values", "O": "labels: text"}
-        found.answers = kinds.get(answer.dtype.kind, "numbers that are no labels (say label_map:, or another output:)")
+        discovery.answers = kinds.get(
+            answer.dtype.kind, "numbers that are no labels (say label_map:, or another output:)"
+        )
         labels = answer.tolist()
-    found.labels = sorted(set(found.labels) | set(labels), key=str)[:10]
+    discovery.labels = sorted(set(discovery.labels) | set(labels), key=str)[:10]
     first.extend(labels[len(first) :])
-    found.changed += sum(a != b for a, b in zip(first, labels, strict=False))
+    discovery.changed += sum(a != b for a, b in zip(first, labels, strict=False))

@@ -146,7 +146,7 @@ class Wire:
         workers = min(self._options.concurrency, len(parts))
         call = _Call(_Ahead(parts, workers), note)
         try:
-            self._loop.run(lambda told: self._work(call, workers, told), note)
+            self._loop.run(lambda observer: self._work(call, workers, observer), note)
         except asyncio.CancelledError:
             if call.broken is None:
                 raise
@@ -212,13 +212,13 @@ class Wire:
         too_long = wait > self._options.wait_most
         if fault.passing and attempt < self._options.retries and odd < _ODD_TRIES and not too_long:
             return
-        said = self._secret.scrub(fault.said)
-        said = f" ({said[:160]}{'…' if len(said) > 160 else ''})" if said else ""
+        text = self._secret.scrub(fault.excerpt)
+        text = f" ({text[:160]}{'…' if len(text) > 160 else ''})" if text else ""
         asks = f"; it asks to wait {wait:.0f} s, wait_most is {self._options.wait_most:g}" if too_long else ""
         tries = f" after {attempt + 1} tries" if attempt else ""
         raise TargetError(
             f"{_shown(self._address)} gave no good answer for {len(part)} rows{tries}: "
-            f"{self._secret.scrub(str(fault))}{said}{asks}"
+            f"{self._secret.scrub(str(fault))}{text}{asks}"
         ) from None
 
     async def _pause(self, call: _Call, fault: Fault, attempt: int) -> None:
@@ -228,7 +228,7 @@ class Wire:
         await pause(delay, call.stop)
 
     def _unexpected(self, error: Exception) -> TargetError:
-        """Whatever else may come up has our name, and no secret in its text."""
+        """Return any other error as one of ours, with no secret in its text."""
         return TargetError(f"{_shown(self._address)}: {type(error).__name__}: {self._secret.scrub(str(error))}")
 
 
@@ -241,7 +241,7 @@ def _read(part: Part, content: bytes) -> Tensor:
 
 
 def _nothing(event: Sent | Answered) -> None:
-    """Where there is nothing to note."""
+    """Observe nothing."""
 
 
 def _shown(address: str) -> str:
