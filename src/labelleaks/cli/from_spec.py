@@ -130,7 +130,7 @@ def _write(path: Path | None, text: str) -> None:
 def _shared(
     spec: AuditSpec | InferSpec, trust_pickle: bool, sides: Sequence[str], rules: Sequence[Any]
 ) -> tuple[dict[str, Any], dict[str, FileRows]]:
-    """Return what both commands give: the target, and all that is not a candidate; and the rows by the name of their group."""
+    """Return what both commands give: the target and all but the candidates, and the rows by group."""
     groups = {side: labelled(side, read_one(getattr(spec.data, side), spec.data)) for side in sides}
     for side in ("shadow", "starts"):
         if getattr(spec.data, side) is not None:
