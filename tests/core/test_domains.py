@@ -178,3 +178,38 @@ def test_two_one_hot_groups_differ_in_two_features_at_most() -> None:
     rows = Mixed(OneHot(5), OneHot(3), Continuous(0, 3))
     found = [rows.diameter((9,), norm) for norm in ("l0", "l1", "l2", "linf")]  # type: ignore[arg-type]
     assert found == pytest.approx([5, 7, math.sqrt(2 + 2 + 9), 3])
+
+
+def test_bounds_may_be_a_series_or_a_table_of_one_row() -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"a": [0.0, 2.0], "b": [-1.0, 1.0]})
+    for low, high in ((frame.min(), frame.max()), (frame.min().to_frame().T, frame.max().to_frame().T)):
+        Box(low, high).check(torch.tensor(frame.to_numpy(dtype="float32")), "rows")
+        assert Box(low, high).span((2,)).tolist() == [2.0, 2.0]
+    assert Box(0, 1, levels=256.0).levels == 256
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Box("0", 1), "Box: low='0' is no number"),
+        (lambda: Box(None, 1), "Box: low=None is no number"),
+        (lambda: Box(0, [1, "x"]), r"Box: high=.* is no number"),
+        (lambda: Box([0, 0], [1, 0]), "got 0 and 0 of feature 1"),
+        (lambda: Box([0, 0], [1, 1, 1]), r"low has the shape \(2,\) and high \(3,\)"),
+        (lambda: Box(0, 1, levels="256"), "levels must be a whole number of at least 2 .*, got '256'"),
+        (lambda: Box(0, 1, levels=2.5), "levels must be a whole number"),
+        (lambda: Integer("a", "b"), "Integer: low='a' is no finite number"),
+        (lambda: Continuous(0, float("nan")), "Continuous: high=nan is no finite number"),
+        (lambda: Continuous(1, 0), "Continuous: low must be below high and both finite, got 1 and 0"),
+        (lambda: Continuous(0, 1, 2.0), "Continuous: width=2.0"),
+        (lambda: OneHot(1), "OneHot: width=1 is too narrow"),
+        (lambda: Mixed(3), "Mixed: 3 is no part: give Continuous"),
+        (lambda: Mixed([Continuous(0, 1)]), "is no part"),
+        (lambda: Mixed(OneHot), "Mixed: OneHot is no part"),
+    ],
+)
+def test_what_is_no_domain_is_said_in_one_line(make, says) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        make()
+    assert "\n" not in str(caught.value)

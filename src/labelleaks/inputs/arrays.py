@@ -196,6 +196,8 @@ def _tensor(x: Any, what: str) -> Tensor:
         raise InputError(f"{what}: x is a sparse tensor; give x.to_dense()")
     if x.is_quantized:
         raise InputError(f"{what}: x is a quantised tensor; give x.dequantize()")
+    if x.is_meta:
+        raise InputError(f"{what}: x is a meta tensor, which has a shape and no values; give the values")
     if x.is_complex():
         raise InputError(f"{what}: x holds {x.dtype}; real numbers are needed")
     copied: Tensor = x.detach().clone(memory_format=torch.contiguous_format)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,12 +38,15 @@ class Box:
     layout: Word | None = None
 
     def __post_init__(self) -> None:
-        low = torch.as_tensor(self.low, dtype=torch.float32)
-        high = torch.as_tensor(self.high, dtype=torch.float32)
-        if not (torch.isfinite(low).all() and torch.isfinite(high).all() and (low < high).all()):
-            raise InputError(f"Box: low must be below high and both finite, got {self.low} and {self.high}")
-        if self.levels is not None and self.levels < 2:
-            raise InputError(f"Box: levels must be at least 2 (256 for 8-bit pixels), got {self.levels}")
+        low, high = _bound("low", self.low), _bound("high", self.high)
+        _check_order(low, high)
+        if self.levels is not None:
+            whole = isinstance(self.levels, int | float) and not isinstance(self.levels, bool) and self.levels % 1 == 0
+            if not whole or self.levels < 2:
+                raise InputError(
+                    f"Box: levels must be a whole number of at least 2 (256 for 8-bit pixels), got {self.levels!r}"
+                )
+            object.__setattr__(self, "levels", int(self.levels))
         check_word(self.layout, "Box")
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
@@ -115,3 +119,32 @@ class Box:
         show = [f"{b.item():g}" if b.dim() == 0 else f"<{tuple(b.shape)}>" for b in (low, high)]
         given = [f"{name}={value!r}" for name in ("levels", "layout") if (value := getattr(self, name)) is not None]
         return f"Box({', '.join(show + given)})"
+
+
+def _bound(name: str, value: Any) -> Tensor:
+    """One bound as float32: a number, an array, a list, or a Series with a value for each column."""
+    try:
+        if isinstance(value, str | bytes | bool) or value is None:
+            raise TypeError
+        array = value.detach().cpu() if isinstance(value, Tensor) else np.asarray(value)
+        found: Tensor = torch.as_tensor(array).to(torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        shown = " ".join(repr(value).split())[:60]
+        raise InputError(f"Box: {name}={shown} is no number: give a number, or one for each feature") from None
+    return found[0].clone() if hasattr(value, "columns") and len(found) == 1 else found.clone()  # a table of one row
+
+
+def _check_order(low: Tensor, high: Tensor) -> None:
+    try:
+        both = torch.broadcast_tensors(low, high)
+    except RuntimeError:
+        raise InputError(
+            f"Box: low has the shape {tuple(low.shape)} and high {tuple(high.shape)}: give each one for all "
+            "features, or one for each"
+        ) from None
+    wrong = ~(torch.isfinite(both[0]) & torch.isfinite(both[1]) & (both[0] < both[1])).reshape(-1)
+    if bool(wrong.any()):
+        i = int(wrong.to(torch.uint8).argmax())
+        least, most = (end.reshape(-1)[i].item() for end in both)
+        where = f" of feature {i}" if len(wrong) > 1 else ""
+        raise InputError(f"Box: low must be below high and both finite, got {least:g} and {most:g}{where}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,9 @@ class Continuous:
     high: float
     width: int = 1
 
+    def __post_init__(self) -> None:
+        _check_part(self, self.low, self.high, 1)
+
 
 @dataclass(frozen=True)
 class Integer:
@@ -34,12 +38,31 @@ class Integer:
     high: int
     width: int = 1
 
+    def __post_init__(self) -> None:
+        _check_part(self, self.low, self.high, 1)
+
 
 @dataclass(frozen=True)
 class OneHot:
     """``width`` neighbouring features of which exactly one is 1 and the others are 0."""
 
     width: int
+
+    def __post_init__(self) -> None:
+        _check_part(self, 0, 1, 2)
+
+
+def _check_part(part: Any, low: Any, high: Any, narrowest: int) -> None:
+    name = type(part).__name__
+    for end, value in (("low", low), ("high", high)):
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+        if not number:
+            raise InputError(f"{name}: {end}={value!r} is no finite number")
+    if not low < high:
+        raise InputError(f"{name}: low must be below high and both finite, got {low} and {high}")
+    width = part.width
+    if isinstance(width, bool) or not isinstance(width, numbers.Integral) or width < narrowest:
+        raise InputError(f"{name}: width={width!r} is too narrow or no whole number: at least {narrowest} is needed")
 
 
 @dataclass(frozen=True, init=False)
@@ -62,11 +85,13 @@ class Mixed:
         low: list[float] = []
         high: list[float] = []
         for part in parts:
-            if part.width < (2 if isinstance(part, OneHot) else 1):
-                raise InputError(f"Mixed: {part} is too narrow")
+            if not isinstance(part, Continuous | Integer | OneHot):
+                shown = part.__name__ if isinstance(part, type) else repr(part)
+                raise InputError(
+                    f"Mixed: {shown} is no part: give Continuous(low, high), Integer(low, high) or OneHot(width), one "
+                    "after the other"
+                )
             bounds = (0.0, 1.0) if isinstance(part, OneHot) else (float(part.low), float(part.high))
-            if not (math.isfinite(bounds[0]) and math.isfinite(bounds[1]) and bounds[0] < bounds[1]):
-                raise InputError(f"Mixed: low must be below high and both finite in {part}")
             low += [bounds[0]] * part.width
             high += [bounds[1]] * part.width
         object.__setattr__(self, "parts", parts)
