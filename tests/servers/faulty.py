@@ -118,7 +118,10 @@ def _cut(handler: _Handler, content: bytes) -> None:
 
 
 def _late(handler: _Handler, content: bytes) -> None:
-    time.sleep(handler.server.faulty.patience)
+    faulty = handler.server.faulty
+    faulty.sleeping += 1
+    time.sleep(faulty.patience)
+    faulty.sleeping -= 1
     handler.close_connection = True
 
 
@@ -215,7 +218,8 @@ class Faulty:
         self.paths: list[str] = []
         self.bodies: list[bytes] = []
         self.times: list[float] = []
-        self.at_once = 0
+        self.sleeping = 0
+        """Requests that meet the fault "timeout" now."""
         self.documents: dict[str, Any] = {}
         self.reply: Callable[[Any], Any] = lambda document: {"predictions": _labels(document["instances"])}
         self.rows_of: Callable[[Any], list[Any]] = lambda document: document["instances"]
