@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -24,11 +25,12 @@ from torch import nn
 
 import labelleaks as ll
 from labelleaks.cli import from_spec
-from labelleaks.cli.spec import AuditSpec
+from labelleaks.cli.spec import AuditSpec, DataSpec, ImagesSpec
 from labelleaks.cli.spec_file import load_spec
 from labelleaks.errors import InputError, LabelLeaksError
 from labelleaks.inputs.csv_tables import typed
 from labelleaks.inputs.files import ImageFormat, read_rows
+from labelleaks.inputs.pictures import scaled
 from labelleaks.inputs.tables import to_table
 from labelleaks.targets.files import read_answers
 from labelleaks.targets.tables import takes_table
@@ -658,6 +660,23 @@ FOLDERS: dict[str, tuple[Any, Any]] = {
 }
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_transparent_colour(door: Door, mode: str, tmp_path: Path) -> None:
+    """One that no pixel has changes nothing; one that a pixel has is refused."""
+    pixels = drawn((4, 5)) if mode == "L" else drawn((4, 5, 3))
+    absent = next(v for v in range(256) if v not in pixels)
+    for value, refused in ((absent, False), (int(pixels[0, 0]) if mode == "L" else None, True)):
+        value = value if mode == "L" else ((absent,) * 3 if value is not None else tuple(map(int, pixels[0, 0])))
+        Image.fromarray(pixels).save(tmp_path / "1.png", transparency=value)
+        folder = pictures(door, {"a/1.png": Image.open(tmp_path / "1.png")})
+        if refused:
+            with pytest.raises(InputError, match="transparent"):
+                read_rows(folder)
+        else:
+            x = read_rows(folder, images=ImageFormat(layout="hwc", scale=1)).x
+            assert np.array_equal(x.squeeze(), pixels)
+
+
 @pytest.mark.parametrize("kind", FOLDERS)
 @pytest.mark.parametrize("scale", [None, 1])
 def test_pixels_are_those_of_the_files(door: Door, kind: str, scale: float | None) -> None:
@@ -711,6 +730,21 @@ def test_the_mends_for_folders(door: Door) -> None:
     mixed = pictures(door, {"a/1.png": drawn((4, 4, 3)), "b/2.png": drawn((4, 4)), "b/3.png": drawn((4, 4, 4))})
     for mode, channels in (("grey", 1), ("rgb", 3), ("rgba", 4)):
         assert read_rows(mixed, images=ImageFormat(mode=mode)).x.shape == (3, channels, 4, 4)  # type: ignore[arg-type]
+
+
+def test_sixteen_bits_are_not_converted(door: Door) -> None:
+    folder = pictures(door, {"a/1.png": drawn((4, 4), np.uint16, 65536)})
+    with pytest.raises(InputError, match="would keep 8: say grey"):
+        read_rows(folder, images=ImageFormat(mode="rgb"))
+    x = read_rows(folder, images=ImageFormat(mode="grey", scale=1)).x
+    assert np.array_equal(x[0, 0], drawn((4, 4), np.uint16, 65536))
+
+
+def test_class_folders_may_be_links(door: Door, tmp_path: Path) -> None:
+    pictures(door, {"cat/1.png": drawn((4, 4, 3))})
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "cat").symlink_to(tmp_path / "set" / "cat", target_is_directory=True)
+    assert len(read_rows(tmp_path / "linked")) == 1
 
 
 def test_colours_of_sixteen_bits_are_refused(door: Door) -> None:
@@ -775,3 +809,33 @@ def test_recorded_answers_are_matched_by_content(door: Door, kind: str, ending: 
     answers.to_csv(path, index=False) if ending == "csv" else answers.reset_index(drop=True).to_parquet(path)
     record = door.audit(members, nonmembers, target=path)
     assert record["gap"].scores.tolist() == [1, 1, 0, 0]
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "inputs.md").read_text(encoding="utf-8")
+
+
+def test_the_page_says_of_eight_bit_rows_what_happens_to_them() -> None:
+    """The table of shapes in docs/inputs.md, row by row."""
+    table = PAGE[PAGE.index("| shape of a row |") :].split("\n\n")[0].splitlines()[2:]
+    assert len(table) == 5
+    for line in table:
+        shapes, said = (cell.strip() for cell in line.strip("| ").split(" | "))
+        for shape in re.findall(r"\([\d, ]+\)", shapes):
+            size = tuple(int(part) for part in re.findall(r"\d+", shape))
+            x = np.random.default_rng(0).integers(0, 256, (3, *size)).astype(np.uint8)
+            if "refused" in said:
+                with pytest.raises(InputError):
+                    scaled(Path("a.npz"), x, ImageFormat(), named_images=False)
+                continue
+            got = scaled(Path("a.npz"), x, ImageFormat(), named_images=False)
+            assert (got.dtype == np.float32) == said.startswith("pictures"), shape
+            assert got.shape == (x.transpose(0, 3, 1, 2).shape if said.endswith("last") else x.shape)
+
+
+def test_every_key_of_data_is_on_the_page() -> None:
+    for model in (DataSpec, ImagesSpec):
+        for name, field in model.model_fields.items():
+            key = field.alias or name
+            assert key in ("nonmembers", "candidates", "starts", "shadow") or f"{key}:" in PAGE, key

@@ -42,6 +42,7 @@ MISSING = frozenset(
 """Texts that stand for a missing value, as in pandas."""
 _WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*", re.ASCII)
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*|[+-]?inf(inity)?", re.ASCII | re.I)
+_WHOLE_LETTERS, _NUMBER_LETTERS = set("0123456789+- "), set("0123456789+-.eE ")
 _YES, _NO = {"True", "TRUE", "true"}, {"False", "FALSE", "false"}
 
 
@@ -59,7 +60,7 @@ def read_texts(path: Path, *, header: bool | None = None) -> dict[str, list[str]
     try:
         lines = [line for line in csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")) if line]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a UTF-8 CSV file ({in_a_line(error)})") from None
+        raise InputError(f"{path}: not a UTF-8 CSV file ({in_a_line(error)}): save it as UTF-8") from None
     if header is False:
         if not lines:
             raise InputError(f"{path}: at least one row is needed")
@@ -112,12 +113,12 @@ def typed(texts: Sequence[str]) -> NDArray[Any]:
         InputError: a whole number that float64 rounds, in a column that needs float64.
     """
     missing = [text in MISSING for text in texts]
-    there = [text for text, gone in zip(texts, missing, strict=True) if not gone]
-    if all(map(_WHOLE.fullmatch, there)):
-        if there and len(there) == len(texts):
-            return _whole_numbers(texts)
-        return _numbers(texts, missing)
-    if all(map(_NUMBER.fullmatch, there)):
+    there = [text for text, gone in zip(texts, missing, strict=True) if not gone] if any(missing) else texts
+    letters = set("".join(there))
+    whole = _read(int, there) if letters <= _WHOLE_LETTERS else None
+    if whole and len(there) == len(texts):
+        return _whole_numbers(whole)
+    if whole is not None or _are_numbers(there, letters):
         return _numbers(texts, missing)
     if all(text in _YES or text in _NO for text in there):
         if len(there) == len(texts):
@@ -126,14 +127,28 @@ def typed(texts: Sequence[str]) -> NDArray[Any]:
     return _objects(texts, missing, str)
 
 
-def _whole_numbers(texts: Sequence[str]) -> NDArray[Any]:
-    values = [int(text) for text in texts]
+def _read(kind: Callable[[str], Any], texts: Sequence[str]) -> list[Any] | None:
+    try:
+        return list(map(kind, texts))
+    except ValueError:
+        return None
+
+
+def _are_numbers(texts: Sequence[str], letters: set[str]) -> bool:
+    if letters <= _NUMBER_LETTERS:
+        return _read(float, texts) is not None
+    return all(map(_NUMBER.fullmatch, texts))
+
+
+def _whole_numbers(values: list[int]) -> NDArray[Any]:
     least, most = min(values), max(values)
     if least >= -(2**63) and most < 2**63:
         return np.array(values, dtype=np.int64)
     if least >= 0 and most < 2**64:
         return np.array(values, dtype=np.uint64)
-    return _objects(texts, [False] * len(texts), int)
+    found = np.empty(len(values), dtype=object)
+    found[:] = values
+    return found
 
 
 def _numbers(texts: Sequence[str], missing: Sequence[bool]) -> NDArray[np.float64]:

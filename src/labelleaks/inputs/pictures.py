@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,15 @@ Mode = Literal["grey", "rgb", "rgba"]
 _ENDINGS = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".ppm", ".pgm", ".gif", ".tif", ".tiff"}
 _COLOURS = (1, 3, 4)
 _PIL: dict[Mode, str] = {"grey": "L", "rgb": "RGB", "rgba": "RGBA"}
+_AS = {
+    ("1", True): "L",
+    ("1", False): "LA",
+    ("L", False): "LA",
+    ("RGB", False): "RGBA",
+    ("P", True): "RGB",
+    ("P", False): "RGBA",
+}
+"""What Pillow turns its own modes into, by whether nothing is transparent, without changing a pixel."""
 _MEND = "bring all pictures to one kind, or say data.images.mode: grey, rgb or rgba"
 
 
@@ -132,11 +142,10 @@ def read_folder(folder: Path, images: ImageFormat) -> tuple[NDArray[Any], NDArra
 def _files(folder: Path) -> list[Path]:
     """The pictures of the class folders; hidden files and folders, and those that macOS adds, are none."""
     found = []
-    for file in sorted(folder.rglob("*")):
+    for file in sorted(Path(root, name) for root, _, names in os.walk(folder, followlinks=True) for name in names):
         inside = file.relative_to(folder).parts
-        if any(part.startswith(".") or part == "__MACOSX" for part in inside):
-            continue
-        if file.suffix.lower() not in _ENDINGS or not file.is_file():
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in inside)
+        if hidden or file.suffix.lower() not in _ENDINGS:
             continue
         if len(inside) != 2:
             raise InputError(
@@ -156,19 +165,17 @@ def _pixels(file: Path, images: ImageFormat) -> NDArray[Any]:
         with Image.open(file) as picture:
             frames, mode = getattr(picture, "n_frames", 1), picture.mode
             opaque = "A" not in mode and "transparency" not in picture.info
-            if images.mode is not None and not mode.startswith("I"):
-                array = np.asarray(picture.convert(_PIL[images.mode]))
-            elif mode == "1":
-                array = np.asarray(picture.convert("L"))
-            elif mode == "P":
-                array = np.asarray(picture.convert("RGB" if opaque else "RGBA"))
-            else:
-                array = np.asarray(picture)
+            convert = _PIL.get(images.mode) if images.mode else _AS.get((mode, opaque), mode)
+            array = np.asarray(picture if mode.startswith("I") else picture.convert(convert))
     except Exception as error:  # a decoder raises anything over damaged bytes
         raise InputError(f"{file}: not a readable picture ({in_a_line(error)})") from None
     if frames > 1:
         raise InputError(f"{file}: holds {frames} pictures; save each as a file of its own")
     if mode.startswith("I"):
+        if images.mode not in (None, "grey"):
+            raise InputError(
+                f"{file}: is grey of 16 bits, of which data.images.mode: {images.mode} would keep 8: say grey"
+            )
         return _sixteen_bits(file, array)
     if images.mode is None and mode not in ("1", "L", "P", "RGB", "RGBA", "LA"):
         raise InputError(f"{file}: is of mode {mode}, grey, RGB or RGBA are read: {_MEND}")
