@@ -158,7 +158,7 @@ def test_errors_come_back_as_they_are(cluster: Ray, tmp_path: Path) -> None:
         with pytest.raises(TargetError) as caught:
             audit(floats, tmp_path / engine.name, engine=engine, attacks=["gap"], shadow=None)
         said.append(str(caught.value))
-    assert said[0] == said[1] and "floats are not labels" in said[0]
+    assert said[0] == said[1] and "fractions are not labels" in said[0]
 
 
 def floats(x: Tensor) -> Tensor:

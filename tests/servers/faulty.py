@@ -154,7 +154,7 @@ FAULTS: dict[str, Callable[[_Handler, bytes], None]] = {
     "one for all": _changed(lambda labels: 1),
     "unknown label": _changed(lambda labels: [*labels[:-1], 7]),
     "negative label": _changed(lambda labels: [*labels[:-1], -1]),
-    "float label": _changed(lambda labels: [float(label) for label in labels]),
+    "float label": _changed(lambda labels: [label + 0.5 for label in labels]),
     "text label": _changed(lambda labels: [*labels[:-1], "cat"]),
     "null": _changed(lambda labels: [*labels[:-1], None]),
     "nan": _changed(lambda labels: [*labels[:-1], float("nan")]),

@@ -87,8 +87,8 @@ def test_equal_candidates_are_asked_about_once() -> None:
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        (lambda x: x[:, 0], r"failed its probe of 8 rows: .*floats are not labels; return whole numbers"),
-        (lambda x: x[:, :1], "floats are not labels"),
+        (lambda x: x[:, 0], r"failed its probe of 8 rows: .*fractions are not labels: return a label"),
+        (lambda x: x[:, :1], "fractions are not labels"),
         (lambda x: good(x)[:-1], r"answered int64 of shape \(7,\).* to 8 rows"),
         (lambda x: torch.zeros(3, dtype=torch.int64), "one label a row is needed"),
         (lambda x: x, r"answers 5 scores a row, but there are 3 classes .*classes=5"),

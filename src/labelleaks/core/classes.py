@@ -39,6 +39,7 @@ def named(array: NDArray[Any]) -> NDArray[Any] | None:
     if array.dtype.kind in "US":
         return array.astype(str).astype(object)
     if array.dtype.kind == "f":
+        array = array.astype(np.float64)
         whole = bool(np.isfinite(array).all()) and bool((array == np.round(array)).all())
         return array.astype(np.int64) if whole and bool((np.abs(array) < 2**53).all()) else None
     if array.dtype.kind == "O":
@@ -105,6 +106,8 @@ class Classes:
     names: tuple[str | int, ...]
     open: bool = False
     """K was only inferred from the labels at hand: a target that knows further whole numbers may answer them."""
+    ordered: bool = True
+    """Whether the names stand in the order of the target's outputs; False: they were read off labels and sorted."""
 
     def __post_init__(self) -> None:
         if len(self.names) < 2:
@@ -143,12 +146,13 @@ class Classes:
         digits: dict[str | int, int] = {
             int(name): code for name, code in self._code.items() if str(name).lstrip("-").isdecimal()
         }
-        return spelled | (digits or {code: code for code in range(len(self))})
+        return spelled | (digits or {code: code for code in range(len(self)) if self.ordered})
 
     def codes(self, labels: NDArray[Any]) -> NDArray[np.int64]:
         """Return the code of each label, -1 where it is none of the classes.
 
-        A label may also be spelled otherwise: ``"7"`` for 7 and 7 for ``"7"``, or its code where all names are words.
+        A label may also be spelled otherwise: ``"7"`` for 7 and 7 for ``"7"``, or its code where all names are words
+        whose order is known.
 
         Args:
             labels: what :func:`label_array` or :func:`named` returns.

@@ -14,16 +14,37 @@ from labelleaks.errors import TargetError
 
 __all__ = ["read_answer"]
 
+_LOGIT_TO_TWO = "torch.nn.Sequential(model, {}torch.nn.ConstantPad1d((1, 0), 0.0))"
+_CUT = {
+    "callable": "return a label, p > 0.5 (of a list: np.asarray(p) > 0.5), or a score for each class, "
+    "np.stack([1 - p, p], 1)",
+    "estimator": "give a function that returns labels, lambda x: model.predict(x) > 0.5",
+    "onnx": "give a function that returns labels, lambda x: session.run(None, {{{input!r}: x}})[0] > 0.5, with "
+    "session = onnxruntime.InferenceSession(path)",
+    "http": "ask it with template: and a label: that compares, for example predictions[*].[@ > `0.5`]",
+}
+"""By kind of target: the mend of one logit or probability a row. For a module see :func:`_cut`."""
+_FIRST = {
+    "callable": "return the best one, ids[:, 0]",
+    "estimator": "give a function that returns the best one, lambda x: model.predict(x)[:, 0]",
+    "torch": "give a function that returns the best one, lambda x: model(x)[:, 0]",
+    "onnx": "name the output that holds labels or scores (output=), or give a function that returns the best one",
+    "http": "read the best one, with template: and a label: such as ids[*][0]",
+}
+"""By kind of target: the mend of several ids a row."""
 
-def read_answer(answer: Any, rows: int, classes: Classes, *, float_labels: bool = False) -> Tensor:
+
+def read_answer(answer: Any, rows: int, classes: Classes, *, kind: str = "callable", input_name: str = "x") -> Tensor:
     """Turn a target's answer into codes.
 
     Args:
-        answer: tensor, array, Series or list: (m,) labels (whole numbers, booleans, strings), or (m, K) scores or
-            one-hot rows, whose columns are in the order of ``classes``. An object with ``logits`` stands for them.
+        answer: tensor, array, Series or list: (m,) labels (whole numbers, floats that are whole, booleans, strings), or
+            (m, K) scores or one-hot rows, whose columns are in the order of ``classes``. An object with ``logits``
+            stands for them.
         rows: m, how many rows were sent.
         classes: the classes that may be answered.
-        float_labels: whether (m,) floats are labels, as for an estimator that was fitted on float labels.
+        kind: of the target, for the mends in messages: ``torch``, ``estimator``, ``callable``, ``onnx`` or ``http``.
+        input_name: of an ONNX file's input, for these mends.
 
     Returns:
         int64 (m,) codes, on the answer's device. The lowest index wins among equal scores.
@@ -32,33 +53,75 @@ def read_answer(answer: Any, rows: int, classes: Classes, *, float_labels: bool 
         TargetError: anything else; says what was answered and how to mend it.
     """
     answer = getattr(answer, "logits", answer)
-    if isinstance(answer, Tensor):
-        return _read_tensor(answer, rows, classes, float_labels)
     if answer is None:
         raise TargetError(f"the target answered None to {rows} rows; it must return one label a row")
+    if isinstance(answer, tuple) and any(np.ndim(part) for part in answer):
+        raise TargetError(
+            f"the target answered a tuple of {len(answer)} arrays to {rows} rows; return the one that holds labels (m,)"
+            " or scores (m, K), for example lambda x: f(x)[0]"
+        )
+    found = answer.detach() if isinstance(answer, Tensor) else _array(answer)
+    if found.ndim == 2 and found.shape[1] > 1:
+        return _from_scores(_scores(found, kind), rows, classes)
+    if found.ndim == 2 and found.shape[1] == 1 and len(found) == rows:
+        found = found[:, 0]
+    if tuple(found.shape) != (rows,):
+        raise TargetError(
+            f"the target answered {_described(to_numpy(found))} to {rows} rows; one label a row is needed, (m,), or "
+            "scores (m, K)"
+        )
+    if isinstance(found, Tensor):
+        codes = _codes_of(found, classes)
+        if codes is not None:
+            return codes
+    labels = _labels(to_numpy(found), _cut(kind, answer, input_name))
+    codes = torch.from_numpy(_from_labels(labels, classes))
+    return codes.to(found.device) if isinstance(found, Tensor) else codes
+
+
+def _array(answer: Any) -> NDArray[Any]:
     try:
-        array = to_numpy(answer)
+        return to_numpy(answer)
     except (ValueError, TypeError, RuntimeError) as error:
         raise TargetError(
             f"the target answered a {type(answer).__name__} that is no array ({str(error).splitlines()[0]}); "
             "return labels (m,) or scores (m, K)"
         ) from None
-    if array.ndim == 2 and array.shape[1] > 1:
-        if array.dtype.kind not in "biuf":
-            raise TargetError(f"the target answered {_described(array)}; return labels (m,) or scores (m, K)")
-        return _from_scores(torch.from_numpy(np.ascontiguousarray(array)), rows, classes)
-    return torch.from_numpy(_from_labels(array, rows, classes, float_labels))
 
 
-def _read_tensor(answer: Tensor, rows: int, classes: Classes, float_labels: bool) -> Tensor:
-    if answer.dim() == 2 and answer.shape[1] > 1:
-        return _from_scores(answer.detach(), rows, classes)
-    whole = not answer.is_floating_point() and not answer.is_complex()
-    if whole and answer.shape in ((rows,), (rows, 1)) and classes.plain:  # stays on its device
-        labels = answer.detach().reshape(-1).to(torch.int64)
-        if not bool(((labels < 0) | ((labels >= len(classes)) & (not classes.open))).any()):
-            return labels
-    return torch.from_numpy(_from_labels(to_numpy(answer), rows, classes, float_labels)).to(answer.device)
+def _codes_of(labels: Tensor, classes: Classes) -> Tensor | None:
+    """Return whole numbers (m,) that are codes themselves, on their device; None: they need a closer look."""
+    if labels.is_floating_point() or labels.is_complex() or not classes.plain:
+        return None
+    codes = labels.to(torch.int64)
+    return None if bool(((codes < 0) | ((codes >= len(classes)) & (not classes.open))).any()) else codes
+
+
+def _scores(found: Any, kind: str) -> Tensor:
+    """Return answers (m, K) as scores: floats, or one-hot rows.
+
+    Whole numbers that are no one-hot rows may be the ids of the K best as well as scores, and are refused; so are those
+    of two columns, where ids and one-hot rows look the same.
+    """
+    if not isinstance(found, Tensor):
+        if found.dtype.kind not in "biuf":
+            raise TargetError(f"the target answered {_described(found)}; return labels (m,) or scores (m, K)")
+        if found.dtype.kind == "u":
+            found = found.astype(np.int64)
+        if found.dtype.itemsize > 8:
+            found = found.astype(np.float64)
+        found = torch.from_numpy(np.ascontiguousarray(found))
+    scores: Tensor = found
+    if scores.is_floating_point():
+        return scores
+    hot = scores.to(torch.int64)
+    one_hot = bool((((hot == 0) | (hot == 1)).all(1) & (hot.sum(1) == 1)).all())
+    if one_hot and (hot.shape[1] > 2 or scores.dtype == torch.bool):
+        return hot
+    raise TargetError(
+        f"the target answered {_described(to_numpy(found))}: whole numbers, {hot.shape[1]} a row, may be ids or scores: "
+        f"of ids {_FIRST[kind]}; of scores return floats; of one-hot rows their argmax(1)"
+    )
 
 
 def _from_scores(scores: Tensor, rows: int, classes: Classes) -> Tensor:
@@ -69,8 +132,11 @@ def _from_scores(scores: Tensor, rows: int, classes: Classes) -> Tensor:
             f"the target answers {scores.shape[1]} scores a row, but there are {len(classes)} classes ({classes}): "
             f"say classes={scores.shape[1]}, or name them in the order of the columns"
         )
-    if scores.dtype == torch.bool or scores.dtype in (torch.uint16, torch.uint32, torch.uint64):
-        scores = scores.to(torch.int64)
+    if not classes.ordered:
+        raise TargetError(
+            f"the target answers {scores.shape[1]} scores a row, and nothing says which class each stands for: name "
+            f"the classes in the order of its columns, classes=[…] (they are {classes}, in an order that only you know)"
+        )
     top, codes = scores.max(1)  # the first index among equals; NaN wins over numbers, so that one look finds it
     if scores.is_floating_point() and bool(top.isnan().any()):
         bad = top.isnan().nonzero().reshape(-1)
@@ -81,27 +147,31 @@ def _from_scores(scores: Tensor, rows: int, classes: Classes) -> Tensor:
     return codes
 
 
-def _from_labels(array: NDArray[Any], rows: int, classes: Classes, float_labels: bool) -> NDArray[np.int64]:
-    if array.shape == (rows, 1):
-        array = array[:, 0]
-    if array.shape != (rows,):
-        raise TargetError(
-            f"the target answered {_described(array)} to {rows} rows; one label a row is needed, (m,), or scores (m, K)"
-        )
-    if array.dtype.kind == "f" and not float_labels:
-        raise TargetError(
-            f"the target answered {_described(array)}: floats are not labels; return whole numbers "
-            "((p > 0.5).astype(int), labels.astype(int)) or scores for each class (np.stack([1 - p, p], 1))"
-        )
+def _cut(kind: str, answer: Any, input_name: str) -> str:
+    """Return how a target of this kind that answers one logit or probability a row is made to answer two classes."""
+    if kind != "torch":
+        return _CUT[kind].format(input=input_name)
+    column = "" if np.ndim(answer) == 2 else "torch.nn.Unflatten(0, (-1, 1)), "
+    return f"give {_LOGIT_TO_TWO.format(column)} where it is a logit, and 0.5 for 0.0 where it is a probability"
+
+
+def _labels(array: NDArray[Any], cut: str) -> NDArray[Any]:
     labels = named(array)
+    if labels is None and array.dtype.kind == "f":
+        raise TargetError(f"the target answered {_described(array)}: fractions are not labels: {cut}")
     if labels is None:
         raise TargetError(f"the target answered {_described(array)}: labels must be whole numbers, booleans or strings")
+    return labels
+
+
+def _from_labels(labels: NDArray[Any], classes: Classes) -> NDArray[np.int64]:
     codes = classes.codes(labels)
     if bool((codes < 0).any()):
         unknown = np.unique(labels[codes < 0]).tolist()
+        order = "" if classes.ordered else ", in the order of its outputs"
         raise TargetError(
             f"the target answered {', '.join(map(repr, unknown[:5]))}, which is none of the {len(classes)} classes "
-            f"({classes}): name every class that it can answer with classes="
+            f"({classes}): name every class that it can answer with classes={order and '[…]'}{order}"
         )
     return codes
 
@@ -109,5 +179,8 @@ def _from_labels(array: NDArray[Any], rows: int, classes: Classes, float_labels:
 def _described(array: NDArray[Any]) -> str:
     if array.ndim == 0:
         return f"one {type(array.item()).__name__}, {array.item()!r},"
-    example = f", for example {array.reshape(-1)[0].item()!r}" if array.size and array.dtype.kind != "O" else ""
+    values = array.reshape(-1)
+    if array.dtype.kind == "f" and (values != np.round(values)).any():
+        values = values[values != np.round(values)]
+    example = f", for example {values[0].item()!r}" if array.size and array.dtype.kind != "O" else ""
     return f"{array.dtype} of shape {array.shape}{example}"

@@ -50,7 +50,8 @@ def resolve_classes(
     """Decide which classes there are.
 
     ``given`` decides where it is there; else the target's own list; else the labels: K = largest label + 1 for whole
-    numbers from 0, the sorted distinct labels where they are strings, negative, or numbers too sparse to be codes.
+    numbers from 0, the sorted distinct labels where they are strings, negative, or numbers too sparse to be codes: then
+    nobody knows which output stands for which, and a target that answers scores is refused.
 
     Args:
         target: what the user brought: scikit-learn's ``classes_`` are its own list; recorded answers count as labels.
@@ -109,5 +110,5 @@ def _from_labels(labels: Mapping[str, NDArray[Any] | None]) -> Classes:
         raise InputError("no labels were given: say which classes the target has, classes=10 or classes=['cat', 'dog']")
     seen = np.unique(np.concatenate(list(arrays.values()))).tolist()
     if any(words.values()) or seen[0] < 0 or seen[-1] >= max(_SPARSE, 10 * len(seen)):
-        return Classes(tuple(seen))
+        return Classes(tuple(seen), ordered=False)
     return Classes(tuple(range(int(seen[-1]) + 1)), open=True)

@@ -68,7 +68,7 @@ class EstimatorTarget:
             if self._columns is not None and len(self._columns) == rows.shape[1]:
                 rows = _frame(rows, self._columns)
         answer = self._estimator.predict(rows)
-        return read_answer(answer, len(x), self.classes, float_labels=True).to(x.device)
+        return read_answer(answer, len(x), self.classes, kind="estimator").to(x.device)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -125,7 +125,7 @@ class ModuleTarget:
                     f"the module answered a {type(answer).__name__}, not a tensor: give a function that returns the "
                     "labels, for example lambda x: model(x)[0].argmax(1)"
                 )
-            return read_answer(answer, len(x), self.classes).to(x.device)
+            return read_answer(answer, len(x), self.classes, kind="torch").to(x.device)
 
     def _batch(self, x: Tensor, device: torch.device) -> Tensor:
         """Return what the module gets: rows as they were given, or their numbers in the module's floating dtype."""

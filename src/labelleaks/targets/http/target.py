@@ -123,7 +123,7 @@ class HttpTarget:
         if self._map is not None:
             answers = self._mapped(answers)
         try:
-            return read_answer(answers, rows, self.classes)
+            return read_answer(answers, rows, self.classes, kind="http")
         except TargetError as error:
             raise Breach(str(error)) from None
 
