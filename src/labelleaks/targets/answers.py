@@ -119,7 +119,7 @@ def _scores(found: Any, kind: str) -> Tensor:
     if one_hot and (hot.shape[1] > 2 or scores.dtype == torch.bool):
         return hot
     raise TargetError(
-        f"the target answered {_described(to_numpy(found))}: whole numbers, {hot.shape[1]} a row, may be ids or scores: "
+        f"the target answered {_described(to_numpy(found))}: {hot.shape[1]} whole numbers a row may be ids or scores: "
         f"of ids {_FIRST[kind]}; of scores return floats; of one-hot rows their argmax(1)"
     )
 
