@@ -372,7 +372,7 @@ def test_the_lowest_index_wins_among_equal_scores(width: int) -> None:
         (np.array([[0.1], [0.9], [0.2]]), "fractions are not labels"),
         (torch.tensor([0.0, 1.0, 1.5]), "example 1.5: fractions are not labels"),
         (torch.tensor([[0.5], [0.5], [0.5]]), "fractions are not labels"),
-        (np.array([[0, 2, 1], [1, 0, 2], [2, 1, 0]]), r"may be ids or scores; of ids return the best one, ids\[:, 0\]"),
+        (np.array([[0, 2, 1], [1, 0, 2], [2, 1, 0]]), r"may be ids or scores: of ids return the best one, ids\[:, 0\]"),
         (np.array([[1, 1, 0], [0, 3, 3], [2, 2, 2]], dtype=np.uint32), "of scores return floats"),
         (torch.tensor([[0, 1], [1, 0], [0, 1]]), "may be ids or scores"),
         (torch.tensor([[1, 0, 1], [1, 0, 0], [0, 1, 0]]), "may be ids or scores"),
