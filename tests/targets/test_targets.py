@@ -6,6 +6,7 @@ import functools
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -152,13 +153,42 @@ def test_torchscript_and_logits_objects_are_targets() -> None:
     assert wrap(Hugging(), numpy=False, classes=3)(X).equal(X[:, :3].argmax(1))
 
 
-def test_a_module_that_answers_a_tuple_is_refused_with_the_mend() -> None:
-    class Pair(nn.Module):
-        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            return x, x
+def answering(make: Callable[[torch.Tensor], object]) -> nn.Module:
+    module = nn.Module()
+    module.forward = make  # type: ignore[method-assign]
+    return module
 
-    with pytest.raises(TargetError, match=r"tuple.*lambda x: model\(x\)\[0\]"):
-        wrap(Pair(), numpy=False, classes=5)(X)
+
+@pytest.mark.parametrize(
+    ("make", "read"),
+    [
+        (lambda x: (x[:, :3], x), "tensor 0 of a tuple"),
+        (lambda x: [None, x[:, :3], x], "tensor 1 of a list"),
+        (lambda x: {"loss": x.sum(), "logits": x[:, :3]}, "'logits' of a dict"),
+        (lambda x: {"scores": x[:, :3]}, "tensor 'scores' of a dict"),
+    ],
+)
+def test_a_module_that_answers_several_tensors_says_which_is_read(
+    make: Callable[[torch.Tensor], object], read: str
+) -> None:
+    target = wrap(answering(make), numpy=False, classes=3)
+    assert "answer" not in target.describe()
+    assert target(X).equal(X[:, :3].argmax(1))
+    assert target.describe()["answer"] == read
+    assert wrap(answering(lambda x: [1] * len(x)), numpy=False, classes=3)(X).tolist() == [1] * 12
+
+
+def test_a_module_whose_scores_cannot_be_told_is_refused_with_what_it_answered() -> None:
+    for make, said, mended in (
+        (lambda x: (x, x[:, :3]), r"tuple with 0 \(12, 5\), 1 \(12, 3\).*model\(x\)\[1\]", lambda a: a[1]),
+        (lambda x: {"a": x, "b": x[:, :3]}, r"dict with 'a' .*'b' .*model\(x\)\['NAME'\]", lambda a: a["b"]),
+    ):
+        model = answering(make)
+        with pytest.raises(TargetError, match=said):
+            wrap(model, numpy=False, classes=Classes((0, 1, 2), open=True))(X)
+        assert wrap(lambda x, m=model, f=mended: f(m(x)), numpy=False, classes=3)(X).equal(X[:, :3].argmax(1))
+    with pytest.raises(TargetError, match="a dict with no tensor"):
+        wrap(answering(lambda x: {}), numpy=False, classes=3)(X)
     with pytest.raises(InputError, match="lazy parameters"):
         wrap(nn.LazyLinear(3), numpy=False, classes=3)
 

@@ -84,6 +84,7 @@ class ModuleTarget:
         self._dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
         self._modes: list[tuple[nn.Module, bool]] = []
         self._opened = 0
+        self._part: str | None = None
 
     def __enter__(self) -> Self:
         self._opened += 1
@@ -120,11 +121,7 @@ class ModuleTarget:
         device = self._device or self._home or x.device
         with torch.no_grad():
             answer = self._module(self._batch(x, device))
-            if isinstance(answer, (tuple, dict)) and not hasattr(answer, "logits"):
-                raise TargetError(
-                    f"the module answered a {type(answer).__name__}, not a tensor: give a function that returns the "
-                    "labels, for example lambda x: model(x)[0].argmax(1)"
-                )
+            answer, self._part = _part(answer, len(self.classes))
             return read_answer(answer, len(x), self.classes, kind="torch").to(x.device)
 
     def _batch(self, x: Tensor, device: torch.device) -> Tensor:
@@ -161,4 +158,34 @@ class ModuleTarget:
             "preprocess": None if self._preprocess is None else qualified_name(self._preprocess),
             "fingerprint": self.fingerprint,
             "fingerprint_of": "structure and weights",
-        }
+        } | ({} if self._part is None else {"answer": self._part})
+
+
+def _part(answer: Any, classes: int) -> tuple[Any, str | None]:
+    """Return the tensor that holds labels or scores, and which of several it is; None: the answer is no collection.
+
+    It is ``logits``, else the only tensor, else the first one of a tuple or list where it has a score for each class.
+
+    Raises:
+        TargetError: no tensor, several under other names, or a first one of another shape.
+    """
+    if not isinstance(answer, (tuple, list, dict)) or hasattr(answer, "logits"):
+        return answer, None
+    named = isinstance(answer, dict)
+    parts: dict[Any, Any] = dict(answer) if isinstance(answer, dict) else dict(enumerate(answer))
+    tensors = {key: part for key, part in parts.items() if isinstance(part, Tensor)}
+    if isinstance(answer, list) and not any(part.ndim for part in tensors.values()):
+        return answer, None  # labels
+    held = ", ".join(f"{key!r} {tuple(part.shape)}" for key, part in tensors.items()) or "no tensor"
+    said = f"the module answered a {type(answer).__name__} with {held}"
+    if "logits" in tensors:
+        return tensors["logits"], "'logits' of a dict"
+    first = next(iter(tensors), None)
+    if first is None or (named and len(tensors) > 1):
+        raise TargetError(f"{said}: give a function that returns one, lambda x: model(x)['NAME'], in evaluation mode")
+    if len(tensors) > 1 and (tensors[first].ndim != 2 or tensors[first].shape[1] != classes):
+        raise TargetError(
+            f"{said}, and the first has no score for each of the {classes} classes: give a function that returns the "
+            "right one, for example lambda x: model(x)[1], in evaluation mode"
+        )
+    return tensors[first], f"tensor {first!r} of a {type(answer).__name__}"
