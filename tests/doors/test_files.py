@@ -15,6 +15,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -498,6 +499,24 @@ def test_words_where_numbers_are_asked_for_are_refused(door: Door) -> None:
     assert "column 'value'" in message and "data.as: frame" in message
     door.audit(members, nonmembers, data__as="frame")
     same(door.seen, users)
+
+
+def test_a_function_that_takes_another_kind_is_told_the_mend(door: Door) -> None:
+    weights = nn.Linear(2, 2)
+    door_module = sys.modules["door"]
+    door_module.torch = lambda x: weights(torch.from_numpy(x)).argmax(1)  # type: ignore[attr-defined]
+    door_module.position = lambda x: (x[:, 0] > 0).astype(int)  # type: ignore[attr-defined]
+    small = [door.csv(n, "a,b,label\n0.1,0.3,0\n0.2,0.5,1\n") for n in ("m.csv", "n.csv")]
+    assert "data.as: float32" in door.refused(*small, target="door:torch")
+    door.audit(*small, target="door:torch", data__as="float32")
+    truth = [door.csv(n, "a,b,label\nTrue,0.3,0\nFalse,0.5,1\n") for n in ("m.csv", "n.csv")]
+    assert "data.as: array" in door.refused(*truth, target="door:position")
+    door.audit(*truth, target="door:position", data__as="array")
+
+
+def test_a_file_may_have_a_comma_in_its_name(door: Door) -> None:
+    door.audit(door.csv("m,1.csv", "a,label\n1,0\n2,1\n"), door.csv("n,1.csv", "a,label\n3,0\n4,1\n"))
+    same(door.seen, np.array([[1], [2], [3], [4]], np.float32))
 
 
 # --- domains ----------------------------------------------------------------------------------------------------------

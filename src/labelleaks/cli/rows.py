@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -26,7 +27,7 @@ def read_one(given: str | RowsSpec, data: DataSpec) -> FileRows:
     """Return the rows of one file, or of a data set's name."""
     images = image_format(data)
     if isinstance(given, str):
-        path, _, labels = given.partition(",")  # rows.npy,labels.npy
+        path, _, labels = (given, "", "") if Path(given).exists() else given.partition(",")  # rows.npy,labels.npy
         return read_rows(path, labels=labels or None, header=data.header, images=images)
     if given.dataset is not None:
         return _from_dataset(given)

@@ -10,11 +10,18 @@ import torch
 from torch import Tensor
 
 from labelleaks.core.classes import Classes
+from labelleaks.errors import LabelLeaksError, TargetError
 from labelleaks.inputs.row_format import RowFormat
 from labelleaks.targets.answers import read_answer
 from labelleaks.targets.base import Preprocess, gets, qualified_name, scope
 
 __all__ = ["FunctionTarget"]
+
+_MENDS = {
+    "float64": "its rows are float64: let it cast them (.float(), .astype('float32')), or give float32 (in a spec "
+    "data.as: float32)",
+    "pandas": "its rows are a DataFrame: let it take one, or give an array of numbers (in a spec data.as: array)",
+}
 
 
 class FunctionTarget:
@@ -60,7 +67,19 @@ class FunctionTarget:
         with torch.no_grad():
             if self._preprocess is not None:
                 rows = self._preprocess(rows)
-            return read_answer(self._function(rows), len(x), self.classes).to(x.device)
+            return read_answer(self._ask(rows, len(x)), len(x), self.classes).to(x.device)
+
+    def _ask(self, rows: Any, count: int) -> Any:
+        """What the function returns; where it raises over a kind of rows that it may not expect, the mend is named."""
+        try:
+            return self._function(rows)
+        except LabelLeaksError:
+            raise
+        except Exception as error:
+            mend = _MENDS.get(gets(self._form).removeprefix("numpy ").removeprefix("torch "))
+            if mend is None:
+                raise
+            raise TargetError(f"the target raised {type(error).__name__} on {count} rows: {error}; {mend}") from error
 
     @property
     def fingerprint(self) -> str:
