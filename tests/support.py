@@ -46,7 +46,7 @@ def run(
     """Scores of one attack on a target of the test's own, and the gate that every label came through."""
     gate = Gate(target, batch_rows=batch_rows)
     rows = None if shadow is None else ShadowRows(shadow)
-    knowledge = Knowledge(gate.setup_oracle("setup"), rows, starts, family, references)
+    knowledge = Knowledge(gate.setup_oracle(attack.name), rows, starts, family, references)
     oracle = gate.oracle(attack.name, len(candidates), budget)
     return attack.score(oracle, candidates, knowledge, seed=seed), gate
 

@@ -15,6 +15,7 @@ from labelleaks.core.domains import Box
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import InputError, NeedsError
+from tests.support import run
 
 
 def _images(*shape: int, seed: int = 0) -> Tensor:
@@ -24,9 +25,7 @@ def _images(*shape: int, seed: int = 0) -> Tensor:
 def _run(attack: Augmentation, decide, x: Tensor, budget: int | None = None, y: Tensor | None = None) -> Scores:
     labels = torch.zeros(len(x), dtype=torch.int64) if y is None else y
     candidates = Candidates(x, labels, Box(0, 1), 2)
-    gate = Gate(decide, batch_rows=1 << 20)
-    oracle = gate.oracle("augmentation", len(candidates), budget)
-    return attack.score(oracle, candidates, Knowledge(gate.setup_oracle("setup")), seed=0)
+    return run(attack, decide, candidates, budget=budget, batch_rows=1 << 20)[0]
 
 
 @pytest.mark.parametrize("shift", [(1, 0), (0, -2), (-3, 1), (2, 2)])

@@ -20,6 +20,7 @@ from labelleaks.core.oracle.label_oracle import Gate, Ledger
 from labelleaks.core.types import Candidates, Predict, Scores, Status
 from labelleaks.errors import InputError
 from labelleaks.testing.planted import Ball, Counted, HalfSpace, case
+from tests import support
 
 WIDE = Box(-50, 50)
 
@@ -38,14 +39,14 @@ def run(
     y: torch.Tensor | None = None,
     batch_rows: int = 256,
     seed: int = 0,
-    **knowledge: Any,
+    starts: torch.Tensor | None = None,
 ) -> tuple[Scores, Ledger]:
-    gate = Gate(target, batch_rows=batch_rows)
     y = torch.zeros(len(x), dtype=torch.int64) if y is None else y
     candidates = Candidates(x, y, domain, classes=3)
-    oracle = gate.oracle("boundary", len(x), budget)
-    known = Knowledge(setup=gate.setup_oracle("setup"), **knowledge)
-    return (attack or Boundary()).score(oracle, candidates, known, seed=seed), gate.ledger
+    scores, gate = support.run(
+        attack or Boundary(), target, candidates, budget=budget, starts=starts, batch_rows=batch_rows, seed=seed
+    )
+    return scores, gate.ledger
 
 
 def half_space(d: int, n: int = 6) -> tuple[HalfSpace, torch.Tensor, torch.Tensor]:

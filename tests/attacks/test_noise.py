@@ -17,6 +17,7 @@ from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import InputError
 from labelleaks.testing.planted import HalfSpace
+from tests.support import run
 
 
 class _Keeps:
@@ -33,9 +34,7 @@ class _Keeps:
 
 def _run(attack: Noise, decide, candidates: Candidates, budget: int | None) -> tuple[Scores, list[Tensor]]:
     target = _Keeps(decide)
-    gate = Gate(target, batch_rows=1 << 20)
-    oracle = gate.oracle("noise", len(candidates), budget)
-    scores = attack.score(oracle, candidates, Knowledge(gate.setup_oracle("setup")), seed=0)
+    scores, _ = run(attack, target, candidates, budget=budget, batch_rows=1 << 20)
     return scores, target.seen
 
 

@@ -12,6 +12,7 @@ from labelleaks.core.domains import Box
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import InputError
+from tests.support import run
 
 D = 12
 X = torch.rand(60, D, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
@@ -31,12 +32,8 @@ def score(share: float, votes: int, budget: int, shadow: Tensor | None = None) -
         flipped = torch.rand(len(x), generator=generator) < share
         return torch.where(flipped, 1 - plane(x), plane(x))
 
-    gate = Gate(noisy)
-    knowledge = Knowledge(gate.setup_oracle("boundary"), None if shadow is None else ShadowRows(shadow))
     attack = Boundary(votes=votes)
-    found = attack.score(
-        gate.oracle("boundary", len(X), budget), Candidates(X, plane(X), Box(0, 1), 2), knowledge, seed=0
-    )
+    found, gate = run(attack, noisy, Candidates(X, plane(X), Box(0, 1), 2), budget=budget, shadow=shadow)
     return found, gate, attack
 
 

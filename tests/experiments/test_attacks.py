@@ -16,13 +16,11 @@ from labelleaks.errors import InputError
 from labelleaks.experiments import scorebased
 from labelleaks.experiments.saltpepper import SaltAndPepper
 from labelleaks.testing.conformance import check_attack
+from tests.support import run
 
 
 def attack(predict: object, x: Tensor, y: Tensor, budget: int = 1001) -> tuple[Scores, Gate]:
-    gate = Gate(predict)  # type: ignore[arg-type]
-    oracle = gate.oracle("salt_and_pepper", len(x), budget)
-    candidates = Candidates(x, y, Box(0, 1), 2)
-    return SaltAndPepper().score(oracle, candidates, Knowledge(gate.setup_oracle("s")), seed=0), gate
+    return run(SaltAndPepper(), predict, Candidates(x, y, Box(0, 1), 2), budget=budget)  # type: ignore[arg-type]
 
 
 def test_salt_and_pepper_keeps_every_rule_of_an_attack() -> None:
