@@ -12,7 +12,7 @@ PLUGIN ?= .venv-plugin
 RUNS   ?= 20000
 # Test processes: one a core, at most four (each holds torch). What the fast tier leaves out: the marks in pyproject.toml.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
-FAST   := not (kill or fault or coverage or browser or servers or ray)
+FAST   := not (kill or fault or coverage or memory or browser or servers or ray)
 
 .PHONY: demo test test-fast check plugin servers fuzz bench power reproduce-smoke lock audit-deps format clean
 

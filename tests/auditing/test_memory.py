@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.memory
+
 FEW, MANY = 200, 2000
 WIDTH = 28 * 28
 BUDGET = 250
