@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -259,6 +261,44 @@ def test_texts_are_typed_as_pandas_does(kind: str) -> None:
     text = table_text(COLUMNS[kind])
     users = pd.read_csv(io.StringIO(text))[["value"]]
     pd.testing.assert_frame_equal(to_table({"value": typed(COLUMNS[kind])}), users)
+
+
+FIELDS = [
+    *["1", "-3", "+4", "007", "1.5", "1e5", "1E-3", ".5", "5.", "0.1", "-0", "-0.0", "1e400", "1e-400"],
+    *[
+        "",
+        "NA",
+        "nan",
+        "None",
+        "<NA>",
+        "n/a",
+        "Nan",
+        "NONE",
+        "N/A ",
+        "True",
+        "False",
+        "TRUE",
+        "true",
+        "TRUE ",
+        "yes",
+        "x",
+    ],
+    *[" 5", "5 ", "\t3", "  7.5 ", "9007199254740993", "inf", "-inf", "+inf", "Infinity"],
+    *["1_000", "0x10", "1,5", "٣", "e5", "-", "--1", "1.2.3", "1 2"],
+]
+
+
+@given(st.lists(st.sampled_from(FIELDS), min_size=1, max_size=5))
+@settings(max_examples=150, deadline=None)
+def test_any_texts_are_typed_as_pandas_does(texts: list[str]) -> None:
+    stream = io.StringIO()
+    csv.writer(stream).writerows([["b", "value"], *[[i, text] for i, text in enumerate(texts)]])
+    try:
+        ours = to_table({"value": typed(texts)})
+    except InputError as error:  # pandas rounds it
+        assert "9007199254740993 beside" in str(error)
+        return
+    pd.testing.assert_frame_equal(ours, pd.read_csv(io.StringIO(stream.getvalue()))[["value"]], check_exact=True)
 
 
 @pytest.mark.parametrize("kind", TEXT_SPLIT)

@@ -42,7 +42,7 @@ MISSING = frozenset(
 """Texts that stand for a missing value, as in pandas."""
 _WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*", re.ASCII)
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*|[+-]?inf(inity)?", re.ASCII | re.I)
-_WHOLE_LETTERS, _NUMBER_LETTERS = set("0123456789+- "), set("0123456789+-.eE ")
+_WHOLE_LETTERS, _NUMBER_LETTERS = set("0123456789+- \t"), set("0123456789+-.eE \t")
 _YES, _NO = {"True", "TRUE", "true"}, {"False", "FALSE", "false"}
 
 
