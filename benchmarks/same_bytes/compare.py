@@ -68,6 +68,10 @@ ON_PURPOSE: tuple[OnPurpose, ...] = (
         case="decisions", text="equal content",
     ),
     *[
+        OnPurpose("report", r"piece \d+", "the target's accuracy stands among the first figures", text=text)
+        for text in ("style-src 'sha256-", r"repeat\(auto-fit, minmax", "The model is right about", "Serious flags, warn")
+    ],
+    *[
         OnPurpose(artefact, where, "why rows are no pictures is said in other words", case="ladder", text=_NO_PICTURES)
         for artefact, where in (("record", r"\$\.notes\[0\]"), ("report", r"piece \d+"))
     ],
