@@ -69,7 +69,7 @@ ON_PURPOSE: tuple[OnPurpose, ...] = (
     ),
     *[
         OnPurpose("report", r"piece \d+", "the target's accuracy stands among the first figures", text=text)
-        for text in ("style-src 'sha256-", r"repeat\(auto-fit, minmax", "The model is right about", "Serious flags, warn")
+        for text in ("style-src 'sha256-", r"repeat\(auto-fit", "The model is right about", "Serious flags, warn")
     ],
     *[
         OnPurpose(artefact, where, "why rows are no pictures is said in other words", case="ladder", text=_NO_PICTURES)
