@@ -341,7 +341,11 @@ def test_another_order_of_columns_is_put_right(door: Door) -> None:
 
 @pytest.mark.parametrize(
     ("header", "says"),
-    [("a,d,label", "column 'b' is missing"), ("a,b,z,label", "column 'z' is in no other rows"), ("a,label", "'b' is")],
+    [
+        ("a,d,label", "'b' is missing; known: d"),
+        ("a,b,z,label", "column 'z' is in no other rows"),
+        ("a,label", "'b' is"),
+    ],
 )
 def test_other_columns_are_refused_by_name(door: Door, header: str, says: str) -> None:
     members = door.csv("m.csv", "a,b,label\n1,2,0\n3,4,1\n")
@@ -552,6 +556,19 @@ def test_a_function_that_takes_another_kind_is_told_the_mend(door: Door) -> None
     truth = [door.csv(n, "a,b,label\nTrue,0.3,0\nFalse,0.5,1\n") for n in ("m.csv", "n.csv")]
     assert "data.as: array" in door.refused(*truth, target="door:position")
     door.audit(*truth, target="door:position", data__as="array")
+
+
+def test_a_threshold_of_known_rows_takes_numbers(door: Door) -> None:
+    """From files whose columns are in another order; of a table it is refused, and the mend works."""
+    files = [door.csv(n, "a,b,label\n0.1,0.3,0\n0.2,0.5,1\n0.3,0.1,0\n") for n in ("m.csv", "n.csv")]
+    known = door.csv("known.csv", "b,a,label\n7,0.1,0\n9,0.2,1\n")
+    rule = {"name": "hold_out", "members": known, "nonmembers": known}
+    wide = {"kind": "box", "low": 0, "high": [0.5, 10]}
+    message = door.refused(*files, target="door:frame", thresholds=[rule])
+    assert "data.as: array and domain:" in message
+    door.audit(*files, target="door:frame", thresholds=[rule], data__as="array", domain=wide)
+    sent = set().union(*map(cells, door.seen))
+    assert cells(np.array([[0.1, 7], [0.2, 9]])) <= sent
 
 
 def test_a_file_may_have_a_comma_in_its_name(door: Door) -> None:

@@ -301,7 +301,7 @@ def _rows_of_rules(items: Sequence[Any], data: DataSpec) -> dict[str, FileRows]:
 def _numbers_of(rows: FileRows) -> tuple[Any, Any]:
     if is_frame(rows.x):
         raise InputError(
-            "threshold hold_out: takes rows of numbers in the units of domain:, not a table whose domain is read off "
-            "its columns; say domain: (kind: box or mixed), or another threshold: shadow, fixed_fpr"
+            "threshold hold_out: takes rows of numbers in the units of domain:, not a table: say data.as: array and "
+            "domain: (kind: box or mixed), or another threshold: shadow_calibrated, fixed_fpr"
         )
     return rows.x, rows.y

@@ -70,7 +70,7 @@ class FunctionTarget:
             return read_answer(self._ask(rows, len(x)), len(x), self.classes).to(x.device)
 
     def _ask(self, rows: Any, count: int) -> Any:
-        """What the function returns; where it raises over a kind of rows that it may not expect, the mend is named."""
+        """The answer of the function. Where it raises over a kind of rows that it may not expect, the mend is named."""
         try:
             return self._function(rows)
         except LabelLeaksError:

@@ -198,7 +198,7 @@ def check_names(known: Sequence[Any], given: Sequence[Any], what: str) -> None:
     missing = [name for name in known if name not in set(given)]
     extra = [name for name in given if name not in set(known)]
     if missing:
-        near = nearest(str(missing[0]), [str(name) for name in extra])
+        near = nearest(str(missing[0]), [str(name) for name in extra]) if extra else ""
         raise InputError(f"{what}: column {missing[0]!r} is missing{near}; all rows need the columns {_shown(known)}")
     if extra:
         raise InputError(f"{what}: column {extra[0]!r} is in no other rows; leave it out, or give it to all")
