@@ -97,21 +97,21 @@ def _codes_of(labels: Tensor, classes: Classes) -> Tensor | None:
     return None if bool(((codes < 0) | ((codes >= len(classes)) & (not classes.open))).any()) else codes
 
 
-def _scores(found: Any, kind: str) -> Tensor:
+def _scores(raw: Any, kind: str) -> Tensor:
     """Return answers (m, K) as scores: floats, or one-hot rows.
 
     Whole numbers that are no one-hot rows may be the ids of the K best as well as scores, and are refused; so are those
     of two columns, where ids and one-hot rows look the same.
     """
-    if not isinstance(found, Tensor):
-        if found.dtype.kind not in "biuf":
-            raise TargetError(f"the target answered {_described(found)}; return labels (m,) or scores (m, K)")
-        if found.dtype.kind == "u":
-            found = found.astype(np.int64)
-        if found.dtype.itemsize > 8:
-            found = found.astype(np.float64)
-        found = torch.from_numpy(np.ascontiguousarray(found))
-    scores: Tensor = found
+    if not isinstance(raw, Tensor):
+        if raw.dtype.kind not in "biuf":
+            raise TargetError(f"the target answered {_described(raw)}; return labels (m,) or scores (m, K)")
+        if raw.dtype.kind == "u":
+            raw = raw.astype(np.int64)
+        if raw.dtype.itemsize > 8:
+            raw = raw.astype(np.float64)
+        raw = torch.from_numpy(np.ascontiguousarray(raw))
+    scores: Tensor = raw
     if scores.is_floating_point():
         return scores
     hot = scores.to(torch.int64)
@@ -119,7 +119,7 @@ def _scores(found: Any, kind: str) -> Tensor:
     if one_hot and (hot.shape[1] > 2 or scores.dtype == torch.bool):
         return hot
     raise TargetError(
-        f"the target answered {_described(to_numpy(found))}: {hot.shape[1]} whole numbers a row may be ids or scores: "
+        f"the target answered {_described(to_numpy(raw))}: {hot.shape[1]} whole numbers a row may be ids or scores: "
         f"of ids {_FIRST[kind]}; of scores return floats; of one-hot rows their argmax(1)"
     )
 

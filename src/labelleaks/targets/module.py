@@ -177,15 +177,15 @@ def _part(answer: Any, classes: int) -> tuple[Any, str | None]:
     if isinstance(answer, list) and not any(part.ndim for part in tensors.values()):
         return answer, None  # labels
     held = ", ".join(f"{key!r} {tuple(part.shape)}" for key, part in tensors.items()) or "no tensor"
-    said = f"the module answered a {type(answer).__name__} with {held}"
+    seen = f"the module answered a {type(answer).__name__} with {held}"
     if "logits" in tensors:
         return tensors["logits"], "'logits' of a dict"
     first = next(iter(tensors), None)
     if first is None or (named and len(tensors) > 1):
-        raise TargetError(f"{said}: give a function that returns one, lambda x: model(x)['NAME'], in evaluation mode")
+        raise TargetError(f"{seen}: give a function that returns one, lambda x: model(x)['NAME'], in evaluation mode")
     if len(tensors) > 1 and (tensors[first].ndim != 2 or tensors[first].shape[1] != classes):
         raise TargetError(
-            f"{said}, and the first has no score for each of the {classes} classes: give a function that returns the "
+            f"{seen}, and the first has no score for each of the {classes} classes: give a function that returns the "
             "right one, for example lambda x: model(x)[1], in evaluation mode"
         )
     return tensors[first], f"tensor {first!r} of a {type(answer).__name__}"
