@@ -89,5 +89,7 @@ def in_a_line(error: BaseException) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest of ``known``, or the whole list where none is close."""
     known = sorted(set(known))
+    if not known:
+        return "; there are none"
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"

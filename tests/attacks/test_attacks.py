@@ -42,6 +42,19 @@ def test_what_is_not_an_attack_is_refused(given, says: str) -> None:
         attacks.resolve(given)
 
 
+def test_an_attack_that_lacks_most_members_is_told_what_to_add() -> None:
+    class Halfway:
+        name = "halfway"
+
+        def score(self) -> None: ...
+
+    with pytest.raises(
+        InputError, match=r"^attack Halfway lacks needs, .*: add needs: ClassVar.*; def prepare"
+    ) as refused:
+        attacks.resolve(Halfway())  # type: ignore[arg-type]
+    assert " object at 0x" not in str(refused.value)
+
+
 def test_an_unknown_attribute_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Boundry'"):
         _ = attacks.Boundry

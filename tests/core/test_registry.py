@@ -379,6 +379,8 @@ def test_settings_and_what_they_raise() -> None:
         return a, b
 
     assert registry.configure("thing", make, {"a": 1, "b": [2, 3]}) == (1, (2, 3))
+    with pytest.raises(SpecError, match="thing: unknown setting 'c'; there are none"):
+        registry.configure("thing", lambda: None, {"c": 1})
     with pytest.raises(SpecError, match="thing: unknown setting 'c'; known: a, b"):
         registry.configure("thing", make, {"c": 1})
     with pytest.raises(SpecError, match="thing: KeyError: 'below'"):
