@@ -14,14 +14,14 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labelleaks import attacks, errors, metrics, targets
+    from labelleaks import attacks, data, errors, metrics, targets
     from labelleaks.auditing.api import audit, forecast, infer
     from labelleaks.auditing.decisions import Decisions
     from labelleaks.auditing.forecast import Forecast
     from labelleaks.auditing.record import AttackResult, AuditRecord, load
     from labelleaks.auditing.report import write_report
     from labelleaks.auditing.thresholds import FixedFPR, HoldOut, RandomInputs, ShadowCalibrated, Threshold
-    from labelleaks.core.attack import Attack, Cost, Knowledge, ShadowRows
+    from labelleaks.core.attack import About, Attack, Cost, Knowledge, ShadowRows
     from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
     from labelleaks.core.oracle.label_oracle import LabelOracle, Ledger
     from labelleaks.core.types import Candidates, Scores, Status, Trajectory
@@ -59,13 +59,14 @@ _HOMES = {
     "inputs.row_format": ("Table",),
     "targets": ("Recorded",),
     "models.training": ("Recipe",),
-    "core.attack": ("Attack", "Cost", "Knowledge", "ShadowRows"),
+    "core.attack": ("About", "Attack", "Cost", "Knowledge", "ShadowRows"),
     "core.types": ("Candidates", "Scores", "Status", "Trajectory"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = ("attacks", "errors", "metrics", "targets")
+_MODULES = ("attacks", "data", "errors", "metrics", "targets")
 
 __all__ = [
+    "About",
     "Attack",
     "AttackResult",
     "AuditRecord",
@@ -104,6 +105,7 @@ __all__ = [
     "Trajectory",
     "attacks",
     "audit",
+    "data",
     "errors",
     "forecast",
     "infer",

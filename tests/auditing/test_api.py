@@ -20,11 +20,13 @@ from labelleaks.cli import demo
 from labelleaks.errors import DoubtWarning
 
 PUBLIC = {
-    "Attack", "AttackResult", "AuditRecord", "Binary", "Box", "BudgetExceeded", "Candidates", "Continuous", "Cost",
-    "Decisions", "Domain", "FixedFPR", "Forecast", "HoldOut", "InputError", "Integer", "Knowledge", "LabelLeaksError",
+    "About", "Attack", "AttackResult", "AuditRecord", "Binary", "Box", "BudgetExceeded", "Candidates", "Continuous",
+    "Cost", "Decisions", "Domain", "FixedFPR", "Forecast", "HoldOut", "InputError", "Integer", "Knowledge",
+    "LabelLeaksError",
     "LabelOracle", "Ledger", "MissingExtra", "Mixed", "NeedsError", "OneHot", "RandomInputs", "Recipe", "Recorded",
     "Scores", "ShadowCalibrated", "ShadowRows", "SpecError", "Status", "Table", "TargetError", "Threshold",
-    "Trajectory", "attacks", "audit", "errors", "forecast", "infer", "load", "metrics", "targets", "write_report",
+    "Trajectory", "attacks", "audit", "data", "errors", "forecast", "infer", "load", "metrics", "targets",
+    "write_report",
 }  # fmt: skip
 
 

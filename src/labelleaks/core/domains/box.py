@@ -126,7 +126,7 @@ def _bound(name: str, value: Any) -> Tensor:
     try:
         if isinstance(value, str | bytes | bool) or value is None:
             raise TypeError
-        array = value.detach().cpu() if isinstance(value, Tensor) else np.asarray(value)
+        array = value.detach().cpu() if isinstance(value, Tensor) else np.array(value)
         found: Tensor = torch.as_tensor(array).to(torch.float32)
     except (TypeError, ValueError, RuntimeError):
         shown = " ".join(repr(value).split())[:60]
