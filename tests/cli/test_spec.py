@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labelleaks.cli import from_spec
 from labelleaks.cli.spec import AuditSpec, InferSpec, NamedSpec
 from labelleaks.cli.spec_file import load_spec, parse_override
 from labelleaks.errors import SpecError
+from labelleaks.models.training import Recipe
 
 
 def written(folder: Path, text: str) -> Path:
@@ -107,3 +109,13 @@ def test_any_text_is_a_spec_or_one_clear_line(tmp_path_factory: pytest.TempPathF
         load_spec(AuditSpec, path, {})
     except SpecError as error:
         assert str(path) in str(error)
+
+
+def test_a_recipe_is_one_object_for_attacks_and_for_thresholds() -> None:
+    for read, named in (
+        (from_spec._attack, NamedSpec(name="transfer", recipe={"epochs": 5})),
+        (lambda item: from_spec._threshold(item, {}), NamedSpec(name="shadow_calibrated", recipe={"epochs": 5})),
+    ):
+        assert read(named).recipe == Recipe(epochs=5)
+        with pytest.raises(SpecError, match="recipe: unknown setting 'epoch'"):
+            read(NamedSpec(name=named.name, recipe={"epoch": 5}))

@@ -251,10 +251,15 @@ def _part(part: PartSpec) -> Continuous | Integer | OneHot:
 def _attack(item: str | NamedSpec) -> Any:
     if isinstance(item, str):
         return attacks.resolve(item)
+    return attacks.resolve(registry.configure(f"attack {item.name}", attacks.load(item.name), _settings(item)))
+
+
+def _settings(item: NamedSpec) -> dict[str, Any]:
+    """Return an attack's or a threshold's settings, a recipe among them as an object."""
     settings = item.settings()
     if isinstance(settings.get("recipe"), dict):
         settings["recipe"] = registry.configure("recipe", Recipe, settings["recipe"])
-    return attacks.resolve(registry.configure(f"attack {item.name}", attacks.load(item.name), settings))
+    return settings
 
 
 def _threshold(item: str | NamedSpec, groups: Mapping[str, FileRows]) -> Any:
@@ -264,7 +269,7 @@ def _threshold(item: str | NamedSpec, groups: Mapping[str, FileRows]) -> Any:
             return float(item)
         except ValueError:
             pass
-    settings = {} if isinstance(item, str) else item.settings()
+    settings = {} if isinstance(item, str) else _settings(item)
     kind = thresholds.load(name)
     if kind is thresholds.HoldOut:
         missing = {"members", "nonmembers"} - set(settings)
