@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,22 +84,20 @@ def _device(target: Any, first: Given, options: AuditOptions) -> torch.device | 
 def _ids(wanted: Sequence[Any] | None, groups: Sequence[Given]) -> tuple[str, ...]:
     """Names of the candidates, each there once."""
     if wanted is not None:
-        ids = tuple(str(name) for name in wanted)
+        ids = [str(name) for name in wanted]
         n = sum(len(rows) for rows in groups)
         if len(ids) != n:
             raise InputError(f"ids: {len(ids)} names for {n} candidates; give one for each, or none")
     else:
-        ids = tuple(name for rows in groups for name in (rows.ids or _counted(rows)))
-    if len(set(ids)) == len(ids):
-        return ids
-    if wanted is None and len(groups) > 1 and all(len(set(rows.ids or _counted(rows))) == len(rows) for rows in groups):
-        # Two tables whose indices overlap: the group tells their rows apart.
-        return tuple(
-            f"{rows.what.removesuffix('s')}-{name}" for rows in groups for name in (rows.ids or _counted(rows))
-        )
-    seen: set[str] = set()
-    twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-    raise InputError(f"ids: {twice!r} names more than one candidate; give each an id of its own, or give no ids")
+        own = {rows.what.removesuffix("s"): rows.ids or _counted(rows) for rows in groups}
+        ids = [name for names in own.values() for name in names]
+        if len(set(ids)) < len(ids) and all(len(set(names)) == len(names) for names in own.values()):
+            # Tables whose indices overlap: the group tells their rows apart.
+            ids = [f"{what}-{name}" for what, names in own.items() for name in names]
+    if len(set(ids)) < len(ids):
+        twice = next(name for name, times in Counter(ids).items() if times > 1)
+        raise InputError(f"ids: {twice!r} names more than one candidate; give each an id of its own, or give no ids")
+    return tuple(ids)
 
 
 def _counted(rows: Given) -> tuple[str, ...]:

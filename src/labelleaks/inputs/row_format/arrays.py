@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from labelleaks.core.classes import to_numpy
 from labelleaks.core.row_hash import digests
 from labelleaks.errors import InputError
 from labelleaks.inputs.row_format.features import Numbers, numbers
@@ -258,10 +259,7 @@ def _numbers(values: NDArray[Any]) -> Numbers:
 
 
 def _array(rows: Any) -> NDArray[Any]:
-    if isinstance(rows, Tensor):
-        rows = rows.detach().cpu()
-        return np.asarray((rows.float() if rows.dtype == torch.bfloat16 else rows).numpy())
-    return np.asarray(rows.toarray() if hasattr(rows, "toarray") else rows)
+    return to_numpy(rows.toarray() if hasattr(rows, "toarray") else rows)
 
 
 class DictFormat:

@@ -115,6 +115,11 @@ class Numbers:
     def _places(self) -> Places:
         return Places(self.codes)
 
+    @cached_property
+    def _steps(self) -> NDArray[np.float64]:
+        """The learnt values less the offset, once for all queries."""
+        return self.values.astype(np.float64) - self.offset
+
     def _near(self, values: Raw) -> Codes:
         return (values.astype(np.longdouble) - np.longdouble(self.offset)).astype(np.float32)
 
@@ -122,7 +127,7 @@ class Numbers:
         """A value for any code: within the bounds of the dtype, whole where the dtype is."""
         wide = codes.astype(np.float64)
         if not self.even:
-            wide = np.interp(wide, self.codes, self.values.astype(np.float64) - self.offset)
+            wide = np.interp(wide, self.codes, self._steps)
         if not self.whole:
             return wide.astype(self.dtype)
         steps = np.rint(wide).astype(np.int64)
