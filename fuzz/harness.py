@@ -28,7 +28,7 @@ from labelleaks.cli.spec_file import load_spec
 from labelleaks.core.oracle.journal import Journal
 from labelleaks.core.oracle.journal_file import read, verify
 from labelleaks.core.oracle.query_keys import keys_of
-from labelleaks.data import archive, idx, pickles, tabular
+from labelleaks.data import archive, bits, mnist, pickles
 from labelleaks.errors import LabelLeaksError
 from labelleaks.inputs.files import read_rows
 from labelleaks.targets import Http, wrap
@@ -138,12 +138,12 @@ def inside(content: bytes) -> None:
     """What is in the archives: IDX files, pickles of CIFAR, lines of numbers."""
     for axes in (1, 3):
         with _promised("data.gz", gzip.compress(content, 0)) as path:
-            idx._array(path, axes)
+            mnist._array(path, axes)
     with _promised("batch", content) as path:
         pickles.read_pickle(content, str(path))
     for labelled in (True, False):
         with _promised("lines", content) as path:
-            tabular.read_bits(io.BytesIO(content), str(path), labelled=labelled)
+            bits.read_bits(io.BytesIO(content), str(path), labelled=labelled)
 
 
 def journal(content: bytes) -> None:

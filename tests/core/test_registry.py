@@ -325,7 +325,7 @@ def test_nobody_takes_the_cache_of_our_own_data_sets(site: Path) -> None:
     install(site, "taker", {}, MODULE.replace('name="sheets"', 'name="mnist"'))
     with pytest.raises(InputError, match="calls itself 'mnist', which is one of labelleaks' own"):
         data.card("taker:CARD")
-    assert data.card("labelleaks.data.mnist:CARD").name == "mnist"
+    assert data.card("labelleaks.data.mnist:MNIST").name == "mnist"
 
 
 BROKEN = {

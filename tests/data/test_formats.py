@@ -411,11 +411,11 @@ def test_a_wrong_file_in_the_cache_is_deleted(server: Server, cache: Path) -> No
 
 
 def test_another_version_of_the_parser_makes_the_rows_anew(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    from labelleaks.data import store
+    from labelleaks.data import cache as kept_rows
 
     small = cifar10(server)
     first = get(small).digest()
-    monkeypatch.setattr(store, "_VERSION", 2)
+    monkeypatch.setattr(kept_rows, "_VERSION", 2)
     assert not is_kept(small)
     asked = len(server.seen)
     assert get(small).digest() == first and len(server.seen) == asked, "from the archive in the cache"

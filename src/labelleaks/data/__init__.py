@@ -14,11 +14,8 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labelleaks.core import registry
-from labelleaks.errors import InputError
-
 if TYPE_CHECKING:
-    from labelleaks.data.cards import Card, FileSet, ParsedRows, RemoteFile, Sizes
+    from labelleaks.data.cards import Card, FileSet, ParsedRows, RemoteFile, Sizes, card, find, names
     from labelleaks.data.dataset import Dataset
     from labelleaks.data.splits import LabelLeaksSplit, label_leaks_split
 
@@ -45,43 +42,11 @@ _HOMES = {
     "RemoteFile": "cards",
     "ParsedRows": "cards",
     "Sizes": "cards",
+    "card": "cards",
+    "find": "cards",
     "label_leaks_split": "splits",
+    "names": "cards",
 }
-_MARKS = str.maketrans("", "", "-_ ")
-
-
-def names() -> tuple[str, ...]:
-    """Return the names of our own data sets: those of the paper first."""
-    return registry.names("datasets")
-
-
-def find(name: str) -> registry.Plugin:
-    """Return where the card of a data set is. Imports nothing.
-
-    Raises:
-        InputError: there is no such data set; the message names the nearest.
-    """
-    own = {known.replace("_", ""): known for known in names()}
-    return registry.find("datasets", own.get(name.lower().translate(_MARKS), name))
-
-
-def card(name: str) -> Card:
-    """Return what is known of a data set without having it. ``CIFAR-10`` and ``cifar_10`` mean ``cifar10``.
-
-    Args:
-        name: one of :func:`names`, of an installed package, or ``module:CARD``.
-
-    Raises:
-        InputError: there is no such data set (the message names the nearest), or it cannot be imported.
-    """
-    from labelleaks.data.cards import Card
-
-    found = registry.load_named("datasets", find(name).name)
-    if not isinstance(found, Card):
-        raise InputError(f"data set {name!r} is a {type(found).__name__}, a labelleaks.data.Card is needed")
-    if ":" in name and found.name in names() and card(found.name) is not found:
-        raise InputError(f"data set {name!r} calls itself {found.name!r}, which is one of labelleaks' own: rename it")
-    return found
 
 
 def load(
@@ -95,7 +60,7 @@ def load(
     XDG_CACHE_HOME, else ~/.cache/labelleaks.
 
     Args:
-        name: see :func:`card`.
+        name: see :func:`labelleaks.data.card`.
         size: side of the pictures in pixels, for gtsrb (64 by default, as in the paper) and face (128); None: that
             default, or for an .npz the size that it holds.
         show_progress: None: where standard error is a terminal.
@@ -104,6 +69,7 @@ def load(
         InputError: an unknown name; a file that is missing, damaged, or not the one that it should be; a server that
             does not answer. Nothing wrong is kept, and a download goes on where it broke off.
     """
+    from labelleaks.data.cards import card
     from labelleaks.data.loading import load_card
 
     return load_card(card(name), folder=folder, side=size, show_progress=show_progress)

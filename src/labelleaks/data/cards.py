@@ -1,4 +1,4 @@
-"""Cards of data sets: where a set lies, how to check it, what the paper does with it."""
+"""Cards of data sets, by name: where a set lies, how to check it, what the paper does with it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,27 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from labelleaks.core import registry
 from labelleaks.errors import InputError
 
 if TYPE_CHECKING:
     from labelleaks.core.domains import Domain
 
 
-__all__ = ["Card", "EvidenceLevel", "FileSet", "Labels", "ParsedRows", "Pixels", "RemoteFile", "Sizes", "Values"]
+__all__ = [
+    "Card",
+    "EvidenceLevel",
+    "FileSet",
+    "Labels",
+    "ParsedRows",
+    "Pixels",
+    "RemoteFile",
+    "Sizes",
+    "Values",
+    "card",
+    "find",
+    "names",
+]
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.uint8] | NDArray[np.float32]
@@ -139,3 +153,38 @@ class Card:
         if self.domain is not None:
             return self.domain
         return Binary() if self.binary else Box(0.0, 1.0)  # no normalisation: paper, section 1.5
+
+
+_MARKS = str.maketrans("", "", "-_ ")
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of our own data sets: those of the paper first."""
+    return registry.names("datasets")
+
+
+def find(name: str) -> registry.Plugin:
+    """Return where the card of a data set is. Imports nothing.
+
+    Raises:
+        InputError: there is no such data set; the message names the nearest.
+    """
+    own = {ours.replace("_", ""): ours for ours in names()}
+    return registry.find("datasets", own.get(name.lower().translate(_MARKS), name))
+
+
+def card(name: str) -> Card:
+    """Return what is known of a data set without having it. ``CIFAR-10`` and ``cifar_10`` mean ``cifar10``.
+
+    Args:
+        name: one of :func:`names`, of an installed package, or ``module:CARD``.
+
+    Raises:
+        InputError: there is no such data set (the message names the nearest), or it cannot be imported.
+    """
+    named = registry.load_named("datasets", find(name).name)
+    if not isinstance(named, Card):
+        raise InputError(f"data set {name!r} is a {type(named).__name__}, a labelleaks.data.Card is needed")
+    if ":" in name and named.name in names() and card(named.name) is not named:
+        raise InputError(f"data set {name!r} calls itself {named.name!r}, which is one of labelleaks' own: rename it")
+    return named

@@ -8,11 +8,13 @@ file gets its own name only when it is complete and its checksum is right.
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import os
 import re
 import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,12 +23,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from labelleaks.data.addresses import Refused, check_address, opener
 from labelleaks.data.cache import Sums, check_sums, sums_of
 from labelleaks.data.cards import RemoteFile
 from labelleaks.errors import InputError
 
-__all__ = ["Policy", "fetch"]
+__all__ = ["Policy", "Refused", "check_address", "fetch", "opener"]
+
 
 _BLOCK = 1 << 18
 _MAGIC = {".gz": b"\x1f\x8b", ".tgz": b"\x1f\x8b", ".zip": b"PK"}
@@ -216,3 +218,43 @@ class _Download:
         if not start.startswith(magic):
             self.drop()
             raise Refused(f"the server sent something else, perhaps a web page: no {kind} file begins {start[:20]!r}")
+
+
+class Refused(Exception):
+    """This address does not have the file, or is none that is gone to."""
+
+
+def check_address(url: str) -> None:
+    """Raise :class:`Refused` where ``url`` is neither https nor on this machine."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname)):
+        return
+    raise Refused(f"{parts.scheme}:// is not safe on the way; https is needed")
+
+
+def _is_loopback(host: str | None) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows to https only."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        check_address(newurl)
+        here, there = (_is_loopback(urllib.parse.urlsplit(url).hostname) for url in (req.full_url, newurl))
+        if there and not here:
+            raise Refused("the server points back into this machine")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def opener(url: str) -> urllib.request.OpenerDirector:
+    """Return what opens ``url``: https through the proxy that the environment names, this machine without one."""
+    handlers: list[urllib.request.BaseHandler] = [_SafeRedirects()]
+    if _is_loopback(urllib.parse.urlsplit(url).hostname):
+        handlers.append(urllib.request.ProxyHandler({}))
+    return urllib.request.build_opener(*handlers)

@@ -10,7 +10,7 @@ import torch
 
 from labelleaks.core import progress
 from labelleaks.core.serialization import check_writable
-from labelleaks.data import cache, store
+from labelleaks.data import cache
 from labelleaks.data.cards import Card, FileSet, ParsedRows
 from labelleaks.data.dataset import Dataset
 from labelleaks.data.download import Policy, fetch
@@ -25,7 +25,7 @@ _KILO = 1000
 
 def is_kept(card: Card) -> bool:
     """Whether the data set is in the cache, at its default size, or needs none."""
-    return not card.sets[0].files or bool(store.files_of(cache.dataset_folder(card.name), card.side))
+    return not card.sets[0].files or bool(cache.files_of(cache.dataset_folder(card.name), card.side))
 
 
 def load_card(
@@ -41,7 +41,7 @@ def load_card(
     if folder is not None:
         return _from_folder(card, Path(folder), kept_in, side)
     side = _side(card, side)
-    there = store.kept(card, kept_in, side)
+    there = cache.kept(card, kept_in, side)
     if there is not None:
         return there
     chosen = card.sets[0]
@@ -139,8 +139,8 @@ def _read(
         if wrong is not None:
             raise InputError(f"{paths[file.name]} is not the file that it should be: {wrong}{_mend(paths, ours)}")
     made_of = {name: sums.sha256 for name, sums in found.items()}
-    if store.files_of(kept_in, side, chosen.variant) == made_of:
-        there = store.kept(card, kept_in, side, chosen.variant)
+    if cache.files_of(kept_in, side, chosen.variant) == made_of:
+        there = cache.kept(card, kept_in, side, chosen.variant)
         assert there is not None
         return there
     try:
@@ -149,8 +149,8 @@ def _read(
     except InputError as error:
         raise InputError(f"{error}{_mend(paths, ours)}") from None
     cache.remember(kept_in, found)
-    store.keep(card, kept_in, side, chosen.variant, rows, made_of)
-    there = store.kept(card, kept_in, side, chosen.variant)
+    cache.keep(card, kept_in, side, chosen.variant, rows, made_of)
+    there = cache.kept(card, kept_in, side, chosen.variant)
     assert there is not None
     return there
 

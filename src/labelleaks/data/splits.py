@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from labelleaks.core import rng
-from labelleaks.data.cards import Labels
+from labelleaks.data.cards import Labels, card
 from labelleaks.data.dataset import Dataset
 from labelleaks.errors import InputError
 
@@ -144,8 +144,6 @@ def label_leaks_split(
         InputError: an unknown protocol, sizes that are no positive whole numbers, or more rows asked for than there
             are.
     """
-    from labelleaks.data import card
-
     if protocol not in PROTOCOLS:
         raise InputError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
     wanted = tuple(sorted(card(dataset.name).sizes.targets if sizes is None else sizes, reverse=True))
