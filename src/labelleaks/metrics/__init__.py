@@ -12,6 +12,15 @@ that do not match, and an empty group. No result depends on the order of the row
 from __future__ import annotations
 
 from labelleaks.metrics.decisions import advantage, balanced_accuracy, precision, rate
+from labelleaks.metrics.epsilon import (
+    CorrectedGuesses,
+    EpsilonBound,
+    FixedGuesses,
+    SplitGuesses,
+    epsilon_many_runs,
+    epsilon_of_scores,
+    epsilon_one_run,
+)
 from labelleaks.metrics.estimates import Comparison, Estimate, Roc
 from labelleaks.metrics.operating_point import tpr_at_fpr
 from labelleaks.metrics.ranking import auc, compare_auc, holm, roc
@@ -19,14 +28,21 @@ from labelleaks.metrics.thresholds import best_threshold, conformal_threshold
 
 __all__ = [
     "Comparison",
+    "CorrectedGuesses",
+    "EpsilonBound",
     "Estimate",
+    "FixedGuesses",
     "Roc",
+    "SplitGuesses",
     "advantage",
     "auc",
     "balanced_accuracy",
     "best_threshold",
     "compare_auc",
     "conformal_threshold",
+    "epsilon_many_runs",
+    "epsilon_of_scores",
+    "epsilon_one_run",
     "holm",
     "precision",
     "rate",
