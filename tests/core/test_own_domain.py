@@ -17,7 +17,7 @@ from labelleaks.core.attack import Knowledge
 from labelleaks.core.domains import Domain, Group
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.types import Candidates
-from labelleaks.experiments.saltpepper import SaltAndPepper
+from labelleaks.experiments.baselines import SaltAndPepper
 from tests.core.own_domains import Cube, Grid, Holed, Record
 
 N, BUDGET = 8, 60

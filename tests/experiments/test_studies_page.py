@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from labelleaks.errors import InputError
-from labelleaks.experiments import ablations, write_page
+from labelleaks.experiments import write_page
 from labelleaks.experiments.findings import HOLDS, NOT, OPEN, Finding, judge, overall
-from labelleaks.experiments.selfchecks import gap_identity
 from labelleaks.experiments.spec import load_reproduction
-from labelleaks.experiments.studies.reading import Study, read_studies
-from labelleaks.experiments.studies.words import WORDS
+from labelleaks.experiments.studies.page import WORDS
+from labelleaks.experiments.studies.results import Study, read_studies
+from labelleaks.experiments.tables import ablations, gap_identity
 
 HERE = Path(__file__).parents[2] / "reproductions"
 
@@ -204,10 +204,10 @@ def test_shadow_rows_and_architectures_in_one_table() -> None:
     words = ("loss", "loss, shadow=250", "loss, model=cnn11", "loss, shadow=250, model=cnn3", "entropy, model=cnn5")
     words += ("loss, relabelled",)
     rows = [gap_row(attack="transfer", variant=v, auc=interval(0.5 + i / 10)) for i, v in enumerate(words)]
-    (table,) = ablations.ablations(rows)
+    (table,) = ablations(rows)
     assert "| shadow rows | cnn | cnn3 | cnn11 |" in table
     assert (
         "| 250 | 0.600 (0.580–0.620) | 0.800 (0.780–0.820) |  |" in table
         and "| all | 0.500 (0.480–0.520) |  |" in table
     )
-    assert not list(ablations.ablations(rows[:2]))  # one architecture: the big table says it all
+    assert not list(ablations(rows[:2]))  # one architecture: the big table says it all

@@ -19,7 +19,7 @@ from tests.structure import ROOT, SOURCE, graph_of, modules_of, reached
 __all__ = ["RECORD", "complaints", "digest", "files", "revisions"]
 
 RECORD = Path(__file__).with_name("revisions.json")
-APART = ("src/labelleaks/experiments/saltpepper.py", "src/labelleaks/experiments/scorebased.py",
+APART = ("src/labelleaks/experiments/baselines.py",
          "benchmarks/power/ceilings.py", "benchmarks/power/rivals.py", "benchmarks/rivals.py")  # fmt: skip
 """What scores for the grid and the leaderboard alone."""
 _NO_SCORES = (ast.Import, ast.ImportFrom)
@@ -38,11 +38,10 @@ def revisions() -> dict[str, int]:
     from benchmarks.power import ceilings, rivals
 
     from labelleaks import attacks
-    from labelleaks.experiments import scorebased
-    from labelleaks.experiments.saltpepper import SaltAndPepper
+    from labelleaks.experiments import baselines
 
     found = {name: attacks.load(name).revision for name in attacks.names()}
-    found |= {"salt_and_pepper": SaltAndPepper.revision, **scorebased.REVISIONS}
+    found |= {"salt_and_pepper": baselines.SaltAndPepper.revision, **baselines.REVISIONS}
     return found | {"benchmarks.power.ceilings": ceilings.REVISION, "benchmarks.power.rivals": rivals.REVISION}
 
 

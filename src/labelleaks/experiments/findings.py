@@ -12,10 +12,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from labelleaks.experiments.jsonl import Row
-from labelleaks.experiments.spec import AttackName, read_yaml
-from labelleaks.experiments.studies.contrasts import ContrastName, contrasts
-from labelleaks.experiments.studies.reading import Study
-from labelleaks.experiments.studies.spec import Strict
+from labelleaks.experiments.spec import AttackName, Strict, read_yaml
+from labelleaks.experiments.studies.results import ContrastName, Study, contrasts
 
 __all__ = [
     "HOLDS",

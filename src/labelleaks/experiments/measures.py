@@ -15,8 +15,8 @@ from labelleaks.attacks.search.subspaces import Subspace
 from labelleaks.core.attack import About, Attack, Cost, Knowledge, run
 from labelleaks.core.oracle.label_oracle import Gate, LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status
-from labelleaks.experiments import scorebased
-from labelleaks.experiments.saltpepper import SaltAndPepper
+from labelleaks.experiments import baselines
+from labelleaks.experiments.baselines import SaltAndPepper
 from labelleaks.experiments.spec import MeasureSpec
 from labelleaks.experiments.store import Reading
 from labelleaks.models.shadow_model import ShadowModel
@@ -125,10 +125,10 @@ def _transfer(ask: Asked, attack: Transfer) -> tuple[Reading, ...]:
 
 def loss_threshold(log_p: Tensor, labels: Tensor, ask: Asked) -> tuple[Reading, ...]:
     """Score with the target's posteriors, and with its labels only."""
-    y, only = ask.candidates.y, scorebased.one_hot(labels, log_p.shape[1])
+    y, only = ask.candidates.y, baselines.one_hot(labels, log_p.shape[1])
     return (
-        ask.reading("", scorebased.loss_threshold(log_p, y)),
-        ask.reading(ONE_HOT, scorebased.loss_threshold(only, y)),
+        ask.reading("", baselines.loss_threshold(log_p, y)),
+        ask.reading(ONE_HOT, baselines.loss_threshold(only, y)),
     )
 
 
@@ -136,11 +136,11 @@ def lira_offline(
     log_p: Tensor, labels: Tensor, shadows: Sequence[ShadowModel], ask: Asked
 ) -> tuple[Reading, ...]:  # fmt: skip
     """The same, against shadow models whose posteriors the adversary has in both cases."""
-    y, only = ask.candidates.y, scorebased.one_hot(labels, log_p.shape[1])
+    y, only = ask.candidates.y, baselines.one_hot(labels, log_p.shape[1])
     outside = [model.log_posteriors(ask.candidates.x) for model in shadows]
     return (
-        ask.reading("", scorebased.lira_offline(log_p, outside, y)),
-        ask.reading(ONE_HOT, scorebased.lira_offline(only, outside, y)),
+        ask.reading("", baselines.lira_offline(log_p, outside, y)),
+        ask.reading(ONE_HOT, baselines.lira_offline(only, outside, y)),
     )
 
 
@@ -150,8 +150,8 @@ def salem(
     """The same, with an attack net that is trained on what it will see: posteriors, or labels only."""
     seen = [shadow.log_posteriors(rows) for rows in (inside, outside)]
     classes = log_p.shape[1]
-    only = [scorebased.one_hot(part.argmax(1), classes) for part in seen]
+    only = [baselines.one_hot(part.argmax(1), classes) for part in seen]
     return (
-        ask.reading("", scorebased.salem(log_p, *seen, seed=ask.seed)),
-        ask.reading(ONE_HOT, scorebased.salem(scorebased.one_hot(labels, classes), *only, seed=ask.seed)),
+        ask.reading("", baselines.salem(log_p, *seen, seed=ask.seed)),
+        ask.reading(ONE_HOT, baselines.salem(baselines.one_hot(labels, classes), *only, seed=ask.seed)),
     )

@@ -8,17 +8,17 @@ from pathlib import Path
 from labelleaks import data
 from labelleaks.core import serialization
 from labelleaks.experiments import figures, provenance
-from labelleaks.experiments.ablations import ablations
 from labelleaks.experiments.findings import Findings, Mean, Verdict, judge, load_findings, overall
 from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.protocols import protocols
-from labelleaks.experiments.selfchecks import gap_identity
 from labelleaks.experiments.spec import Reproduction
 from labelleaks.experiments.store import Results
 from labelleaks.experiments.studies.page import sections
-from labelleaks.experiments.studies.reading import Study, read_studies
+from labelleaks.experiments.studies.results import Study, read_studies
 from labelleaks.experiments.tables import (
+    ablations,
     at_most_sizes,
+    gap_identity,
     keys_of,
     low_fpr_table,
     main_table,

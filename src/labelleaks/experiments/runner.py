@@ -20,12 +20,10 @@ from labelleaks import data
 from labelleaks.data import Dataset, LabelLeaksSplit, label_leaks_split
 from labelleaks.engine import Engine, Local, Result, Shared, Task, Watch
 from labelleaks.errors import InputError, nearest
-from labelleaks.experiments.spec import MeasureSpec, Reproduction, load_reproduction
+from labelleaks.experiments.spec import MeasureSpec, Reproduction, StudySpec, load_reproduction
 from labelleaks.experiments.stages import Stage, World, stages_of
 from labelleaks.experiments.store import Results, Store
-from labelleaks.experiments.studies import work as studies
-from labelleaks.experiments.studies.spec import StudySpec
-from labelleaks.experiments.studies.stages import studies_of
+from labelleaks.experiments.studies import stages as studies
 from labelleaks.experiments.work import Bench, rows_of
 
 __all__ = ["GridPlan", "Options", "WorldPlan", "do_world", "plan", "run", "run_world"]
@@ -132,7 +130,7 @@ def plan(reproduction: Reproduction, options: Options) -> GridPlan:
         shadow = len(split_of(world, options.source).shadow)
         found.append(WorldPlan(replace(world, images=len(dataset.shape) > 1), ()))
         evaluations = tuple(stages_of(found[-1].world, grid.measures, digest, shadow))
-        stages = tuple(studies_of(found[-1].world, grid.studies, evaluations))
+        stages = tuple(studies.studies_of(found[-1].world, grid.studies, evaluations))
         found[-1] = replace(found[-1], evaluations=evaluations, studies=stages)
     return GridPlan(reproduction, options, tuple(found))
 

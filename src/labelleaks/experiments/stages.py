@@ -14,15 +14,16 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from labelleaks import data
+from labelleaks.attacks import Augmentation, Boundary, Gap, Noise, Transfer
+from labelleaks.experiments.baselines import REVISIONS, SaltAndPepper
 from labelleaks.experiments.provenance import FIRST
-from labelleaks.experiments.revisions import revision_of
-from labelleaks.experiments.spec import POSTERIORS, MeasureSpec, WorldSpec
-from labelleaks.experiments.studies.spec import StudySpec
+from labelleaks.experiments.spec import POSTERIORS, MeasureSpec, StudySpec, WorldSpec
 
-__all__ = ["Stage", "World", "stages_of"]
+__all__ = ["Stage", "World", "revision_of", "stages_of"]
+
 
 StageKind = Literal["target", "shadow", "scores", "evaluation", "study"]
 
@@ -146,3 +147,19 @@ def _words(measure: MeasureSpec) -> str:
     if measure.relabel:
         found.append(f"relabel={measure.relabel}")
     return " ".join(word for word in found if word)
+
+
+class _Revised(Protocol):
+    revision: ClassVar[int]
+
+
+_ATTACKS: Mapping[str, type[_Revised]] = {
+    "gap": Gap, "noise": Noise, "augmentation": Augmentation, "boundary": Boundary, "transfer": Transfer,
+}  # fmt: skip
+
+
+def revision_of(measure: MeasureSpec) -> int:
+    """Return the revision of the attack that a measure runs."""
+    if measure.attack in REVISIONS:
+        return REVISIONS[measure.attack]
+    return SaltAndPepper.revision if measure.variant == "salt_and_pepper" else _ATTACKS[measure.attack].revision

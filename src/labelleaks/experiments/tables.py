@@ -1,8 +1,9 @@
-"""The page's tables of attacks: AUC at every label count, and TPR at 1 % FPR, by the size of the training set."""
+"""The page's tables: AUC at every label count, TPR at 1 % FPR, shadow models, and a check of the gap attack."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from labelleaks import data
 from labelleaks.experiments.findings import Mean, mean_of
@@ -11,8 +12,10 @@ from labelleaks.experiments.spec import POSTERIORS
 
 __all__ = [
     "Key",
+    "ablations",
     "at_most_sizes",
     "cell",
+    "gap_identity",
     "keys_of",
     "labels_seen",
     "low_fpr_table",
@@ -21,6 +24,7 @@ __all__ = [
     "measured_at",
     "name_of_attack",
 ]
+
 
 Key = tuple[str, str, int]
 """attack, variant, labels"""
@@ -148,3 +152,74 @@ def _low_fpr(rows: Sequence[Row]) -> str:
         return ""
     value = sum(one["value"] for one in found) / len(found)
     return f"{value:.3f} ({min(one['low'] for one in found):.3f}–{max(one['high'] for one in found):.3f})"
+
+
+_STATISTIC = "loss"
+_PLAIN = re.compile(rf"{_STATISTIC}(, shadow=\d+)?(, model=\w+)?")
+"""Variants of the table: other ways to train the shadow model are not in it."""
+
+
+def ablations(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield a table for each target with more than one architecture: shadow rows down, architecture across.
+
+    Args:
+        rows: of one data set and protocol.
+    """
+    mine = [row for row in rows if row["attack"] == "transfer" and _PLAIN.fullmatch(row["variant"])]
+    for size in sorted({row["target_size"] for row in mine}, reverse=True):
+        here = [row for row in mine if row["target_size"] == size and row["auc"]]
+        models = sorted({_shadow_model(row) for row in here}, key=_by_number)
+        if len(models) > 1:
+            yield _ablation(here, size, models)
+
+
+def _ablation(rows: Sequence[Row], size: int, models: Sequence[str]) -> str:
+    counts = sorted({_shadow_rows(row) for row in rows}, key=lambda n: n or 1 << 62)
+    lines = [
+        f"Transfer attack by shadow model, target of {size:,} rows (AUC of the {_STATISTIC}):\n",
+        f"| shadow rows | {' | '.join(models)} |",
+        f"| ---: |{' ---: |' * len(models)}",
+    ]
+    for count in counts:
+        cells = []
+        for model in models:
+            found = [row for row in rows if (_shadow_rows(row), _shadow_model(row)) == (count, model)]
+            mean = mean_of(found) if found else None
+            cells.append("" if mean is None else f"{mean.value:.3f} ({mean.low:.3f}–{mean.high:.3f})")
+        lines.append(f"| {f'{count:,}' if count else 'all'} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _shadow_rows(row: Row) -> int:
+    """Shadow rows; 0: all of the world's."""
+    found = re.search(r"shadow=(\d+)", row["variant"])
+    return int(found[1]) if found else 0
+
+
+def _shadow_model(row: Row) -> str:
+    """Architecture of the shadow model: the target's own where none is named."""
+    found = re.search(r"model=(\w+)", row["variant"])
+    return found[1] if found else str(row["model"])
+
+
+def _by_number(model: str) -> tuple[str, int]:
+    digits = re.search(r"\d+$", model)
+    return re.sub(r"\d+$", "", model), int(digits[0]) if digits else 0
+
+
+def gap_identity(rows: Sequence[Row]) -> str:
+    """Return a section that says how far AUCs of the gap attack are from 0.5 + (train - test accuracy) / 2."""
+    off = [
+        abs(row["auc"]["value"] - 0.5 - (row["train_accuracy"] - row["test_accuracy"]) / 2)
+        for row in rows
+        if row["attack"] == "gap" and row["auc"] is not None
+    ]
+    if not off:
+        return ""
+    inside = sum(difference < 1e-4 for difference in off)
+    return (
+        "## Self-check: the gap attack\n\n"
+        "Its AUC is its balanced accuracy, which is 0.5 + (train − test accuracy) / 2 on the same rows. The accuracies "
+        "here are those of all members and all non-members, the attack's candidates may be fewer. "
+        f"In {inside} of {len(off)} rows both are equal to four digits; the largest difference is {max(off):.4f}.\n"
+    )

@@ -21,11 +21,9 @@ from labelleaks.defenses import MemGuard, memguard
 from labelleaks.experiments import measures
 from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.provenance import Made, made_by
-from labelleaks.experiments.revisions import revision_of
-from labelleaks.experiments.spec import MeasureSpec
-from labelleaks.experiments.stages import Stage, World
+from labelleaks.experiments.spec import MeasureSpec, StudySpec
+from labelleaks.experiments.stages import Stage, World, revision_of
 from labelleaks.experiments.store import Reading, Scored, Store
-from labelleaks.experiments.studies.spec import StudySpec
 from labelleaks.metrics import Estimate
 from labelleaks.models import architectures, checkpoints, reference_models, shadow_training
 from labelleaks.models.checkpoints import Training

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelleaks.experiments.jsonl import Row
-from labelleaks.experiments.spec import MeasureSpec
+from labelleaks.experiments.spec import MeasureSpec, StudySpec
 from labelleaks.experiments.stages import Stage
-from labelleaks.experiments.studies.spec import StudySpec
 from labelleaks.experiments.work import Bench
 from labelleaks.metrics import Estimate
 

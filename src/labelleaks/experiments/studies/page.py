@@ -9,15 +9,14 @@ from labelleaks import data
 from labelleaks.core import serialization
 from labelleaks.experiments.figures import stacked
 from labelleaks.experiments.jsonl import Row
-from labelleaks.experiments.studies import figures, plane
+from labelleaks.experiments.spec import StudyName
+from labelleaks.experiments.studies import figures
 from labelleaks.experiments.studies.base import Interval
 from labelleaks.experiments.studies.percentile import balanced_accuracy, f1
-from labelleaks.experiments.studies.reading import Study
-from labelleaks.experiments.studies.spec import StudyName
-from labelleaks.experiments.studies.words import WORDS
+from labelleaks.experiments.studies.results import Study
 from labelleaks.models.checkpoints import check_folder
 
-__all__ = ["sections"]
+__all__ = ["WORDS", "sections"]
 
 
 def sections(studies: Sequence[Study], folder: Path, profile: str) -> Iterator[str]:
@@ -119,7 +118,69 @@ _SHOWN: Mapping[StudyName, tuple[_Table, _Draw]] = {
     "distribution": (None, figures.distribution),
     "percentile": (_percentile_table, figures.percentiles),
     "radius": (_radius_table, figures.radii),
-    "regions": (None, plane.regions),
+    "regions": (None, figures.regions),
     "fresh": (_fresh_table, None),
     "memguard": (_memguard_table, None),
+}
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+WORDS: dict[StudyName, tuple[str, str]] = {
+    "distribution": (
+        "Where members and non-members lie",
+        _one_line("""
+            What the two attacks see, by side. *Transfer*: the loss of the true label on the shadow model; who gets a
+            wrong label from the target counts as a non-member, whatever the loss. *Boundary*: the distance to the
+            nearest input with another label that the search has found (for rows of bits the root of the number of
+            changed bits); with a wrong label it is 0.
+        """),
+    ),
+    "percentile": (
+        "A threshold without members",
+        _one_line("""
+            The boundary attack's threshold from random inputs alone: attack them as the candidates were attacked, take
+            the percentile t of their distances, call a candidate a member where it lies farther. *FakeData*: the
+            authors' images, Gaussian numbers that become bytes (which makes all values alike) and pass through
+            RandAugment. Who calls everybody a member has a balanced accuracy of 0.5, and with as many members as
+            non-members an F1 of 0.667. The last row of a target is fitted on the candidates themselves, which no
+            attacker can do.
+        """),
+    ),
+    "radius": (
+        "Certified radius",
+        _one_line("""
+            Randomised smoothing (sigma 0.25, alpha 0.001): within its certified radius a candidate keeps its label
+            under the smoothed target, which answers what most noisy copies get. 100 copies choose the label, the others
+            bound its share. Abstentions and wrong labels count as radius 0. An analysis rather than an attack, at that
+            many labels. Under `clean` noisy copies are moved back into the valid range, as a client must; under
+            `authors` they are sent as they are.
+        """),
+    ),
+    "regions": (
+        "Decision regions",
+        _one_line("""
+            Candidates in a plane, by t-SNE of the target's posteriors: an owner's view, no attack sees them. Left as in
+            the authors' code, sorted, so that classes are lost and what is left is how sure the target is; right with
+            all posteriors in their places. The boundary attack has something to see where members lie inside regions
+            and non-members where regions meet.
+        """),
+    ),
+    "fresh": (
+        "Self-check: no gap, no signal",
+        _one_line("""
+            Non-members against non-members: the same scores cannot tell rows that the target never saw from rows that
+            it never saw either. Of twenty such intervals one misses 0.5 by chance. Exchanging the sides gives 1 − AUC.
+        """),
+    ),
+    "memguard": (
+        "Self-check: MemGuard",
+        _one_line("""
+            MemGuard, idealised (`labelleaks.defenses.MemGuard`): every posterior is changed, no label is. The
+            same attack on the same target behind it should give every label-only score bit by bit, and an attack on
+            posteriors what the label says.
+        """),
+    ),
 }

@@ -21,7 +21,7 @@ from labelleaks.experiments.studies.base import Interval, StudyInput, StudyResul
 from labelleaks.metrics import Estimate
 from labelleaks.models.randaugment import RandAugment
 
-__all__ = ["Called", "balanced_accuracy", "f1", "study"]
+__all__ = ["Called", "balanced_accuracy", "f1", "percentile"]
 
 TRIES = 5
 """Random inputs that are tried, per one whose label could be changed, before that is given up."""
@@ -38,7 +38,7 @@ class Called:
     n: int
 
 
-def study(given: StudyInput) -> StudyResult:
+def percentile(task: StudyInput) -> StudyResult:
     """Attack random inputs as the candidates were attacked; hold the candidates' scores of the grid against the result.
 
     Random inputs are ``uniform`` in the domain, or ``fakedata``, the authors' images. Their label is the target's own.
@@ -50,12 +50,12 @@ def study(given: StudyInput) -> StudyResult:
 
     Source: Li & Zhang 2007.15528, threshold of the boundary attack; t ascends as in ``numpy.percentile``.
     """
-    found = given.bench.store.scored(given.need)
-    reading = next(one for one in found.readings if one.variant == given.attacked.variant)
-    value, member = reading.path[-1][reading.kept], found.member[reading.kept]
+    scored = task.bench.store.scored(task.need)
+    reading = next(one for one in scored.readings if one.variant == task.attacked.variant)
+    value, member = reading.path[-1][reading.kept], scored.member[reading.kept]
     kinds, points = {}, []
-    for kind in _kinds(given):
-        distances, about = _random_distances(given, kind)
+    for kind in _kinds(task):
+        distances, about = _random_distances(task, kind)
         rows: list[Row] = []
         if len(distances):
             taus = np.percentile(distances, PERCENTILES)
@@ -66,7 +66,7 @@ def study(given: StudyInput) -> StudyResult:
         kinds[kind] = about
         points += rows
     head = {
-        "labels": given.attacked.labels,
+        "labels": task.attacked.labels,
         "n_members": int(member.sum()),
         "n_nonmembers": int((~member).sum()),
         "inputs": kinds,
@@ -75,8 +75,8 @@ def study(given: StudyInput) -> StudyResult:
     return head, points
 
 
-def _kinds(given: StudyInput) -> tuple[str, ...]:
-    dataset = given.bench.dataset
+def _kinds(task: StudyInput) -> tuple[str, ...]:
+    dataset = task.bench.dataset
     return ("uniform",) if image_layout(dataset.shape, dataset.domain.layout) is None else ("fakedata", "uniform")
 
 
@@ -90,17 +90,17 @@ def called(row: Row, member: NDArray[np.bool_]) -> Called:
     return Called(row["tp"], row["fp"], int(member.sum()), int((~member).sum()))
 
 
-def _random_distances(given: StudyInput, kind: str) -> tuple[NDArray[np.float64], Row]:
+def _random_distances(task: StudyInput, kind: str) -> tuple[NDArray[np.float64], Row]:
     """Distances of random inputs whose label could be changed: as many as wanted, where there are."""
-    wanted, bench, measure = given.study.inputs, given.bench, given.attacked
+    wanted, bench, measure = task.study.inputs, task.bench, task.attacked
     attack = attack_of(measure)
-    target = given.need.needs[0]
+    target = task.need.needs[0]
     gate = bench.gate(target)
     domain, classes = bench.dataset.domain, bench.dataset.classes
     distances: list[float] = []
     tried = 0
     while len(distances) < wanted and tried < TRIES * wanted:
-        x = _draw(given, kind, tried, wanted - len(distances))
+        x = _draw(task, kind, tried, wanted - len(distances))
         tried += len(x)
         y = gate.setup_oracle("random inputs").query(x, torch.full((len(x),), SETUP), phase="label")
         oracle = gate.setup_oracle("random inputs", len(x), measure.labels)
@@ -111,9 +111,9 @@ def _random_distances(given: StudyInput, kind: str) -> tuple[NDArray[np.float64]
     return np.array(distances, dtype=np.float64), about
 
 
-def _draw(given: StudyInput, kind: str, first: int, count: int) -> Tensor:
+def _draw(task: StudyInput, kind: str, first: int, count: int) -> Tensor:
     """Random inputs number ``first`` and on."""
-    dataset, seed = given.bench.dataset, given.bench.world.seed
+    dataset, seed = task.bench.dataset, task.bench.world.seed
     shape, domain = dataset.shape, dataset.domain
     streams = rng.streams(torch.arange(first, first + count), seed, f"random inputs {kind}")
     if kind == "uniform":
@@ -155,9 +155,9 @@ def balanced_accuracy(of: Called) -> Interval:
     """(TPR + 1 - FPR) / 2, with the interval of :func:`labelleaks.metrics.balanced_accuracy`."""
     member = np.arange(of.m + of.n) < of.m
     decided = np.concatenate([np.arange(of.m) < of.tp, np.arange(of.n) < of.fp])
-    found = metrics.balanced_accuracy(decided, member)
-    assert found.value is not None
-    return plain(found.value, _low(found), _high(found))
+    accuracy = metrics.balanced_accuracy(decided, member)
+    assert accuracy.value is not None
+    return plain(accuracy.value, _low(accuracy), _high(accuracy))
 
 
 def _spread(decisions: list[Called]) -> Interval:

@@ -1,4 +1,7 @@
-"""The certified radius of randomised smoothing, from labels alone: how far noise lets a candidate keep its class."""
+"""The certified radius of randomised smoothing, from labels alone; and whether members have larger ones.
+
+It is how far noise lets a candidate keep its class.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,15 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
+from labelleaks import metrics
 from labelleaks.core.domains import Domain
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates
+from labelleaks.experiments.studies.base import StudyInput, StudyResult, difference_of_means, estimate, mean
 from labelleaks.metrics import binomial
 
-__all__ = ["ALPHA", "CHOOSE", "SIGMA", "Certified", "certify"]
+__all__ = ["ALPHA", "CHOOSE", "SIGMA", "Certified", "certified_radius", "certify"]
+
 
 SIGMA = 0.25
 """Standard deviation of the noise; images in [0, 1]."""
@@ -94,3 +100,40 @@ def _one(
 
     c = int(labels(choose, "choose").argmax())
     return c, int(labels(draws, "certify")[c])
+
+
+def certified_radius(task: StudyInput) -> StudyResult:
+    """Certify candidates of both sides.
+
+    Head: ``radius`` of members and non-members, the mean over all candidates of the certified radius, 0 where the
+    smoothed target abstains or errs (the average certified radius), their ``difference``; ``auc`` of that radius as a
+    score; ``labels`` per candidate. Points: one a candidate.
+
+    Under ``clean`` noisy copies are projected into the domain, as a client would; under ``authors`` they are not.
+    """
+    bench = task.bench
+    candidates, member = bench.candidates(task.study.candidates)
+    draws = task.study.draws
+    oracle = bench.gate(task.need).oracle("radius", len(candidates), CHOOSE + draws)
+    inside = candidates.domain if bench.world.protocol == "clean" else None
+    certified = certify(oracle, candidates, draws=draws, seed=bench.world.seed, inside=inside)
+    correct = (certified.label == candidates.y).numpy()
+    radius = np.where(correct, certified.radius.numpy(), 0.0)
+    ours, theirs = radius[member], radius[~member]
+    head = {
+        "sigma": SIGMA,
+        "alpha": ALPHA,
+        "draws": draws,
+        "labels": int(oracle.spent.max()),
+        "projected": inside is not None,
+        "n_members": len(ours),
+        "n_nonmembers": len(theirs),
+        "radius": {"members": mean(ours), "nonmembers": mean(theirs)},
+        "difference": difference_of_means(ours, theirs),
+        "auc": estimate(metrics.auc(radius, member)),
+    }
+    points = [
+        {"member": bool(m), "radius": round(float(r), 5), "correct": bool(c)}
+        for m, r, c in zip(member, certified.radius, correct, strict=True)
+    ]
+    return head, points

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.studies.base import StudyInput, StudyResult
 
-__all__ = ["study"]
+__all__ = ["regions"]
 
 TOP = 9
 """Outputs that are looked at, largest first."""
@@ -21,7 +21,7 @@ GRID = 100
 """Cells of the background along each side (1,000 in the authors' code)."""
 
 
-def study(given: StudyInput) -> StudyResult:
+def regions(task: StudyInput) -> StudyResult:
     """Place candidates in a plane by t-SNE of the target's log-posteriors, starting at their PCA; twice.
 
     ``sorted``: the 9 largest, in order, as in the authors' code, where the classes are lost and what is left is how
@@ -34,14 +34,14 @@ def study(given: StudyInput) -> StudyResult:
 
     Source: Li & Zhang 2007.15528, ``reduce_dimension_2d`` in the history of the authors' code.
     """
-    candidates, member = given.bench.candidates(given.study.candidates)
-    log_p = given.bench.target(given.need).log_posteriors(candidates.x)
+    candidates, member = task.bench.candidates(task.study.candidates)
+    log_p = task.bench.target(task.need).log_posteriors(candidates.x)
     labels = log_p.argmax(1)
     right = (labels == candidates.y).numpy()
     features = {"sorted": log_p.sort(1, descending=True).values[:, :TOP], "all": log_p}
     points: list[Row] = []
     for by, rows in features.items():
-        plane = _embedded(rows.numpy(), given.bench.world.seed)
+        plane = _embedded(rows.numpy(), task.bench.world.seed)
         points += [
             {"by": by, "x": round(float(x), 3), "y": round(float(y), 3), "said": int(c), "member": bool(m)}
             for (x, y), c, m in zip(plane, labels, member, strict=True)

@@ -1,16 +1,23 @@
-"""A study as a stage: it hangs at the target, or at the scores that it reads."""
+"""A study as a stage: it hangs at the target, or at the scores that it reads; and doing it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from labelleaks.experiments.spec import MeasureSpec
-from labelleaks.experiments.stages import Stage, World
-from labelleaks.experiments.studies.radius import CHOOSE
-from labelleaks.experiments.studies.spec import StudySpec
+from labelleaks.experiments.jsonl import Row
+from labelleaks.experiments.provenance import FIRST
+from labelleaks.experiments.spec import MeasureSpec, StudyName, StudySpec
+from labelleaks.experiments.stages import Stage, World, revision_of
+from labelleaks.experiments.studies.base import StudyInput, StudyResult
+from labelleaks.experiments.studies.of_scores import distribution, fresh, memguard, paired
+from labelleaks.experiments.studies.percentile import percentile
+from labelleaks.experiments.studies.radius import CHOOSE, certified_radius
+from labelleaks.experiments.studies.regions import regions
+from labelleaks.experiments.work import Bench
 
-__all__ = ["studies_of"]
+__all__ = ["do", "studies_of"]
+
 
 VERSIONS: Mapping[str, int] = {
     "radius": 1, "percentile": 1, "distribution": 1, "regions": 1, "fresh": 1, "memguard": 1, "paired": 1,
@@ -61,3 +68,28 @@ def _stage(world: World, study: StudySpec, measure: MeasureSpec, scores: Stage) 
         seconds = 2 * study.inputs * measure.labels * world.spec.ask_ms / 1000
     words = "-".join(word for word in (study.study, study.of) if word)
     return Stage("study", f"{world.name}-{words}", what, (need,), seconds)
+
+
+_DO: Mapping[StudyName, Callable[[StudyInput], StudyResult]] = {
+    "radius": certified_radius,
+    "percentile": percentile,
+    "distribution": distribution,
+    "regions": regions,
+    "paired": paired,
+    "fresh": fresh,
+    "memguard": memguard,
+}
+
+
+def do(bench: Bench, stage: Stage, study: StudySpec, measure: MeasureSpec | None) -> Row:
+    """Return a study whose needs are finished: a row with its ``points``.
+
+    Args:
+        measure: whose scores it reads; None: it is of the target alone.
+    """
+    world = bench.world
+    head: Row = {"study": study.study, "of": study.of, "dataset": world.dataset, "target_size": world.size}
+    head |= {"seed": world.seed, "protocol": world.protocol, "model": world.spec.model}
+    more, points = _DO[study.study](StudyInput(bench, stage.needs[0], study, measure))
+    made = {**bench.made, "revision": FIRST if measure is None else revision_of(measure)}
+    return head | more | {"points": points} | made

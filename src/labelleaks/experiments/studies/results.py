@@ -1,14 +1,41 @@
-"""Contrasts of studies for findings: a difference with its interval, from committed rows."""
+"""Committed studies, read back, and the differences that findings take from them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from labelleaks.experiments.jsonl import Row
+from labelleaks.experiments.store import Results
 from labelleaks.experiments.studies.base import Interval
-from labelleaks.experiments.studies.reading import Study
 
-__all__ = ["ContrastName", "contrasts"]
+__all__ = ["ContrastName", "Study", "contrasts", "read_studies"]
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """One study of one world: what came out, and the points of its figure."""
+
+    head: Row
+    points: Sequence[Row]
+
+    @property
+    def name(self) -> str:
+        return str(self.head["study"])
+
+    @property
+    def world(self) -> tuple[str, str, int, int]:
+        """Data set, protocol, size of the training set, seed."""
+        return self.head["dataset"], self.head["protocol"], self.head["target_size"], self.head["seed"]
+
+
+def read_studies(folder: Path, profile: str) -> list[Study]:
+    """Return the studies of a profile, those of one data set and protocol together, larger targets first."""
+    studies = [Study(row, row["points"]) for row in Results(folder, profile).rows()]
+    return sorted(studies, key=lambda one: (*one.world[:2], -one.world[2], one.world[3], one.name, one.head["of"]))
+
 
 ContrastName = Literal["radius", "percentile", "memguard-labels", "memguard-posteriors"]
 

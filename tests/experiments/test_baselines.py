@@ -13,8 +13,8 @@ from labelleaks.core.domains import Binary, Box
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import InputError
-from labelleaks.experiments import scorebased
-from labelleaks.experiments.saltpepper import SaltAndPepper
+from labelleaks.experiments import baselines
+from labelleaks.experiments.baselines import SaltAndPepper
 from labelleaks.testing.conformance import check_attack
 from tests.support import run
 
@@ -63,19 +63,19 @@ def posteriors(n: int, sharpness: float, seed: int) -> Tensor:
 def test_salem_learns_that_members_are_surer() -> None:
     inside, outside = posteriors(300, 6, 0), posteriors(300, 1, 1)
     member = np.arange(400) < 200
-    score = scorebased.salem(torch.cat([posteriors(200, 6, 2), posteriors(200, 1, 3)]), inside, outside, seed=0)
+    score = baselines.salem(torch.cat([posteriors(200, 6, 2), posteriors(200, 1, 3)]), inside, outside, seed=0)
     found = metrics.auc(score.numpy(), member).value
     assert found is not None and found > 0.85
-    again = scorebased.salem(posteriors(200, 6, 2), inside, outside, seed=0)
+    again = baselines.salem(posteriors(200, 6, 2), inside, outside, seed=0)
     assert torch.equal(again, score[:200])  # a row's bits do not hang on the rows beside it
 
 
 def test_given_labels_only_the_loss_is_the_gap_attack_and_salem_knows_nothing() -> None:
     labels, y = torch.tensor([0, 1, 2, 1]), torch.tensor([0, 1, 0, 0])
-    loss = scorebased.loss_threshold(scorebased.one_hot(labels, 3), y)
+    loss = baselines.loss_threshold(baselines.one_hot(labels, 3), y)
     assert loss.tolist() == [0.0, 0.0, loss[2].item(), loss[2].item()] and loss[2] < 0
-    seen = scorebased.one_hot(torch.arange(50) % 3, 3)
-    assert len(scorebased.salem(seen, seen, seen, seed=0).unique()) == 1
+    seen = baselines.one_hot(torch.arange(50) % 3, 3)
+    assert len(baselines.salem(seen, seen, seen, seed=0).unique()) == 1
 
 
 def test_lira_asks_how_much_surer_the_target_is_than_the_shadows() -> None:
@@ -83,5 +83,5 @@ def test_lira_asks_how_much_surer_the_target_is_than_the_shadows() -> None:
     p = torch.tensor([0.9, 0.9, 0.5], dtype=torch.float64)
     shadow = torch.tensor([0.9, 0.1, 0.5], dtype=torch.float64)
     log_p, outside = (torch.stack([q, 1 - q], 1).log() for q in (p, shadow))
-    score = scorebased.lira_offline(log_p, [outside, outside], y)
+    score = baselines.lira_offline(log_p, [outside, outside], y)
     np.testing.assert_allclose(score, [0, 2 * np.log(9), 0], atol=1e-12)
