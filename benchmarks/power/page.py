@@ -8,13 +8,13 @@ from pathlib import Path
 from benchmarks.power.attacks import ROBUST_AGAINST, ROBUST_TARGETS
 from benchmarks.power.bars import EASY, bars
 from benchmarks.power.curves import curve
-from benchmarks.power.rows import RESULTS, read_rows
+from benchmarks.power.rows import RESULTS, read_pairs, read_rows
 from benchmarks.power.summary import Key, Mean, Row, Summary, best_ceiling, difference, summaries
 from benchmarks.power.worlds import SEEDS
 from benchmarks.tables import markdown
 from labelleaks.core import serialization
 from labelleaks.experiments import provenance
-from labelleaks.experiments.figures import stacked
+from labelleaks.experiments.figures import panels
 
 __all__ = ["page", "write"]
 
@@ -31,14 +31,15 @@ BRACKETS = ((1, 1), (2, 5), (6, 10), (11, 20), (21, 50), (51, 200), (201, 1000),
 """Labels that compete with each other, (fewest, most)."""
 
 
-def write(results: Path = RESULTS, pairs: Path = FOLDER / "pairs", folder: Path = FOLDER) -> None:
-    """Write README.md and the curves of each data set."""
-    rows, compared = read_rows(results), read_rows(pairs)
+def write(results: Path = RESULTS, folder: Path = FOLDER) -> None:
+    """Write README.md and the curves."""
+    rows, compared = read_rows(results), read_pairs(results)
     found = summaries(main_rows(rows))
-    for dataset in _datasets(found):
-        here = [s for s in found if s.dataset == dataset]
-        drawn = [curve(here, measure, NAMES.get(dataset, dataset)) for measure in ("auc", "0.01")]
-        serialization.write_atomic(folder / f"curve-{dataset}.svg", stacked(drawn), private=False)
+    drawn = [
+        [curve([s for s in found if s.dataset == dataset], measure, NAMES[dataset]) for measure in ("auc", "0.01")]
+        for dataset in _datasets(found)
+    ]
+    serialization.write_atomic(folder / "curves.svg", panels(drawn), private=False)
     serialization.write_atomic(folder / "README.md", page(rows, compared), private=False)
 
 
@@ -47,7 +48,7 @@ def page(rows: Sequence[Row], pairs: Sequence[Row]) -> str:
     main = main_rows(rows)
     found = summaries(main)
     apart = [row for row in rows if _apart(row)]
-    parts = [_HEAD, _bars(main, pairs, apart)]
+    parts = [_HEAD, _bars(main, pairs, apart), _CURVES]
     for dataset in _datasets(found):
         parts.append(_leaderboard(dataset, rows, [s for s in found if s.dataset == dataset], pairs))
     parts += [_robustness(apart, main), _FOOT, provenance.words(rows) if rows else ""]
@@ -83,8 +84,7 @@ def _coverage(rows: Sequence[Row]) -> str:
 
 
 def _leaderboard(dataset: str, rows: Sequence[Row], found: Sequence[Summary], pairs: Sequence[Row]) -> str:
-    text = [f"## {NAMES.get(dataset, dataset)}", _target_words(dataset, rows)]
-    text.append(f"![AUC, and TPR at 1 % FPR, against labels](curve-{dataset}.svg)")
+    text = [f"## {NAMES[dataset]}", _target_words(dataset, rows)]
     ceiling = best_ceiling(found, dataset)
     gap_words = f"AUC − LiRA ({ceiling.key[1].replace('_', ' ')})" if ceiling else "AUC − LiRA"
     header = ["attack", "labels", "AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", gap_words, "set-up labels",
@@ -152,7 +152,7 @@ def _robustness(others: Sequence[Row], main: Sequence[Row]) -> str:
                 rates = ["-" if s.rates[rate] is None else str(s.rates[rate]) for rate in s.rates]
                 lines.append([words, s.key[0] + _kind(s.key, words), str(s.labels), str(s.auc), *rates,
                               f"{s.setup_labels:,}"])  # fmt: skip
-        text += [f"### {NAMES.get(dataset, dataset)}", markdown(header, lines)]
+        text += [f"### {NAMES[dataset]}", markdown(header, lines)]
     return "\n\n".join(text)
 
 
@@ -177,8 +177,7 @@ def _by_difference(apart: Sequence[Summary], plain: Sequence[Summary]) -> Iterat
 _HEAD = """
 # How much each attack finds at equal cost
 
-Written by `python -m benchmarks.power page` from `results/*.jsonl` and `pairs/*.jsonl` alone; `make power` runs what is
-missing.
+Written by `python -m benchmarks.power page` from `results/*.jsonl` alone; `make power` runs what is missing.
 
 Targets: the 32-64-128 CNN for images and the 256-256 network for tables (Location-30, digits), trained for 30 epochs,
 some ten more than they take to fit all of their rows. Adversary: rows of its own from the same distribution,
@@ -194,6 +193,14 @@ not a rival but a mark; that LiRA is the one that guided is held against does no
 
 Promises are about CIFAR-10, Face, GTSRB and Location-30. On MNIST and digits the target does nearly as well on rows
 that it never saw; they are here because guided was weak there until it was made to look at that.
+"""
+
+_CURVES = """
+## Against labels
+
+AUC, and TPR at 1 % FPR: a row of charts for each data set.
+
+![AUC, and TPR at 1 % FPR, against labels per candidate](curves.svg)
 """
 
 _ROBUST = """
@@ -216,7 +223,8 @@ implementation, labels` (the budget), `labels_mean` (spent), `setup_labels, refe
 {value, low, high}, tpr_at_fpr {"0.01", "0.001"}` (null where there are too few non-members), `seconds` (of processor
 time, without training; null where none was kept), `train_accuracy, test_accuracy`, and what made it: `version` of
 labelleaks, `commit` of the code (`-dirty` where code differed from it), `revision` of the attack; a row of another
-revision than the attack's is run again. `pairs/DATASET.jsonl`: AUC of `a` minus AUC of `b` on the candidates of both.
+revision than the attack's is run again. Rows with `a_attack` and `b_attack` are differences: AUC of `a` minus AUC of
+`b` on the candidates of both.
 GTSRB was kept for the final table: nothing was chosen by it (guided was run on it before and after two late changes);
 its parts never share the frames of one sign. Its non-members hold several frames of each sign, which are not
 independent draws: intervals there are too narrow.

@@ -1,16 +1,18 @@
-"""Result rows, and where they and the scores behind them are kept."""
+"""Result rows, and where they, the scores behind them, targets and references are kept."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from benchmarks.power.store import cache_folder
 from labelleaks import metrics
 from labelleaks.core import serialization
 from labelleaks.experiments import jsonl
@@ -21,9 +23,12 @@ __all__ = [
     "BEFORE",
     "RESULTS",
     "Reading",
+    "cache_folder",
     "comparison",
+    "digest_of",
     "kept_scores",
     "made",
+    "read_pairs",
     "read_rows",
     "row",
     "save_rows",
@@ -134,8 +139,18 @@ def save_rows(
 
 
 def read_rows(folder: Path = RESULTS) -> list[Row]:
-    """Return all rows of a folder: by data set, then by run."""
-    return [one for file in sorted(folder.glob("*.jsonl")) for one in jsonl.read(file)]
+    """Return the measurements in a folder: by data set, then by run."""
+    return [one for one in _read(folder) if "attack" in one]
+
+
+def read_pairs(folder: Path = RESULTS) -> list[Row]:
+    """Return the comparisons of two measurements in a folder: by data set, then by seed."""
+    return [one for one in _read(folder) if "a_attack" in one]
+
+
+def _read(folder: Path) -> Iterator[Row]:
+    for file in sorted(folder.glob("*.jsonl")):
+        yield from jsonl.read(file)
 
 
 def save_scores(name: str, readings: Sequence[Reading]) -> None:
@@ -155,3 +170,16 @@ def kept_scores(world: str) -> Iterator[Reading]:
         arrays, document = serialization.read_npz(file)
         for i, named in enumerate(json.loads(document)):
             yield Reading(**named, scores=arrays[f"scores.{i}"], member=arrays["member"])
+
+
+def cache_folder() -> Path:
+    """Return the folder that LABELLEAKS_POWER_CACHE names, or ``~/.cache/labelleaks-power``."""
+    return Path(os.environ.get("LABELLEAKS_POWER_CACHE", "~/.cache/labelleaks-power")).expanduser()
+
+
+def digest_of(x: Tensor, y: Tensor, settings: Any) -> str:
+    """Hash rows, labels and JSON settings: 16 hexadecimal digits."""
+    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8)
+    for array in (x, y):
+        digest.update(array.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,10 +29,8 @@ from labelleaks.errors import NeedsError
 from labelleaks.models import reference_models
 from labelleaks.targets import wrap
 
-__all__ = ["PAIRS", "labels_of", "measure", "pairs", "prepare", "run", "run_name"]
+__all__ = ["labels_of", "measure", "pairs", "prepare", "run", "run_name"]
 
-PAIRS = Path(__file__).parent / "pairs"
-"""Paired comparisons, made of the kept scores."""
 Say = Callable[[str], None]
 
 
@@ -169,7 +166,7 @@ def pairs(world: str) -> None:
     now = [{"dataset": dataset, "seed": int(seed), **one} for one in found]
     named = {_names(one) for one in now}
     if now:
-        save_rows(world.replace("/", "-"), now, PAIRS, stays=lambda one: _names(one) not in named)
+        save_rows(world.replace("/", "-"), now, stays=lambda one: _names(one) not in named)
 
 
 def _names(pair: Row) -> tuple[Key, Key]:

@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.power.store import cache_folder, digest_of
+from benchmarks.power.rows import cache_folder, digest_of
 from labelleaks.core import serialization
 from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.domains import Binary, Box, Domain

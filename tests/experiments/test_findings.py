@@ -142,10 +142,10 @@ def test_the_page_is_made_of_the_rows_alone(tmp_path: Path) -> None:
     assert "| gap | 1 | 0.550 (0.540–0.560) |" in text and "boundary (hopskipjump)" in text
     assert f"**{HOLDS}**" in text and f"**{OPEN}**" in text
     figures = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert figures == {"smoke-digits-clean.svg", "smoke-digits-authors.svg"}
-    assert (tmp_path / "figures" / "smoke-digits-clean.svg").read_text().count('class="chart"') == 2
-    assert (tmp_path / "figures" / "smoke-digits-authors.svg").read_text().count('class="chart"') == 1
-    assert all(f"figures/{name}" in text for name in figures)
+    assert figures == {"smoke-auc.svg"} and "figures/smoke-auc.svg" in text
+    drawn = (tmp_path / "figures" / "smoke-auc.svg").read_text()
+    assert drawn.count('class="chart"') == 3, "authors: by size; clean: by size, and by labels beside it"
+    assert all(f'<svg x="{x}" y="{y}"' in drawn for x, y in ((0, 0), (0, 360), (660, 360)))
     assert write_page(found, tmp_path).read_bytes() == first
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from labelleaks.auditing.report.svg import Axis, Chart
 from labelleaks.experiments.findings import Mean
 
-__all__ = ["COLOURS", "document", "lines", "stacked", "ticks"]
+__all__ = ["COLOURS", "document", "lines", "panels", "ticks"]
 
 COLOURS = ("#c1272d", "#0b6e99", "#b35c00", "#3a7d34", "#7b4fa3", "#8a6d1d", "#c2579a", "#4b5d67")
 _ROOM = 0.1
@@ -79,16 +79,19 @@ def document(chart: Chart) -> str:
     return f'{drawn[:end]} xmlns="http://www.w3.org/2000/svg">{_STYLE}{paper}{drawn[end + 1 :]}\n'
 
 
-def stacked(drawn: Sequence[str]) -> str:
-    """Return figures, each an SVG file of its own, as one file in which they stand below one another."""
-    if len(drawn) == 1:
-        return drawn[0]
-    sizes = [_SIZE.search(one) for one in drawn]
-    places = [(int(size[1]), int(size[2])) for size in sizes if size is not None]
-    width, top, parts = max(wide for wide, _ in places), 0, []
-    for one, (wide, high) in zip(drawn, places, strict=True):
-        parts.append(one.strip().replace("<svg ", f'<svg y="{top}" width="{wide}" height="{high}" ', 1))
-        top += high
+def panels(rows: Sequence[Sequence[str]]) -> str:
+    """Return figures, each an SVG file of its own, as one file: those of a row beside one another."""
+    width, top, parts = 0, 0, []
+    for row in rows:
+        left, below = 0, top
+        for figure in row:
+            size = _SIZE.search(figure)
+            assert size is not None, "a figure has a viewBox"
+            wide, high = int(size[1]), int(size[2])
+            place = f'<svg x="{left}" y="{top}" width="{wide}" height="{high}" '
+            parts.append(figure.strip().replace("<svg ", place, 1))
+            left, below = left + wide, max(below, top + high)
+        width, top = max(width, left), below
     return "\n".join([f'<svg viewBox="0 0 {width} {top}" xmlns="http://www.w3.org/2000/svg">', *parts, "</svg>\n"])
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from labelleaks import data
 from labelleaks.core import serialization
-from labelleaks.experiments import figures, provenance
+from labelleaks.experiments import provenance
+from labelleaks.experiments.figures import lines, panels
 from labelleaks.experiments.findings import Findings, Mean, Verdict, judge, load_findings, overall
 from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.protocols import protocols
@@ -46,7 +47,8 @@ def write_page(reproduction: Reproduction, out: str | Path | None = None) -> Pat
         _intro(reproduction, rows, studies),
     ]
     if rows:
-        parts += [_verdicts(expected, rows, studies), *_datasets(rows, folder, reproduction.profile), protocols(rows)]
+        parts += [_verdicts(expected, rows, studies), _curves(rows, folder, reproduction.profile)]
+        parts += [*_datasets(rows), protocols(rows)]
         parts += [*sections(studies, folder, reproduction.profile), gap_identity(rows)]
     path = folder / f"{reproduction.profile}.md"
     serialization.write_atomic(path, "\n".join(part for part in parts if part), private=False)
@@ -69,7 +71,7 @@ def _intro(reproduction: Reproduction, rows: Sequence[Row], studies: Sequence[St
 
 
 def _verdicts(expected: Findings, rows: Sequence[Row], studies: Sequence[Study]) -> str:
-    lines = [
+    text = [
         "## Do the findings hold?\n",
         "*Evidence*: how sure it is that the paper says so (its text was not at hand; abstracts and code were). The "
         "difference is between AUCs of the two sides of the statement, or of what it names "
@@ -83,12 +85,12 @@ def _verdicts(expected: Findings, rows: Sequence[Row], studies: Sequence[Study])
         found = judge(finding, rows, studies)
         details = "<br>".join(_detail(one) for one in found) or "no rows yet"
         verdict = overall(found)
-        lines.append(f"| {finding.statement} | {_EVIDENCE[finding.evidence]} | **{verdict}** | {details} |")
+        text.append(f"| {finding.statement} | {_EVIDENCE[finding.evidence]} | **{verdict}** | {details} |")
     sources = [f"- {one.statement} {one.source}." for one in expected.findings]
-    lines += ["\nSources:\n", *sources]
+    text += ["\nSources:\n", *sources]
     if expected.unmeasured:
-        lines += ["\nNot measured by this grid yet:\n", *(f"- {text}" for text in expected.unmeasured)]
-    return "\n".join(lines) + "\n"
+        text += ["\nNot measured by this grid yet:\n", *(f"- {text}" for text in expected.unmeasured)]
+    return "\n".join(text) + "\n"
 
 
 def _detail(one: Verdict) -> str:
@@ -97,46 +99,60 @@ def _detail(one: Verdict) -> str:
     return f"{data.card(one.dataset).title}, {one.protocol}: {one.verdict}, {numbers}"
 
 
-def _datasets(rows: Sequence[Row], folder: Path, profile: str) -> Iterator[str]:
-    for dataset, protocol in sorted({(row["dataset"], row["protocol"]) for row in rows}):
-        here = [row for row in rows if (row["dataset"], row["protocol"]) == (dataset, protocol)]
-        name = f"{profile}-{dataset}-{protocol}"
+def _datasets(rows: Sequence[Row]) -> Iterator[str]:
+    for dataset, protocol, here in _by_protocol(rows):
         shadows = list(ablations(here))
         tables = [main_table(dataset, protocol, here, ablated=bool(shadows)), low_fpr_table(here), *shadows]
-        yield "\n".join([*filter(None, tables), *_figures(here, folder, name)]) + "\n"
+        yield "\n".join(filter(None, tables)) + "\n"
 
 
-def _figures(rows: Sequence[Row], folder: Path, name: str) -> Iterator[str]:
-    """One file with two figures: AUC against the size of the training set, and against labels."""
+def _by_protocol(rows: Sequence[Row]) -> Iterator[tuple[str, str, list[Row]]]:
+    for dataset, protocol in sorted({(row["dataset"], row["protocol"]) for row in rows}):
+        yield dataset, protocol, [row for row in rows if (row["dataset"], row["protocol"]) == (dataset, protocol)]
+
+
+def _curves(rows: Sequence[Row], folder: Path, profile: str) -> str:
+    """One file with a row of figures for each data set and protocol."""
+    drawn = [figures for _, _, here in _by_protocol(rows) if (figures := list(_figures(here)))]
+    if not drawn:
+        return ""
+    path = check_folder(folder / "figures") / f"{profile}-auc.svg"
+    serialization.write_atomic(path, panels(drawn), private=False)
+    return (
+        "## AUC against the size of the training set, and against labels\n\n"
+        "A row for each data set and protocol; the curves of the second column are of the target that was asked "
+        "most.\n\n"
+        f"![AUC by data set and protocol](figures/{path.name})\n"
+    )
+
+
+def _figures(rows: Sequence[Row]) -> Iterator[str]:
+    """AUC against the size of the training set, and against labels."""
     sizes = sorted({row["target_size"] for row in rows})
     by_size = {
         name_of_attack(*pair): [(size, mean) for size in sizes if (mean := mean_at(rows, (*pair, labels), size))]
         for pair, labels in at_most_sizes(rows).items()
         if "=" not in pair[1] and pair[1] not in ("maximum", "entropy")
     }
-    reach = {size: max((n for points in _curves(rows, size).values() for n, _ in points), default=0) for size in sizes}
+    curves = {size: _read_often(rows, size) for size in sizes}
+    reach = {size: max((n for points in curves[size].values() for n, _ in points), default=0) for size in sizes}
     size = max(sizes, key=lambda size: (reach[size], -size))  # asked most often, the smallest of those
-    by_labels = _curves(rows, size)
     both = {
         "rows in the target's training set": {name: points for name, points in by_size.items() if points},
-        f"labels per candidate (target of {size:,} rows)": by_labels,
+        f"labels per candidate (target of {size:,} rows)": curves[size],
     }
     title = f"{data.card(rows[0]['dataset']).title}, protocol {rows[0]['protocol']}"
-    drawn = {label: figures.lines(title, label, found) for label, found in both.items() if found}
-    if drawn:
-        path = check_folder(folder / "figures") / f"{name}.svg"
-        serialization.write_atomic(path, figures.stacked(list(drawn.values())), private=False)
-        yield f"![AUC against {', and against '.join(drawn)}](figures/{path.name})\n"
+    yield from (lines(title, label, drawn) for label, drawn in both.items() if drawn)
 
 
-def _curves(rows: Sequence[Row], size: int) -> dict[str, list[tuple[int, Mean]]]:
+def _read_often(rows: Sequence[Row], size: int) -> dict[str, list[tuple[int, Mean]]]:
     """Attacks that were read at several label counts."""
-    found: dict[str, list[tuple[int, Mean]]] = {}
+    curves: dict[str, list[tuple[int, Mean]]] = {}
     for attack, variant, labels in keys_of(rows):
         mean = mean_at(rows, (attack, variant, labels), size)
         if attack in ("boundary", "noise") and "=" not in variant and mean is not None:
-            found.setdefault(name_of_attack(attack, variant), []).append((labels, mean))
-    return {name: points for name, points in found.items() if len(points) > 1}
+            curves.setdefault(name_of_attack(attack, variant), []).append((labels, mean))
+    return {name: points for name, points in curves.items() if len(points) > 1}
 
 
 def _seeds(mean: Mean) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labelleaks import data
 from labelleaks.core import serialization
-from labelleaks.experiments.figures import stacked
+from labelleaks.experiments.figures import panels
 from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.spec import StudyName
 from labelleaks.experiments.studies import figures
@@ -33,7 +33,7 @@ def sections(studies: Sequence[Study], folder: Path, profile: str) -> Iterator[s
 def _figure(name: str, drawn: Sequence[tuple[Study, str]], folder: Path, profile: str) -> str:
     """One file for a kind of study: what it found of one target below what it found of another."""
     path = check_folder(folder / "figures") / f"{profile}-{name}.svg"
-    serialization.write_atomic(path, stacked([figure for _, figure in drawn]), private=False)
+    serialization.write_atomic(path, panels([[figure] for _, figure in drawn]), private=False)
     captions = [f"{study.head['of']} on {figures.title_of(study)}".removeprefix(" on ") for study, _ in drawn]
     return f"![{name}: {'; '.join(captions)}](figures/{path.name})\n"
 
