@@ -698,8 +698,9 @@ def test_pictures_of_zeros_and_ones_take_the_users_word(door: Door) -> None:
 @pytest.mark.parametrize(
     ("x", "says"),
     [
-        (np.array([["a", "b"], ["c", "d"]]), "an array is"),
-        (np.array([[1.0, np.nan], [0, 1]]), "NaN"),
+        (np.array([[["a", "b"]], [["c", "d"]]]), "give numbers"),
+        (np.array([[[1.0, np.nan]], [[0, 1]]]), "NaN"),
+        (np.array([[1.0, np.inf], [0, 1]]), "infinity"),
         (np.array([1.0, 2.0]), "feature axis"),
         (np.zeros((2, 0)), "is empty"),
         (np.array([[1 + 2j], [0]]), "x is an array of complex128"),
@@ -708,7 +709,16 @@ def test_pictures_of_zeros_and_ones_take_the_users_word(door: Door) -> None:
 def test_an_array_that_cannot_be_carried_is_refused(door: Door, x: Any, says: str) -> None:
     np.savez(door.path("m.npz"), x=x, y=np.zeros(len(x), int))
     np.savez(door.path("n.npz"), x=x, y=np.zeros(len(x), int))
-    door.refused(door.path("m.npz"), door.path("n.npz"))
+    assert says in door.refused(door.path("m.npz"), door.path("n.npz"))
+
+
+@pytest.mark.parametrize(
+    "x", [np.array([["a", "b"], ["c", "d"]]), np.array([[1.0, np.nan], [0, 1]])], ids=["words", "gaps"]
+)
+def test_flat_arrays_of_words_and_with_gaps(door: Door, x: Any) -> None:
+    door.audit(*arrays(door, np.concatenate([x, x])))
+    assert all(batch.dtype == x.dtype for batch in door.seen)
+    same(door.seen, x)
 
 
 # --- folders of pictures ----------------------------------------------------------------------------------------------

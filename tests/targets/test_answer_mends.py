@@ -17,7 +17,7 @@ from torch import nn
 import labelleaks as ll
 from labelleaks.core.classes import Classes, label_array
 from labelleaks.errors import TargetError
-from labelleaks.targets import Http, Onnx, resolve_classes, wrap
+from labelleaks.targets import Onnx, resolve_classes, wrap
 from labelleaks.targets.answers import read_answer
 
 X = torch.linspace(-1, 1, 60).reshape(12, 5)
@@ -47,27 +47,37 @@ class Logit(nn.Module):
         return found[:, 0] if self.flat else found
 
 
+def threshold_in(said: str, *, sigmoid: bool) -> float:
+    """The number that a message says of a probability, or of a logit."""
+    mend = re.search(r"probability of the second class say threshold=(\S+), .* logit threshold=(\S+),", said)
+    assert mend is not None, said
+    return float(mend[1 if sigmoid else 2])
+
+
+def scores_of(x: Any, *, sigmoid: bool) -> torch.Tensor:
+    found = (torch.as_tensor(x) @ WEIGHTS.T)[:, 0]
+    return found.sigmoid() if sigmoid else found
+
+
 @pytest.mark.parametrize("sigmoid", [False, True])
 @pytest.mark.parametrize("flat", [False, True])
 def test_a_module_of_one_logit_or_probability_becomes_two_classes(sigmoid: bool, flat: bool) -> None:
     model = Logit(sigmoid=sigmoid, flat=flat)
-    said = refused(wrap(model, classes=2))
-    mend = re.search(r"give (torch\.nn\.Sequential\(.*\)) where it is a logit, and 0\.5 for 0\.0", said)
-    assert mend is not None, said
-    mended = eval(mend[1].replace(" 0.0)", " 0.5)") if sigmoid else mend[1], {"torch": torch, "model": model})
-    assert wrap(mended, classes=2)(X).equal(TRUTH)
+    cut = threshold_in(refused(wrap(model, classes=2)), sigmoid=sigmoid)
+    target = wrap(model, classes=Classes((0, 1), threshold=cut))
+    assert target(X).equal(TRUTH) and target.fingerprint != wrap(model, classes=2).fingerprint
 
 
-@pytest.mark.parametrize("kind", [torch.tensor, np.array, list])
-def test_a_function_of_one_probability_becomes_two_classes(kind: Any) -> None:
-    def probability(x: torch.Tensor) -> Any:
-        return kind((x @ WEIGHTS.T)[:, 0].sigmoid().tolist())
+@pytest.mark.parametrize("sigmoid", [False, True])
+@pytest.mark.parametrize(
+    "kind", [torch.tensor, np.array, list, lambda p: np.array(p)[:, None], lambda p: torch.tensor(p).bfloat16()]
+)
+def test_a_function_of_one_probability_becomes_two_classes(kind: Any, sigmoid: bool) -> None:
+    def one(x: torch.Tensor) -> Any:
+        return kind(scores_of(x, sigmoid=sigmoid).tolist())
 
-    said = refused(wrap(probability, classes=["no", "yes"]))
-    assert "p > 0.5" in said and "np.asarray(p) > 0.5" in said and "np.stack([1 - p, p], 1)" in said
-    cuts = ["np.asarray(p) > 0.5"] if kind is list else ["p > 0.5", "np.stack([1 - p, p], 1)"]
-    for cut in cuts:
-        assert wrap(lambda x, cut=cut: eval(cut, {"np": np, "p": probability(x)}), classes=2)(X).equal(TRUTH)
+    cut = threshold_in(refused(wrap(one, classes=["no", "yes"])), sigmoid=sigmoid)
+    assert wrap(one, classes=Classes(("no", "yes"), threshold=cut))(X).equal(TRUTH)
 
 
 class Booster:
@@ -82,15 +92,11 @@ class Booster:
 
 
 def test_an_estimator_that_predicts_probabilities_becomes_two_classes() -> None:
-    model = Booster()
-    mend = re.search(r"(lambda x: model\.predict\(x\) > 0\.5)", refused(wrap(model, numpy=True)))
-    assert mend is not None
-    assert wrap(eval(mend[1], {"model": model}), numpy=True, classes=2)(X).equal(TRUTH)
+    cut = threshold_in(refused(wrap(Booster(), numpy=True)), sigmoid=True)
+    assert wrap(Booster(), numpy=True, classes=Classes((0, 1), threshold=cut))(X).equal(TRUTH)
 
 
 def test_an_onnx_file_of_one_probability_becomes_two_classes(tmp_path: Path) -> None:
-    import onnxruntime
-
     path = tmp_path / "m.onnx"
     nodes = [helper.make_node("MatMul", ["features", "w"], ["logit"]), helper.make_node("Sigmoid", ["logit"], ["p"])]
     graph = helper.make_graph(
@@ -100,26 +106,62 @@ def test_an_onnx_file_of_one_probability_becomes_two_classes(tmp_path: Path) -> 
         [numpy_helper.from_array(WEIGHTS.T.contiguous().numpy(), "w")],
     )  # fmt: skip
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    said = refused(wrap(Onnx(path), numpy=True, classes=2))
-    mend = re.search(r"(lambda x: session\.run\(.*\)\[0\] > 0\.5), with session = (.*)$", said)
-    assert mend is not None, said
-    session = eval(mend[2], {"onnxruntime": onnxruntime, "path": path})
-    assert wrap(eval(mend[1], {"session": session}), numpy=True, classes=2)(X).equal(TRUTH)
+    cut = threshold_in(refused(wrap(Onnx(path), numpy=True, classes=2)), sigmoid=True)
+    assert wrap(Onnx(path), numpy=True, classes=Classes((0, 1), threshold=cut))(X).equal(TRUTH)
 
 
-def test_a_service_of_one_probability_becomes_two_classes() -> None:
-    def asked(**options: Any) -> Any:
-        target: Any = wrap(Http(url="http://service/predict", protocol="template", **options), classes=2, width=5)
-        answer = {"predictions": (X @ WEIGHTS.T)[:, 0].sigmoid().tolist()}
-        form = target._format
-        return lambda x: target._codes(form.read(answer, len(x)), len(x))
+def test_recorded_probabilities_become_two_classes() -> None:
+    scores = scores_of(X, sigmoid=True)
+    recorded = ll.Recorded(X, scores, threshold=0.5)
+    assert wrap(recorded)(X).equal(TRUTH)
+    with pytest.raises(ll.InputError, match=r"threshold=0.5 is for fractions, and labels are int64"):
+        ll.Recorded(X, TRUTH, threshold=0.5)
 
-    template = '{"instances": {{ rows | tojson }}}'
-    with pytest.raises(Exception, match="fractions are not labels") as caught:
-        asked(template=template, label="predictions")(X)
-    mend = re.search(r"with template: and a label: that compares, for example (.*)$", str(caught.value))
+
+@pytest.mark.parametrize(("entry", "more"), [(ll.audit, {}), (ll.forecast, {"probe": True})])
+def test_the_threshold_is_said_where_an_audit_is(entry: Any, more: dict[str, Any]) -> None:
+    data: dict[str, Any] = {"members": (X[:6], TRUTH[:6]), "nonmembers": (X[6:], TRUTH[6:]), "attacks": ["gap"]}
+    model, domain = Logit(sigmoid=True, flat=True), ll.Box(-1, 1)
+    entry(model, **data, domain=domain, threshold=0.5, **more)
+    with pytest.raises(ll.InputError, match=r"threshold=0.5 is for two classes, and there are 3"):
+        entry(model, **data, domain=domain, classes=3, threshold=0.5)
+    with pytest.raises(ll.InputError, match="threshold='half': a number is needed"):
+        entry(model, **data, domain=domain, threshold="half")
+    words = {name: (x, np.array(["no", "yes"])[y]) for name, (x, y) in list(data.items())[:2]}
+    with pytest.raises(ll.InputError, match=r"nothing says which .*classes=.'no', 'yes'. or") as caught:
+        entry(model, **{**data, **words}, domain=domain, threshold=0.5)
+    mend = re.search(r"classes=(\[.*?\]) or", str(caught.value))
     assert mend is not None
-    assert asked(template=template, label=mend[1])(X).equal(TRUTH)
+    entry(model, **{**data, **words}, domain=domain, threshold=0.5, classes=eval(mend[1]), **more)
+    with pytest.raises(ll.InputError, match=r"threshold=0.5 is for fractions: leave threshold= out where"):
+        entry(lambda x: TRUTH[: len(x)], **data, domain=domain, threshold=0.5, **{"probe": True} if more else {})
+    with pytest.raises(ll.InputError, match=r"answers 2 scores a row, and threshold= is for one"):
+        entry(lambda x: torch.rand(len(x), 2), **data, domain=domain, threshold=0.5, **{"probe": True} if more else {})
+
+
+def test_infer_is_told_with_the_classes() -> None:
+    classes = ll.targets.Classes((0, 1), threshold=0.5)
+    decisions = ll.infer(Logit(sigmoid=True, flat=False), X, TRUTH, attack="gap", domain=ll.Box(-1, 1), classes=classes)
+    assert bool(np.asarray(decisions.member).all())  # every one is labelled right
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [{0: 0.9, 1: 0.1}, {0: 0.2, 1: 0.8}, {0: 0.5, 1: 0.5}],
+        [
+            [{"label": 0, "score": 0.9}, {"label": 1, "score": 0.1}],
+            [{"label": 1, "score": 0.8}],
+            [{"label": 0, "score": 0.5}],
+        ],
+        [{"label": 0, "score": 0.9}, {"label": 1, "score": 0.8}, {"label": 0, "score": 1.0}],
+    ],
+)
+def test_the_best_class_of_maps(answer: Any) -> None:
+    """As ONNX' ZipMap and ``transformers`` answer: the first among equals."""
+    assert read_answer(answer, 3, Classes((0, 1))).tolist() == [0, 1, 0]
+    words = Classes(("0", "1"), ordered=False)  # whose order need not be known
+    assert read_answer(eval(repr(answer).replace("0:", "'0':").replace("1:", "'1':")), 3, words).tolist() == [0, 1, 0]
 
 
 @pytest.mark.parametrize("kind", ["callable", "estimator", "torch", "onnx", "http"])
@@ -169,7 +211,7 @@ def test_codes_without_an_order_of_words_are_refused() -> None:
 
 def test_numbers_that_are_names_have_no_order_of_columns_either() -> None:
     found = resolve_classes(abs, None, {"members": label_array([90210, 10115], "members")})
-    with pytest.raises(TargetError, match="nothing says which class each stands for"):
+    with pytest.raises(TargetError, match=r"nothing says which class each stands for"):
         read_answer(np.eye(2), 2, found)
     assert read_answer([90210, 10115], 2, found).tolist() == [1, 0]
 

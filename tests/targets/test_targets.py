@@ -398,7 +398,7 @@ def test_the_lowest_index_wins_among_equal_scores(width: int) -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (np.array([0.1, 0.9, 0.2]), r"example 0.1: fractions are not labels: .*np.stack\(\[1 - p, p\], 1\)"),
+        (np.array([0.1, 0.9, 0.2]), r"example 0.1: fractions are not labels: .*threshold=0.5"),
         (np.array([[0.1], [0.9], [0.2]]), "fractions are not labels"),
         (torch.tensor([0.0, 1.0, 1.5]), "example 1.5: fractions are not labels"),
         (torch.tensor([[0.5], [0.5], [0.5]]), "fractions are not labels"),
@@ -527,8 +527,7 @@ def test_recorded_answers_that_contradict_or_do_not_fit() -> None:
         Recorded([[1.0], [2.0], [3.0]], [0, 1])
     with pytest.raises(InputError, match=r"one label a row is needed .*argmax"):
         Recorded([[1.0], [2.0]], [[0.5, 0.5], [0.1, 0.9]])
-    with pytest.raises(InputError, match="Recorded: x is an array of <U1"):
-        Recorded([["a"], ["b"]], [0, 1])
+    assert len(Recorded([["a"], ["b"]], [0, 1])) == 2
     with pytest.raises(InputError, match="Recorded: is empty"):
         Recorded(np.zeros((0, 3)), [])
     with pytest.raises(InputError, match="preprocess does not apply"):

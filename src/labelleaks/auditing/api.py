@@ -48,6 +48,7 @@ def audit(
     references: int | None = None,
     references_dir: str | Path | None = None,
     classes: int | Sequence[Any] | None = None,
+    threshold: float | None = None,
     preprocess: Callable[[Any], Any] | None = None,
     device: str | torch.device | None = None,
     batch_rows: int | None = None,
@@ -90,6 +91,8 @@ def audit(
         references_dir: a folder where trained torch shadow models are kept by content: what is there is not trained
             again. They are trained by as many processes as torch has threads.
         classes: number of classes or their labels; default: what the target says, else the largest label + 1.
+        threshold: of a target that answers one number a row: the second class lies above it (0.5 of probabilities, 0 of
+            logits).
         preprocess: applied to each query before a torch target, e.g. normalisation.
         device: where the target's inputs live; default: where its parameters are.
         batch_rows: rows per call of the target.
@@ -182,7 +185,7 @@ def infer(
         raise InputError("attack='ladder': infer runs one attack; audit shows which serves, give that one's name")
     rule, fixed = _threshold_for(attack, threshold, shadow is not None)
     rules = [] if rule is None else [rule]
-    options = shared_options({**locals(), "attacks": [attack], "thresholds": rules})
+    options = shared_options({**locals(), "attacks": [attack], "thresholds": rules, "threshold": None})
     with (
         progress.meter(show_progress) as (note, expect),
         open_session(target, {"candidates": (x, y)}, options, progress=note) as session,
@@ -225,6 +228,7 @@ def forecast(
     references: int | None = None,
     references_dir: str | Path | None = None,
     classes: int | Sequence[Any] | None = None,
+    threshold: float | None = None,
     preprocess: Callable[[Any], Any] | None = None,
     device: str | torch.device | None = None,
     batch_rows: int | None = None,

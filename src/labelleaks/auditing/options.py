@@ -43,6 +43,7 @@ class AuditOptions:
     references: int | None = None
     references_dir: str | Path | None = None
     classes: int | Sequence[Any] | None = None
+    threshold: float | None = None
     preprocess: Callable[[Any], Any] | None = None
     device: str | torch.device | None = None
     batch_rows: int | None = None

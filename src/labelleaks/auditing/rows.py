@@ -54,7 +54,7 @@ def gather(target: Any, groups: Mapping[str, Any], options: AuditOptions) -> Run
         more.append(Given(target.rows, None, "recorded answers"))
     encoded = encode([*given, *more], options.domain, device=_device(target, given[0], options))
     labels = {rows.what: rows.y for rows in (*given, *more) if rows.what in (*groups, "shadow")}
-    classes = resolve_classes(target, options.classes, labels)
+    classes = resolve_classes(target, options.classes, labels, threshold=options.threshold)
     x = torch.cat(encoded.x[: len(given)])
     y = torch.cat([classes.encode(rows.y, rows.what) for rows in given]).to(x.device)
     brought = {rows.what: (rows, tensor) for rows, tensor in zip(more, encoded.x[len(given) :], strict=True)}

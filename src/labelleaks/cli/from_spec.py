@@ -32,6 +32,7 @@ from labelleaks.cli.spec import (
     TargetSpec,
 )
 from labelleaks.core import registry
+from labelleaks.core.classes import Classes
 from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot, need_domain
 from labelleaks.core.imports import import_object
 from labelleaks.errors import InputError, SpecError
@@ -181,8 +182,16 @@ def loaded(spec: TargetSpec | HttpSpec | KindSpec, *, trust_pickle: bool = False
         "preprocess": None if spec.preprocess is None else import_object(spec.preprocess),
         "device": spec.device,
         "batch_rows": spec.batch_rows,
-        "classes": spec.classes,
+        "classes": _classes(spec),
     }
+
+
+def _classes(spec: TargetSpec) -> Any:
+    """The classes of a spec, with the number above which a lone score means the second one."""
+    if spec.threshold is None:
+        return spec.classes
+    names = tuple(spec.classes) if isinstance(spec.classes, list) else tuple(range(spec.classes or 2))
+    return Classes(names, threshold=spec.threshold)
 
 
 def _recorded(
@@ -192,10 +201,11 @@ def _recorded(
     if labels is not None:
         groups = bring(groups, None, data, domain)
         asked = [groups[what] for what in (*_CANDIDATES, "shadow") if what in groups]
-        return {"target": recorded_by_id(spec.path, labels, asked), "classes": spec.classes}, groups
+        return {"target": recorded_by_id(spec.path, labels, asked, spec.threshold), "classes": spec.classes}, groups
     answers = read_one(spec.path, data)
     groups = bring({**groups, "recorded answers": answers}, None, data, domain)
-    return {"target": recorded_rows(spec.path, groups.pop("recorded answers")), "classes": spec.classes}, groups
+    recorded = recorded_rows(spec.path, groups.pop("recorded answers"), spec.threshold)
+    return {"target": recorded, "classes": spec.classes}, groups
 
 
 def _of_a_kind(spec: KindSpec) -> dict[str, Any]:

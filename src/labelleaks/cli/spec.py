@@ -56,6 +56,8 @@ class TargetSpec(_SpecPart):
     """``module:function`` applied to each query first, e.g. normalisation"""
     classes: int | list[str | int] | None = None
     """number of classes, or their names in the order of the target's outputs"""
+    threshold: float | None = None
+    """of a target that answers one number a row: the second class lies above it (0.5 of probabilities, 0 of logits)"""
     device: str | None = None
     batch_rows: int | None = Field(default=None, ge=1)
 

@@ -25,8 +25,11 @@ def to_numpy(values: Any) -> NDArray[Any]:
     """
     if isinstance(values, Tensor):
         values = values.detach().cpu()
-        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+        narrow = values.is_floating_point() and values.dtype not in (torch.float16, torch.float32, torch.float64)
+        values = (values.float() if narrow else values).numpy()
     array = np.asarray(values)
+    if array.dtype.kind == "V" and array.dtype.name.startswith(("bfloat", "float8")):  # of ml_dtypes, as JAX has them
+        return array.astype(np.float32)
     if array.dtype.kind in "US" and isinstance(values, (list, tuple)) and not all(isinstance(v, str) for v in values):
         return np.array(values, dtype=object)  # NumPy would spell a number among strings as a string
     return array
@@ -108,6 +111,8 @@ class Classes:
     """K was only inferred from the labels at hand: a target that knows further whole numbers may answer them."""
     ordered: bool = True
     """Whether the names stand in the order of the target's outputs; False: they were read off labels and sorted."""
+    threshold: float | None = None
+    """Of two classes: one number a row is the second class where it is above this (0.5: probabilities, 0: logits)"""
 
     def __post_init__(self) -> None:
         if len(self.names) < 2:
@@ -118,6 +123,8 @@ class Classes:
         if len(set(self.names)) < len(self.names):
             twice = next(name for i, name in enumerate(self.names) if name in self.names[:i])
             raise InputError(f"classes: {twice!r} is named twice")
+        if self.threshold is not None:
+            _check_threshold(self)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -147,6 +154,11 @@ class Classes:
             int(name): code for name, code in self._code.items() if str(name).lstrip("-").isdecimal()
         }
         return spelled | (digits or {code: code for code in range(len(self)) if self.ordered})
+
+    def above_threshold(self, numbers: Tensor) -> Tensor:
+        """Return the codes of one number a row: int64 (m,), 1 where it is above the threshold."""
+        assert self.threshold is not None
+        return (numbers > self.threshold).to(torch.int64)
 
     def codes(self, labels: NDArray[Any]) -> NDArray[np.int64]:
         """Return the code of each label, -1 where it is none of the classes.
@@ -183,3 +195,18 @@ class Classes:
                 f"{shown}{more}, the first at row {unknown[0]}; correct them, or name all classes with classes="
             )
         return torch.from_numpy(codes)
+
+
+def _check_threshold(classes: Classes) -> None:
+    given = classes.threshold
+    if isinstance(given, bool) or not isinstance(given, (int, float, np.number)) or not np.isfinite(given):
+        raise InputError(f"threshold={given!r}: a number is needed, 0.5 of probabilities or 0 of logits")
+    if len(classes) != 2:
+        raise InputError(
+            f"threshold={given:g} is for two classes, and there are {len(classes)} ({classes}): leave it out"
+        )
+    if not classes.ordered:
+        raise InputError(
+            f"threshold={given:g}: nothing says which of {classes} lies above it: name them, the upper one last: "
+            f"classes={list(classes.names)!r} or classes={list(classes.names)[::-1]!r}"
+        )

@@ -11,16 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from labelleaks.core.classes import label_array
-from labelleaks.core.domains import Box, Domain, need_fit
+from labelleaks.core.domains import Domain, need_fit
 from labelleaks.errors import InputError
-from labelleaks.inputs.row_format import FrameFormat, RowFormat, Table, is_frame, learn
+from labelleaks.inputs.plain_arrays import check_finite, is_sparse, plain_array
+from labelleaks.inputs.row_format import DictOfColumns, Pictures, RowFormat, Table, is_frame, learn
+from labelleaks.inputs.row_format.array_tables import is_flat
+from labelleaks.inputs.row_format.pictures import is_pictures
 from labelleaks.inputs.torch_datasets import read_dataset
 
 __all__ = ["Encoded", "Given", "count", "encode", "take"]
@@ -105,8 +107,7 @@ def encode(
         declared=declared,
         positional=domain is not None and not isinstance(domain, Table),
     )
-    found = form.domain() if isinstance(form, FrameFormat) else Box(0, 1)
-    exists = found if domain is None or isinstance(domain, Table) else domain
+    exists = form.domain() if domain is None or isinstance(domain, Table) else domain
     x = tuple(form.encode(group.rows, group.what) for group in groups)
     if device is not None:
         x = tuple(rows.to(device) for rows in x)
@@ -118,7 +119,7 @@ def encode(
 
 def count(rows: Any) -> int:
     """Return how many rows there are, whatever their kind."""
-    if isinstance(rows, Mapping):
+    if isinstance(rows, Mapping) and not is_sparse(rows):
         return count(next(iter(rows.values())))
     return int(rows.shape[0])
 
@@ -149,14 +150,16 @@ def _same_index(x: Any, y: Any, what: str) -> None:
 
 
 def _rows(x: Any, what: str) -> Any:
-    """Rows of a kind that a format can be learnt of; arrays and tensors checked to be finite numbers."""
+    """Rows of a kind that a format can be learnt of; arrays and tensors checked to be within float32's reach."""
     if is_frame(x):
         if x.shape[0] == 0 or x.shape[1] == 0:
             raise InputError(f"{what}: is empty (x has the shape {tuple(x.shape)})")
         return x
-    if isinstance(x, Mapping):
+    if isinstance(x, Mapping) and not is_sparse(x):
         return _dict(x, what)
-    rows: Any = _tensor(x, what) if _is_tensor(x) else x.copy() if hasattr(x, "toarray") else _numbers(x, what)
+    if is_pictures(x):
+        return Pictures.read(x, what)
+    rows = _array(x, what)
     if len(rows.shape) < 2:
         raise InputError(
             f"{what}: x has the shape {tuple(rows.shape)}; rows with at least one feature axis (n, *shape) are needed: "
@@ -164,17 +167,31 @@ def _rows(x: Any, what: str) -> Any:
         )
     if 0 in rows.shape:
         raise InputError(f"{what}: is empty (x has the shape {tuple(rows.shape)})")
-    _check_finite(rows, what)
+    check_finite(rows, what, gaps=is_flat(rows))
     return rows
 
 
-def _dict(x: Mapping[Any, Any], what: str) -> dict[str, Any]:
+def _array(x: Any, what: str) -> Any:
+    if _is_tensor(x):
+        return _tensor(x, what)
+    return x.copy() if is_sparse(x) else plain_array(x, what)
+
+
+def _dict(x: Mapping[Any, Any], what: str) -> Any:
+    """Rows of a dict: a table of columns (n,), or arrays (n, *shape) by name."""
     if not x:
         raise InputError(f"{what}: x is an empty dict; arrays by name are needed, {{'pixel_values': ...}}")
-    rows = {str(key): _rows(value, f"{what}[{key!r}]") for key, value in x.items()}
-    counts = {key: count(value) for key, value in rows.items()}
-    if len(set(counts.values())) > 1:
-        raise InputError(f"{what}: as many rows are needed in each array; there are {counts}")
+    rows = {str(key): _array(value, f"{what}[{key!r}]") for key, value in x.items()}
+    counts = {key: int(value.shape[0]) if value.shape else 0 for key, value in rows.items()}
+    if len(set(counts.values())) > 1 or 0 in counts.values():
+        raise InputError(f"{what}: as many rows are needed in each array, one at least; there are {counts}")
+    if all(len(value.shape) == 1 and not isinstance(value, Tensor) for value in rows.values()):
+        return DictOfColumns(rows)
+    for key, value in rows.items():
+        place = f"{what}[{key!r}]"
+        if not isinstance(value, Tensor) and value.dtype.kind not in "biuf":
+            raise InputError(f"{place}: is an array of {value.dtype}; numbers are needed beside arrays of several axes")
+        check_finite(value, place, gaps=False)
     return rows
 
 
@@ -193,7 +210,7 @@ def _tensor(x: Any, what: str) -> Tensor:
     if x.is_nested:
         raise InputError(f"{what}: x is a nested tensor; rows of one shape are needed: torch.nested.to_padded_tensor")
     if x.layout != torch.strided:
-        raise InputError(f"{what}: x is a sparse tensor; give x.to_dense()")
+        raise InputError(f"{what}: x is a sparse tensor ({x.layout}); give x.to_dense()")
     if x.is_quantized:
         raise InputError(f"{what}: x is a quantised tensor; give x.dequantize()")
     if x.is_meta:
@@ -202,49 +219,6 @@ def _tensor(x: Any, what: str) -> Tensor:
         raise InputError(f"{what}: x holds {x.dtype}; real numbers are needed")
     copied: Tensor = x.detach().clone(memory_format=torch.contiguous_format)
     return copied
-
-
-def _numbers(x: Any, what: str) -> NDArray[Any]:
-    try:
-        array = np.asarray(x)
-    except (ValueError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{what}: x is not rows of one shape ({reason}); for labels give a tuple (x, y)") from None
-    if array.dtype.kind not in "biufO" or (array.dtype.kind == "O" and array.ndim == 0):
-        kind = f"a {type(x).__name__}" if array.ndim == 0 else f"an array of {array.dtype}"
-        raise InputError(f"{what}: x is {kind}; an array, tensor, DataFrame, Dataset or DataLoader is needed")
-    try:
-        if array.dtype.kind == "O":
-            array = np.array(array.tolist())
-            if array.dtype.kind not in "biuf":
-                array = array.astype(np.float64)
-        return np.array(array, order="C", copy=True)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{what}: x holds something that is not a number ({str(error).splitlines()[0]})") from None
-
-
-def _check_finite(rows: Any, what: str) -> None:
-    """Refuse NaN, infinity and what float32 cannot reach."""
-    values = rows.data if hasattr(rows, "toarray") else rows
-    if isinstance(values, Tensor):
-        if not values.is_floating_point():
-            return
-        wrong = ~torch.isfinite(values.to(torch.float32))
-        wrong_rows, flat = wrong.flatten(1).cpu().numpy(), values.flatten(1)
-    else:
-        if values.dtype.kind != "f":
-            return
-        with np.errstate(over="ignore"):
-            found = ~np.isfinite(values.astype(np.float32))
-        wrong_rows, flat = found.reshape(len(values), -1), values.reshape(len(values), -1)
-    if not wrong_rows.any():
-        return
-    row, feature = divmod(int(wrong_rows.reshape(-1).argmax()), wrong_rows.shape[1])
-    raise InputError(
-        f"{what}: {int(wrong_rows.any(1).sum())} of {len(wrong_rows)} rows hold NaN, infinity or numbers too large for "
-        f"float32; the first is {float(flat[row, feature]):g} at row {row}, feature {feature}: remove or fill them, or "
-        "give a DataFrame, whose columns may have missing values"
-    )
 
 
 def _some(shapes: set[tuple[int, ...]]) -> str:

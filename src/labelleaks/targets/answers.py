@@ -14,16 +14,10 @@ from labelleaks.errors import TargetError
 
 __all__ = ["read_answer"]
 
-_LOGIT_TO_TWO = "torch.nn.Sequential(model, {}torch.nn.ConstantPad1d((1, 0), 0.0))"
-_CUT = {
-    "callable": "return a label, p > 0.5 (of a list: np.asarray(p) > 0.5), or a score for each class, "
-    "np.stack([1 - p, p], 1)",
-    "estimator": "give a function that returns labels, lambda x: model.predict(x) > 0.5",
-    "onnx": "give a function that returns labels, lambda x: session.run(None, {{{input!r}: x}})[0] > 0.5, with "
-    "session = onnxruntime.InferenceSession(path)",
-    "http": "ask it with template: and a label: that compares, for example predictions[*].[@ > `0.5`]",
-}
-"""By kind of target: the mend of one logit or probability a row. For a module see :func:`_cut`."""
+_CUT = (
+    "where it is the probability of the second class say threshold=0.5, where it is its logit threshold=0, and of "
+    "words classes= too, the second one last"
+)
 _FIRST = {
     "callable": "return the best one, ids[:, 0]",
     "estimator": "give a function that returns the best one, lambda x: model.predict(x)[:, 0]",
@@ -34,7 +28,7 @@ _FIRST = {
 """By kind of target: the mend of several ids a row."""
 
 
-def read_answer(answer: Any, rows: int, classes: Classes, *, kind: str = "callable", input_name: str = "x") -> Tensor:
+def read_answer(answer: Any, rows: int, classes: Classes, *, kind: str = "callable") -> Tensor:
     """Turn a target's answer into codes.
 
     Args:
@@ -44,7 +38,6 @@ def read_answer(answer: Any, rows: int, classes: Classes, *, kind: str = "callab
         rows: m, how many rows were sent.
         classes: the classes that may be answered.
         kind: of the target, for the mends in messages: ``torch``, ``estimator``, ``callable``, ``onnx`` or ``http``.
-        input_name: of an ONNX file's input, for these mends.
 
     Returns:
         int64 (m,) codes, on the answer's device. The lowest index wins among equal scores.
@@ -52,7 +45,7 @@ def read_answer(answer: Any, rows: int, classes: Classes, *, kind: str = "callab
     Raises:
         TargetError: anything else; says what was answered and how to mend it.
     """
-    answer = getattr(answer, "logits", answer)
+    answer = _from_maps(getattr(answer, "logits", answer))
     if answer is None:
         raise TargetError(f"the target answered None to {rows} rows; it must return one label a row")
     if isinstance(answer, tuple) and any(np.ndim(part) for part in answer):
@@ -70,13 +63,35 @@ def read_answer(answer: Any, rows: int, classes: Classes, *, kind: str = "callab
             f"the target answered {_described(to_numpy(found))} to {rows} rows; one label a row is needed, (m,), or "
             "scores (m, K)"
         )
+    if classes.threshold is not None:
+        return _from_one_score(found, classes)
     if isinstance(found, Tensor):
         codes = _codes_of(found, classes)
         if codes is not None:
             return codes
-    labels = _labels(to_numpy(found), _cut(kind, answer, input_name))
+    labels = _labels(to_numpy(found))
     codes = torch.from_numpy(_from_labels(labels, classes))
     return codes.to(found.device) if isinstance(found, Tensor) else codes
+
+
+def _from_maps(answer: Any) -> Any:
+    """Return the best class of each row where classes and scores come as dicts; else the answer.
+
+    Of ``{class: score}`` (ONNX' maps) and ``{"label": class, "score": score}``, one or a list of them for each row (as
+    ``transformers`` answers); the first one among equals.
+    """
+    if not isinstance(answer, (list, tuple)) or not answer:
+        return answer
+    rows = [row if isinstance(row, (list, tuple)) else [row] for row in answer]
+    if not all(row and all(isinstance(part, dict) for part in row) for row in rows):
+        return answer
+    if all({"label", "score"} <= part.keys() for row in rows for part in row):
+        return [max(row, key=lambda part: part["score"])["label"] for row in rows]
+    scored = all(
+        len(row) == 1 and row[0] and all(np.isscalar(s) and not isinstance(s, str) for s in row[0].values())
+        for row in rows
+    )
+    return [max(row[0], key=row[0].__getitem__) for row in rows] if scored else answer
 
 
 def _array(answer: Any) -> NDArray[Any]:
@@ -87,6 +102,24 @@ def _array(answer: Any) -> NDArray[Any]:
             f"the target answered a {type(answer).__name__} that is no array ({str(error).splitlines()[0]}); "
             "return labels (m,) or scores (m, K)"
         ) from None
+
+
+def _from_one_score(raw: Any, classes: Classes) -> Tensor:
+    """Return which of two classes one number a row (m,) means; numbers that are no floats are labels as ever."""
+    numbers = (
+        raw
+        if isinstance(raw, Tensor)
+        else torch.from_numpy(np.ascontiguousarray(raw))
+        if raw.dtype.kind == "f"
+        else None
+    )
+    if numbers is None or not numbers.is_floating_point():
+        raise TargetError(
+            f"the target answered {_described(to_numpy(raw))}, and threshold={classes.threshold:g} is for fractions: "
+            "leave threshold= out where these are labels"
+        )
+    _refuse_nan(numbers)
+    return classes.above_threshold(numbers)
 
 
 def _codes_of(labels: Tensor, classes: Classes) -> Tensor | None:
@@ -137,28 +170,26 @@ def _from_scores(scores: Tensor, rows: int, classes: Classes) -> Tensor:
             f"the target answers {scores.shape[1]} scores a row, and nothing says which class each stands for: name "
             f"the classes in the order of its columns, classes=[…] (they are {classes}, in an order that only you know)"
         )
+    if classes.threshold is not None:
+        raise TargetError(f"the target answers {scores.shape[1]} scores a row, and threshold= is for one: leave it out")
     top, codes = scores.max(1)  # the first index among equals; NaN wins over numbers, so that one look finds it
-    if scores.is_floating_point() and bool(top.isnan().any()):
-        bad = top.isnan().nonzero().reshape(-1)
-        raise TargetError(
-            f"the target answered NaN scores for {len(bad)} of {rows} rows, the first is row {int(bad[0])} of its "
-            "batch; a NaN has no label: check the target's inputs (domain, preprocess)"
-        )
+    _refuse_nan(top)
     return codes
 
 
-def _cut(kind: str, answer: Any, input_name: str) -> str:
-    """Return how a target of this kind that answers one logit or probability a row is made to answer two classes."""
-    if kind != "torch":
-        return _CUT[kind].format(input=input_name)
-    column = "" if np.ndim(answer) == 2 else "torch.nn.Unflatten(0, (-1, 1)), "
-    return f"give {_LOGIT_TO_TWO.format(column)} where it is a logit, and 0.5 for 0.0 where it is a probability"
+def _refuse_nan(scores: Tensor) -> None:
+    if scores.is_floating_point() and bool(scores.isnan().any()):
+        bad = scores.isnan().nonzero().reshape(-1)
+        raise TargetError(
+            f"the target answered NaN scores for {len(bad)} of {len(scores)} rows, the first is row {int(bad[0])} of "
+            "its batch; a NaN has no label: check the target's inputs (domain, preprocess)"
+        )
 
 
-def _labels(array: NDArray[Any], cut: str) -> NDArray[Any]:
+def _labels(array: NDArray[Any]) -> NDArray[Any]:
     labels = named(array)
     if labels is None and array.dtype.kind == "f":
-        raise TargetError(f"the target answered {_described(array)}: fractions are not labels: {cut}")
+        raise TargetError(f"the target answered {_described(array)}: fractions are not labels: {_CUT}")
     if labels is None:
         raise TargetError(f"the target answered {_described(array)}: labels must be whole numbers, booleans or strings")
     return labels

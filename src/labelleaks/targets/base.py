@@ -199,5 +199,6 @@ def gets(form: RowFormat) -> str:
 def scope(fingerprint: str, classes: Classes, preprocess: Preprocess | None, form: RowFormat | None = None) -> str:
     """Add to a target's own fingerprint what else decides the codes that it answers."""
     names = "" if classes.plain else f" classes={','.join(map(repr, classes.names))}"
+    names += "" if classes.threshold is None else f" threshold={float(classes.threshold)!r}"
     names += "" if form is None or form.plain else f" rows={form.digest()}"
     return fingerprint + names + ("" if preprocess is None else f" preprocess={_name_of(preprocess)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,11 @@ def own_classes(target: Any) -> Any:
 
 
 def resolve_classes(
-    target: Any, given: int | Sequence[Any] | Classes | None, labels: Mapping[str, NDArray[Any] | None]
+    target: Any,
+    given: int | Sequence[Any] | Classes | None,
+    labels: Mapping[str, NDArray[Any] | None],
+    *,
+    threshold: float | None = None,
 ) -> Classes:
     """Decide which classes there are.
 
@@ -57,12 +62,24 @@ def resolve_classes(
         target: what the user brought: scikit-learn's ``classes_`` are its own list; recorded answers count as labels.
         given: the user's ``classes=``: a number K, or the names in the order of the target's outputs.
         labels: what :func:`label_array` made of each group's labels, None where a group has none.
+        threshold: of two classes, the number above which a lone score means the second one.
 
     Raises:
         InputError: the target lists a class that ``given`` lacks, labels of two kinds, or fewer than two classes.
     """
     if is_target(target):
+        if threshold is not None:
+            raise InputError(
+                f"threshold={threshold!r} does not apply to a target of your own: let it see to that itself"
+            )
         return _of_a_target(target, given)
+    found = _classes(target, given, labels)
+    return found if threshold is None else replace(found, threshold=threshold, open=False)
+
+
+def _classes(
+    target: Any, given: int | Sequence[Any] | Classes | None, labels: Mapping[str, NDArray[Any] | None]
+) -> Classes:
     own = own_classes(target)
     if isinstance(target, Recorded):
         labels = {**labels, "recorded answers": target.recorded_labels}

@@ -44,16 +44,16 @@ def read_answers(path: str | Path, given: Sequence[FileRows], images: ImageForma
     return recorded_rows(path, rows)
 
 
-def recorded_rows(path: str | Path, rows: FileRows) -> Recorded:
+def recorded_rows(path: str | Path, rows: FileRows, threshold: float | None = None) -> Recorded:
     """Return answers that were read with their rows. Raises as :func:`read_answers`."""
     if rows.y is None:
         raise InputError(f"{path}: recorded answers need labels: a column label, or y in an .npz")
-    return _recorded(path, rows.x, rows.y)
+    return _recorded(path, rows.x, rows.y, threshold)
 
 
-def _recorded(path: str | Path, x: Any, y: NDArray[Any]) -> Recorded:
+def _recorded(path: str | Path, x: Any, y: NDArray[Any], threshold: float | None) -> Recorded:
     try:
-        return Recorded(x, y)
+        return Recorded(x, y, threshold=threshold)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -81,7 +81,9 @@ def answers_by_id(path: str | Path) -> dict[str, Any] | None:
     return labels
 
 
-def recorded_by_id(path: str | Path, labels: Mapping[str, Any], given: Sequence[FileRows]) -> Recorded:
+def recorded_by_id(
+    path: str | Path, labels: Mapping[str, Any], given: Sequence[FileRows], threshold: float | None = None
+) -> Recorded:
     """Return the answers for the rows that have these ids. Raises as :func:`read_answers`."""
     places = [[i for i, name in enumerate(rows.ids or ()) if name in labels] for rows in given]
     names = [(rows.ids or ())[i] for rows, mine in zip(given, places, strict=True) for i in mine]
@@ -94,7 +96,7 @@ def recorded_by_id(path: str | Path, labels: Mapping[str, Any], given: Sequence[
             "of all files an id of its own, or answers with the rows' own columns beside the label"
         )
     found = [pick(rows.x, mine) for rows, mine in zip(given, places, strict=True) if mine]
-    return _recorded(path, join(found), as_labels([labels[name] for name in names]))
+    return _recorded(path, join(found), as_labels([labels[name] for name in names]), threshold)
 
 
 def load_target(path: str, *, factory: str | None = None, output: str | None = None, trust_pickle: bool = False) -> Any:

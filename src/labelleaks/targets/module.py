@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -23,15 +25,23 @@ __all__ = ["ModuleTarget"]
 
 
 def as_given(module: nn.Module, form: RowFormat, preprocess: Preprocess | None) -> bool:
-    """Whether a module gets rows in their own dtype, not as numbers in its floating dtype.
+    """Whether a module gets rows as they were given, not as numbers in its floating dtype.
 
     Whole numbers do: where something is applied first, which may ask for their dtype (8-bit pixels are scaled, others
-    are not), and where the module looks them up (token ids).
+    are not), and where the module looks them up (token ids). So do rows with missing values, dicts of numbers, and
+    pictures, of which what is applied first makes tensors.
 
     Raises:
         InputError: rows that are no tensor.
     """
     described = form.describe()
+    if described["kind"] == "dict" or (described["kind"] == "pictures" and preprocess is not None):
+        return True
+    if described["kind"] == "pictures":
+        raise InputError(
+            "a torch module gets a tensor, and the rows are Pillow pictures: give preprocess=, for example the image "
+            "processor that the model was trained with"
+        )
     if described["kind"] != "array" or "sparse" in described:
         if form.numeric:
             return False
@@ -39,6 +49,8 @@ def as_given(module: nn.Module, form: RowFormat, preprocess: Preprocess | None) 
             f"a torch module gets a tensor, and rows of {gets(form)} are not carried as such: give a function that "
             "turns such rows into labels, or the rows as arrays"
         )
+    if "columns" in described and not form.numeric:
+        return True
     whole = not described["dtype"].startswith(("float", "bfloat"))
     looked_up = any(isinstance(part, (nn.Embedding, nn.EmbeddingBag)) for part in module.modules())
     return whole and (preprocess is not None or looked_up)
@@ -120,21 +132,28 @@ class ModuleTarget:
                 return self(x)
         device = self._device or self._home or x.device
         with torch.no_grad():
-            answer = self._module(self._batch(x, device))
+            batch = self._batch(x, device)
+            answer = self._module(**batch) if isinstance(batch, dict) else self._module(batch)
             answer, self._part = _part(answer, len(self.classes))
             return read_answer(answer, len(x), self.classes, kind="torch").to(x.device)
 
-    def _batch(self, x: Tensor, device: torch.device) -> Tensor:
+    def _batch(self, x: Tensor, device: torch.device) -> Tensor | dict[str, Tensor]:
         """Return what the module gets: rows as they were given, or their numbers in the module's floating dtype."""
         if self._as_given:
-            batch = torch.as_tensor(self._form.decode(x)).to(device)
+            batch: Any = _tensors(self._form.decode(x), device)
         else:
             batch = x.detach().to(device=device, dtype=self._dtype, copy=True, memory_format=torch.contiguous_format)
-        if self._preprocess is None:
-            return batch
-        changed: Tensor = self._preprocess(batch)
-        floating = isinstance(changed, Tensor) and changed.is_floating_point()
-        return changed.to(self._dtype) if floating and self._as_given else changed
+        if self._preprocess is not None:
+            batch = _tensors(self._preprocess(batch), device)
+        if isinstance(batch, dict):
+            return {name: self._floating(part) for name, part in batch.items()}
+        looked_up = self._preprocess is not None and not self._as_given
+        ready: Tensor = batch if looked_up else self._floating(batch)
+        return ready
+
+    def _floating(self, batch: Any) -> Any:
+        """Fractions in the module's own dtype."""
+        return batch.to(self._dtype) if isinstance(batch, Tensor) and batch.is_floating_point() else batch
 
     @cached_property
     def fingerprint(self) -> str:
@@ -159,6 +178,15 @@ class ModuleTarget:
             "fingerprint": self.fingerprint,
             "fingerprint_of": "structure and weights",
         } | ({} if self._part is None else {"answer": self._part})
+
+
+def _tensors(batch: Any, device: torch.device) -> Any:
+    """Arrays as tensors on a device, and those of a dict (or what image processors and tokenizers return) by name."""
+    if isinstance(batch, Mapping):
+        return {str(name): _tensors(part, device) for name, part in batch.items()}
+    if isinstance(batch, list) and batch and isinstance(batch[0], (np.ndarray, Tensor)):
+        batch = torch.stack([torch.as_tensor(row) for row in batch])
+    return torch.as_tensor(batch).to(device) if isinstance(batch, (np.ndarray, Tensor)) else batch
 
 
 def _part(answer: Any, classes: int) -> tuple[Any, str | None]:

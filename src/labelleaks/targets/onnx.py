@@ -107,7 +107,7 @@ class OnnxTarget:
             answer = self._session.run([self._output], {self._input: rows})[0]
         except Exception as error:  # onnxruntime has an exception for each of its statuses, below no common one
             raise TargetError(f"{self._place}: {str(error).splitlines()[0]}") from None
-        return read_answer(answer, len(rows), self.classes, kind="onnx", input_name=self._input)
+        return read_answer(answer, len(rows), self.classes, kind="onnx")
 
     @cached_property
     def fingerprint(self) -> str:

@@ -7,10 +7,12 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labelleaks.core.classes import Classes
+from labelleaks.core.classes import Classes, to_numpy
 from labelleaks.core.row_hash import digests
 from labelleaks.errors import InputError, TargetError
 from labelleaks.inputs.arrays import take
@@ -29,12 +31,18 @@ class Recorded:
     Args:
         x: (n, *shape) rows of the kind that the run's rows are: array, tensor, list, table with named columns.
         labels: (n,) what the target answered: whole numbers, booleans or strings; scores (n, K) are not kept.
+        threshold: where ``labels`` are one probability or logit a row: the second of two classes lies above it.
 
     Raises:
         InputError: counts differ, or one row has two labels.
     """
 
-    def __init__(self, x: Any, labels: Any) -> None:
+    def __init__(self, x: Any, labels: Any, *, threshold: float | None = None) -> None:
+        if threshold is not None:
+            scores = to_numpy(labels)
+            if scores.dtype.kind != "f" or np.isnan(scores).any():
+                raise InputError(f"Recorded: threshold={threshold} is for fractions, and labels are {scores.dtype}")
+            labels = Classes((0, 1), threshold=threshold).above_threshold(torch.from_numpy(scores))
         given = take((x, labels), "Recorded")
         assert given.y is not None
         self.rows = given.rows

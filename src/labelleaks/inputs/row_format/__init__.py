@@ -13,13 +13,26 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from labelleaks.core.domains import Continuous, Integer
+from labelleaks.core.domains import Continuous, Domain, Integer
 from labelleaks.errors import InputError
+from labelleaks.inputs.row_format.array_tables import is_flat, learn_array_table, needs_columns
 from labelleaks.inputs.row_format.arrays import float32_rows, learn_array, learn_dict
 from labelleaks.inputs.row_format.frames import Declared, FrameFormat, is_frame, learn_frame
-from labelleaks.inputs.row_format.plain_tables import Columns, NumberTable
+from labelleaks.inputs.row_format.pictures import Pictures, learn_pictures
+from labelleaks.inputs.row_format.plain_tables import Columns, DictOfColumns, NumberTable
 
-__all__ = ["Columns", "FrameFormat", "NumberTable", "RowFormat", "Table", "float32_rows", "is_frame", "learn"]
+__all__ = [
+    "Columns",
+    "DictOfColumns",
+    "FrameFormat",
+    "NumberTable",
+    "Pictures",
+    "RowFormat",
+    "Table",
+    "float32_rows",
+    "is_frame",
+    "learn",
+]
 
 
 @dataclass(frozen=True)
@@ -84,6 +97,10 @@ class RowFormat(Protocol):
         """Return encoded rows (m, *shape) as what the user's own code would send: a copy."""
         ...
 
+    def domain(self) -> Domain:
+        """Return the domain of encoded rows where the user names none."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """Return what a record says about the rows (JSON types only)."""
         ...
@@ -109,12 +126,27 @@ def learn(
     """
     what, first = next(iter(groups.items()))
     for other, rows in groups.items():
-        if is_frame(rows) != is_frame(first) or isinstance(rows, Mapping) != isinstance(first, Mapping):
+        if _kind(rows) != _kind(first):
             raise InputError(
                 f"{other}: a {type(rows).__name__}, but {what} are a {type(first).__name__}; give all as one kind"
             )
     if is_frame(first):
         return learn_frame(groups, declared=declared, positional=positional)
+    if isinstance(first, Pictures):
+        return learn_pictures(groups)
+    if any(needs_columns(rows, positional) for rows in groups.values()) or (declared and is_flat(first)):
+        return learn_array_table(groups, declared=declared, positional=positional)
     if declared:
-        raise InputError("domain: columns are named, but the rows are no table with named columns; give a DataFrame")
-    return learn_dict(groups) if isinstance(first, Mapping) else learn_array(groups)
+        raise InputError(
+            "domain: columns are named, but the rows are no table: give a DataFrame, or an array (n, width)"
+        )
+    return learn_dict(groups) if _kind(first) == "dict" else learn_array(groups)
+
+
+def _kind(rows: Any) -> str:
+    """Kind of rows, which all groups have in common."""
+    if is_frame(rows):
+        return "table"
+    if isinstance(rows, Mapping) and not hasattr(rows, "toarray"):
+        return "dict"
+    return "pictures" if isinstance(rows, Pictures) else "array"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelleaks.core.classes import to_numpy
+from labelleaks.core.domains import Box, Continuous, Domain, Integer, Mixed
 from labelleaks.core.row_hash import digests
 from labelleaks.errors import InputError
 from labelleaks.inputs.row_format.features import Numbers, numbers
 
-__all__ = ["ArrayFormat", "DictFormat", "float32_rows", "learn_array", "learn_dict"]
+__all__ = ["ArrayFormat", "DictFormat", "float32_rows", "is_jax", "learn_array", "learn_dict", "to_jax"]
 
 _WIDE = 4096
 """Features of a row up to which each has a table of its own values, where float32 does not hold them."""
@@ -116,13 +119,22 @@ def _refuse(rows: NDArray[Any], back: NDArray[Any]) -> None:
 
 
 class ArrayFormat:
-    """Rows (n, *shape) of one dtype, of NumPy, torch or SciPy (sparse); made by :func:`learn_array`."""
+    """Rows (n, *shape) of one dtype, of NumPy, torch, JAX or SciPy (sparse); made by :func:`learn_array`."""
 
     kind = "array"
 
-    def __init__(self, library: str, dtype: Any, shape: tuple[int, ...], codes: ArrayCodec, sparse: str | None) -> None:
+    def __init__(
+        self,
+        library: str,
+        dtype: Any,
+        shape: tuple[int, ...],
+        codes: ArrayCodec,
+        *,
+        sparse: str | None = None,
+        seen: Sequence[tuple[int, int]] = ((0, 1),),
+    ) -> None:
         self.library, self.dtype, self.shape = library, dtype, shape
-        self._codes, self._sparse = codes, sparse
+        self._codes, self._sparse, self._seen = codes, sparse, seen
 
     @property
     def torch(self) -> bool:
@@ -166,7 +178,39 @@ class ArrayFormat:
             import scipy.sparse
 
             return getattr(scipy.sparse, self._sparse)(array)
-        return np.array(array, order="C")
+        if self.library == "jax":
+            return to_jax(array)
+        return np.array(array, dtype=self.dtype, order="C")
+
+    def domain(self) -> Domain:
+        """Return [0, 1] in every feature; of whole numbers beyond these, all between the least and the most.
+
+        Of 8-bit rows these are 0 and 255.
+        """
+        if not self.counts:
+            return Box(0, 1)
+        if len(self.shape) == 1 and self._sparse is None:
+            runs = [(bounds, len(list(run))) for bounds, run in itertools.groupby(map(_widened, self._seen))]
+            return Mixed(*(Integer(*bounds, width) for bounds, width in runs))
+        low, high = (0, 255) if str(self.dtype).endswith("uint8") else self._bounds
+        return Box(low, high, levels=high - low + 1)
+
+    @property
+    def _bounds(self) -> tuple[int, int]:
+        return min(low for low, _ in self._seen), max(high for _, high in self._seen)
+
+    @property
+    def counts(self) -> bool:
+        """Whether rows are whole numbers beyond 0 and 1, each its own code."""
+        low, high = self._bounds
+        return isinstance(self._codes, Plain) and (low < 0 or high > 1)
+
+    def part(self) -> Continuous | Integer:
+        """Return the domain of all features as a part of a longer row."""
+        width = int(np.prod(self.shape))
+        if str(self.dtype).removeprefix("torch.").startswith(("float", "bfloat")):
+            return Continuous(0, 1, width)
+        return Integer(*_widened(self._bounds), width)
 
     def describe(self) -> dict[str, Any]:
         name = str(self.dtype).removeprefix("torch.")
@@ -184,7 +228,7 @@ class ArrayFormat:
 def float32_rows(library: str) -> ArrayFormat:
     """Return the format of float32 rows of any shape, of ``"numpy"`` or ``"torch"``: codes are rows."""
     dtype = torch.float32 if library == "torch" else np.dtype(np.float32)
-    return ArrayFormat(library, dtype, (), Plain(np.dtype(np.float32)), None)
+    return ArrayFormat(library, dtype, (), Plain(np.dtype(np.float32)))
 
 
 def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -220,9 +264,24 @@ def learn_array(groups: Mapping[str, Any]) -> ArrayFormat:
                 f"{what}: {array.dtype} rows, but {inner} in {next(iter(groups))}; bring both to one dtype (astype)"
             )
     sparse = type(first).__name__ if hasattr(first, "toarray") else None
-    library = "torch" if isinstance(first, Tensor) else "scipy" if sparse else "numpy"
+    library = "torch" if isinstance(first, Tensor) else "scipy" if sparse else "jax" if is_jax(first) else "numpy"
     codes = _codes([array.astype(inner, copy=False) for array in arrays.values()], inner, shape)
-    return ArrayFormat(library, dtype, tuple(shape), codes, sparse)
+    whole = inner.kind in "iu"
+    seen = _seen([array.reshape(len(array), -1) for array in arrays.values()]) if whole else [(0, 1)]
+    return ArrayFormat(library, dtype, tuple(shape), codes, sparse=sparse, seen=seen)
+
+
+def _seen(arrays: Sequence[NDArray[Any]]) -> list[tuple[int, int]]:
+    """The least and the most of each feature."""
+    low = np.min([array.min(0) for array in arrays], 0)
+    high = np.max([array.max(0) for array in arrays], 0)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _widened(bounds: tuple[int, int]) -> tuple[int, int]:
+    """Bounds that hold 0 and 1, too, where all values are one."""
+    low, high = bounds
+    return (low, high) if low < high else (min(low, 0), max(high, 1))
 
 
 def _codes(arrays: Sequence[NDArray[Any]], dtype: np.dtype[Any], shape: tuple[int, ...]) -> ArrayCodec:
@@ -253,9 +312,19 @@ def _codes(arrays: Sequence[NDArray[Any]], dtype: np.dtype[Any], shape: tuple[in
 
 
 def _numbers(values: NDArray[Any]) -> Numbers:
-    made = numbers(values, offset=0, always_moves=True)
+    made = numbers(values, offset=0, always_moves=True, mend="give x - x.min(), and let the target add it again")
     assert isinstance(made, Numbers)
     return made
+
+
+def to_jax(array: NDArray[Any]) -> Any:
+    """Return an array as JAX', which is installed where rows are of it."""
+    return import_module("jax.numpy").asarray(array)
+
+
+def is_jax(rows: Any) -> bool:
+    """Whether rows are an array of JAX. Imports nothing."""
+    return type(rows).__module__.partition(".")[0] in ("jax", "jaxlib") and hasattr(rows, "dtype")
 
 
 def _array(rows: Any) -> NDArray[Any]:
@@ -267,8 +336,8 @@ class DictFormat:
 
     kind = "dict"
 
-    def __init__(self, parts: Mapping[str, ArrayFormat]) -> None:
-        self._parts = dict(parts)
+    def __init__(self, parts: Mapping[str, ArrayFormat], one_axis: frozenset[str]) -> None:
+        self._parts, self._one_axis = dict(parts), one_axis
         widths = [int(np.prod(part.shape)) for part in parts.values()]
         self.shape: tuple[int, ...] = next(iter(parts.values())).shape if len(parts) == 1 else (sum(widths),)
         self._widths = widths
@@ -276,7 +345,7 @@ class DictFormat:
     def encode(self, rows: Any, what: str) -> Tensor:
         """Return float32 (n, *shape): one array's own shape, several flattened, one behind the other."""
         _check_keys(list(self._parts), rows, what)
-        parts = [part.encode(rows[key], f"{what}[{key!r}]") for key, part in self._parts.items()]
+        parts = [part.encode(_as_rows(rows[key]), f"{what}[{key!r}]") for key, part in self._parts.items()]
         if len(parts) == 1:
             return parts[0]
         if len({len(part) for part in parts}) > 1:
@@ -286,10 +355,18 @@ class DictFormat:
     def decode(self, x: Tensor) -> dict[str, Any]:
         """Return (m, *shape) codes as a dict of arrays with the same keys and dtypes."""
         pieces = x.flatten(1).split(self._widths, 1)
-        return {
+        made = {
             key: part.decode(piece.reshape(len(x), *part.shape))
             for (key, part), piece in zip(self._parts.items(), pieces, strict=True)
         }
+        return {key: rows[:, 0] if key in self._one_axis else rows for key, rows in made.items()}
+
+    def domain(self) -> Domain:
+        """Return [0, 1] in every feature, and of whole numbers, for example token ids, all between least and most."""
+        parts = list(self._parts.values())
+        if len(parts) == 1:
+            return parts[0].domain()
+        return Mixed(*(part.part() for part in parts)) if any(part.counts for part in parts) else Box(0, 1)
 
     def describe(self) -> dict[str, Any]:
         return {"kind": self.kind, "parts": {key: part.describe() for key, part in self._parts.items()}}
@@ -312,9 +389,16 @@ def learn_dict(groups: Mapping[str, Any]) -> DictFormat:
     keys = list(next(iter(groups.values())))
     for what, rows in groups.items():
         _check_keys(keys, rows, what)
-    return DictFormat(
-        {key: learn_array({f"{what}[{key!r}]": rows[key] for what, rows in groups.items()}) for key in keys}
-    )
+    first = next(iter(groups.values()))
+    parts = {
+        key: learn_array({f"{what}[{key!r}]": _as_rows(rows[key]) for what, rows in groups.items()}) for key in keys
+    }
+    return DictFormat(parts, frozenset(key for key in keys if len(first[key].shape) == 1))
+
+
+def _as_rows(part: Any) -> Any:
+    """One number a row as a feature of its own."""
+    return part[:, None] if len(part.shape) == 1 else part
 
 
 def _check_keys(keys: Sequence[str], rows: Any, what: str) -> None:

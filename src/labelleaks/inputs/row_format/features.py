@@ -186,6 +186,7 @@ def numbers(
     high: float | None = None,
     offset: int | None = None,
     always_moves: bool = False,
+    mend: str = "take a constant off, or give it as text",
 ) -> Codec:
     """Learn a column of numbers.
 
@@ -194,6 +195,7 @@ def numbers(
         low, high: what the column may hold; None: its own least and largest value.
         offset: what is taken off each value; None: chosen so that whole numbers stay apart in float32.
         always_moves: a column of equal values has a feature, too.
+        mend: what to do about whole numbers that cannot be carried.
 
     Returns:
         A codec; :class:`Constant` where all values are equal and no bounds are given.
@@ -204,7 +206,7 @@ def numbers(
     found = np.unique(values)
     whole = found.dtype.kind in "biu"
     if whole and (int(found[0]) < -(2**61) or int(found[-1]) > 2**61):
-        raise InputError(f"whole numbers beyond ±2⁶¹ are not carried, for example {found[-1]!r}: give it as text")
+        raise InputError(f"whole numbers beyond ±2⁶¹ are not carried, for example {found[-1].item()}: {mend}")
     if found.dtype.itemsize > 4 and (found[0] < -_LARGEST or found[-1] > _LARGEST):
         raise InputError(f"numbers beyond ±1e38 are not carried, for example {found[-1]!r}: scale the column")
     least, most = (found[0] if low is None else low), (found[-1] if high is None else high)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Columns", "ColumnsLibrary", "NumberTable"]
+__all__ = ["Columns", "ColumnsLibrary", "DictOfColumns", "NumberTable"]
 
 
 class Columns(dict[str, NDArray[Any]]):
@@ -29,6 +29,13 @@ class Columns(dict[str, NDArray[Any]]):
     def sent(self) -> Any:
         """Return the rows as a target gets them."""
         return self
+
+
+class DictOfColumns(Columns):
+    """A dict of arrays (n,), as users bring it; the target gets such a dict."""
+
+    def sent(self) -> dict[str, Any]:
+        return dict(self)
 
 
 class NumberTable(Columns):
@@ -63,6 +70,8 @@ class ColumnsLibrary:
 
     def split(self, table: Columns, name: Any) -> tuple[NDArray[Any], NDArray[np.bool_], Any]:
         values = table[name]
+        if values.dtype.kind in "US":  # texts of any length
+            return values.astype(object), np.zeros(len(values), bool), np.dtype(values.dtype.kind)
         floating = values.dtype.kind == "f"
         return values, np.isnan(values) if floating else np.zeros(len(values), bool), values.dtype
 
@@ -80,7 +89,7 @@ class ColumnsLibrary:
 
     def first_difference(self, table: Columns, other: Any, name: Any) -> int | None:
         values = table[name]
-        back = other[name] if isinstance(other, Columns) else other[:, list(table).index(name)]
+        back = other[name] if isinstance(other, dict) else other[:, list(table).index(name)]
         if values.dtype == object:
             same = [
                 a is b or (type(a) is type(b) and (a == b or (a != a and b != b)))
