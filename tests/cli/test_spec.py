@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labelleaks.auditing.forecast import money
 from labelleaks.cli import from_spec
-from labelleaks.cli.spec import AuditSpec, InferSpec, NamedSpec
+from labelleaks.cli.spec import AuditSpec, HttpSpec, InferSpec, NamedSpec, TargetSpec
 from labelleaks.cli.spec_file import load_spec, parse_override
-from labelleaks.errors import SpecError
+from labelleaks.errors import InputError, SpecError
 from labelleaks.models.training import Recipe
+from labelleaks.targets import Http
+from tests.servers.faulty import Faulty, rows_of, truth
+from tests.support import cli
 
 
 def written(folder: Path, text: str) -> Path:
@@ -119,3 +126,137 @@ def test_a_recipe_is_one_object_for_attacks_and_for_thresholds() -> None:
         assert read(named).recipe == Recipe(epochs=5)
         with pytest.raises(SpecError, match="recipe: unknown setting 'epoch'"):
             read(NamedSpec(name=named.name, recipe={"epoch": 5}))
+
+
+def load(tmp_path: Path, text: str, overrides: dict[tuple[str | int, ...], Any] | None = None) -> Any:
+    path = tmp_path / "audit.yaml"
+    path.write_text(text)
+    return load_spec(AuditSpec, path, overrides or {}).target
+
+
+def made(target: Any) -> dict[str, Any]:
+    return from_spec.loaded(target)
+
+
+def test_every_option_is_a_key(tmp_path: Path) -> None:
+    target = load(
+        tmp_path,
+        "target:\n  url: http://h/invocations\n  version: 2\n  columns: [a, b]\n  rate: 3\n"
+        "  label_map: {0: cat, x: 1}\n  pixel_range: [0, 255]\n  classes: [cat, dog]\n  auth_env: TOKEN\n",
+    )
+    assert isinstance(target, HttpSpec)
+    assert made(target)["target"] == Http(
+        url="http://h/invocations", version="2", columns=("a", "b"), rate=3.0, label_map={0: "cat", "x": 1},
+        pixel_range=(0.0, 255.0), auth_env="TOKEN",
+    )  # fmt: skip
+    assert target.classes == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "url"),
+    [
+        ("target: http://a/invocations", {}, None),
+        ("target: http://a/invocations", {("target", "rate"): 2}, "http://a/invocations"),
+        ("budget: 3", {("target", "path"): "https://b/invocations"}, "https://b/invocations"),
+        ("target: {path: model.onnx, output: y}", {("target", "path"): "HTTP://b/invocations"}, "HTTP://b/invocations"),
+        ("target: {url: 'http://a/invocations'}", {("target", "path"): "http://b/invocations"}, "http://b/invocations"),
+    ],
+)
+def test_the_flag_and_the_spec_go_together(tmp_path: Path, text: str, overrides: Any, url: str | None) -> None:
+    target = load(tmp_path, text, overrides)
+    if url is None:
+        assert target == "http://a/invocations"
+    else:
+        assert isinstance(target, HttpSpec) and target.url == url
+        made(target)
+
+
+def test_a_flag_does_not_hide_an_unknown_key(tmp_path: Path) -> None:
+    address = {("target", "path"): "http://h/invocations"}
+    for text, overrides in (("budget: 3", {("target", "rat"): 2}), ("target: {path: m.onnx, rat: 3}", {})):
+        with pytest.raises(SpecError, match=r"unknown key 'target\.rat'; did you mean 'rate'"):
+            load(tmp_path, text, {**overrides, **address})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("target:\n  url: http://h/invocations\n  rat: 3", r"line 3: unknown key 'target\.rat'; did you mean 'rate'"),
+        ("target:\n  url: http://h/invocations\n  headers: hunter2", r"line 3: target\.headers: [^']*dictionary$"),
+        ("target:\n  url: http://h/invocations\n  auth_env: [hunter2]", r"line 3: target\.auth_env: [^']*string$"),
+        ("target:\n  url: http://h/invocations\n  concurrency: many", r"line 3: .*integer.*'many'"),
+        ("target:\n  url: http://h/invocations\n  device: cpu", r"unknown key 'target\.device'"),
+        ("target: {}", r"'target\.path' is missing"),
+        ("target: 3", "target"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line_and_no_secret(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(SpecError, match=says) as caught:
+        load(tmp_path, text)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_values_that_cannot_be_are_refused_when_the_target_is_made(tmp_path: Path) -> None:
+    target = load(tmp_path, "target: {url: 'http://h/invocations', rate: -1}")
+    with pytest.raises(InputError, match="rate=-1"):
+        made(target)
+    assert isinstance(load(tmp_path, "target: {path: model.pt}"), TargetSpec)
+
+
+def test_audit_and_forecast_of_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    x = rows_of(24)
+    for side, part in (("members", slice(12)), ("nonmembers", slice(12, 24))):
+        np.savez(tmp_path / f"{side}.npz", x=x[part].numpy(), y=truth(x[part]).numpy())
+    given = ["--members", f"{tmp_path}/members.npz", "--nonmembers", f"{tmp_path}/nonmembers.npz", "--attacks", "gap"]
+    keys = ["--set", "target.classes=3", "--set", "target.batch_rows=5", "--set", "target.price_per_row=0.01"]
+    with Faulty() as server:
+        asked = cli("forecast", "--target", server.url, *given, *keys)
+        assert asked.exit_code == 0, asked.output
+        assert "costs 0.40 to 0.40 without retries" in asked.output
+        done = cli("audit", "--target", server.url, *given, *keys, "--out", f"{tmp_path}/run", "-q")
+        assert done.exit_code == 0, done.output
+        record = json.loads((tmp_path / "run" / "record.json").read_text())
+        assert record["target"]["protocol"] == "tensorflow" and record["target"]["batch_rows"] == 5
+        for name in ("again", "again"):  # the second time from the first one's journal
+            words = ["audit", "--target", server.url, *given, *keys, "--out", f"{tmp_path}/{name}", "--overwrite"]
+            again = cli(*words)
+            assert again.exit_code == 0, again.output
+        assert "40 of these rows were answered by the journal" in again.output
+        server.faults = ["500"] * 999
+        failed = cli("audit", "--target", server.url, *given, *keys, "--set", "target.retries=0")
+        assert failed.exit_code == 3
+        assert "answered 500" in failed.output and "run it again to go on" in failed.output
+
+
+def test_recorded_answers_from_a_file(tmp_path: Path) -> None:
+    x = rows_of(24)
+    y = truth(x).tolist()
+    lines = [f"{i},{','.join(map(repr, x[i].tolist()))},{y[i]}" for i in range(24)]
+    header = "id,a,b,c,label"
+    (tmp_path / "members.csv").write_text("\n".join([header, *lines[:12]]))
+    (tmp_path / "nonmembers.csv").write_text("\n".join([header, *lines[12:]]))
+    (tmp_path / "rows.csv").write_text("\n".join([header, *lines]))
+    (tmp_path / "ids.csv").write_text("\n".join(["id,label", *[f"{i},{label}" for i, label in enumerate(y)]]))
+    np.savez(tmp_path / "rows.npz", x=x.numpy(), y=np.array(y))
+    given = ["--members", f"{tmp_path}/members.csv", "--nonmembers", f"{tmp_path}/nonmembers.csv", "--attacks", "gap"]
+    for name in ("rows.csv", "ids.csv", "rows.npz"):
+        done = cli("audit", "--target", str(tmp_path / name), *given, "--json")
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["ledger"]["rows"] > 24
+    for name, text, says in (
+        ("ids.csv", "id,label\n0,1\n0,2\n", "1 ids are there twice"),
+        ("ids.csv", "id,label\n77,1\n78,2\n", "none of its 2 ids"),
+        ("rows.csv", "a,b,c\n0,0,0\n", "need labels"),
+    ):
+        (tmp_path / name).write_text(text)
+        refused = cli("audit", "--target", str(tmp_path / name), *given)
+        assert refused.exit_code == 2 and says in refused.output
+
+
+@pytest.mark.parametrize(
+    ("amount", "written"),
+    [(0.0, "0.00"), (0.001, "0.0010"), (0.0000234, "0.000023"), (0.099, "0.099"), (0.1, "0.10"), (4321.5, "4,321.50")],
+)
+def test_a_small_price_is_not_written_as_nothing(amount: float, written: str) -> None:
+    assert money(amount) == written

@@ -1,7 +1,8 @@
-"""The leaderboard: its page is made from result rows alone, and says what they say."""
+"""Pages of the benchmarks, the leaderboard's among them, are made of result rows alone and say what they say."""
 
 from __future__ import annotations
 
+import json
 import math
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from benchmarks.power import attacks, ceilings, page, rows, run, worlds
 from benchmarks.power.bars import LABELS, bars
 from benchmarks.power.curves import curve
 from benchmarks.power.summary import best_ceiling, difference, mean_of, summaries
+from benchmarks.tables import RESULTS, with_section, write
 
 from labelleaks import __version__
 from labelleaks.attacks import Gap
@@ -338,3 +340,23 @@ def test_a_difference_is_of_the_pair_asked_for() -> None:
         [pair(a, b), pair(a, c)], ("guided", "", "labelleaks", 20), ("lira_offline", "fixed", "posteriors", 1)
     )
     assert found is not None and math.isclose(found.value, 0.1) and found.count == 1
+
+
+def test_a_section_takes_the_place_of_the_one_that_was_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("second", {"figure": 1}, "# Second\n\n## Part\n\none\n", folder=tmp_path)
+    write("first", {"figure": 2}, "# First\n\nall\n", folder=tmp_path)
+    before = (tmp_path / "README.md").read_text()
+    assert before.endswith("\n<!-- first -->\n## First\n\nall\n\n<!-- second -->\n## Second\n\n### Part\n\none\n")
+    write("second", {"figure": 3}, "# Second\n\nother\n", folder=tmp_path)
+    after = (tmp_path / "README.md").read_text()
+    assert after == before.replace("### Part\n\none", "other") and "## Second" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "second.json").read_text()) == {"figure": 3}
+
+
+def test_every_section_has_its_figures() -> None:
+    text = (RESULTS / "README.md").read_text()
+    names = {path.stem for path in RESULTS.glob("*.json")} - {"coverage"}  # its tables are in docs/statistics.md
+    assert all(f"<!-- {name} -->\n## " in text for name in names) and text.count("<!-- ") == len(names)
+    assert with_section(text, "kills", text.split("<!-- kills -->\n#")[1].split("\n<!--")[0]) == text
