@@ -24,9 +24,7 @@ from torch import Tensor
 from benchmarks.tables import environment, markdown, write
 from labelleaks.core.oracle.journal import Journal
 from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.oracle.query_keys import keys_of
-from labelleaks.core.oracle.repeat_counter import RepeatCounter
-from labelleaks.core.row_hash import digests
+from labelleaks.core.oracle.query_keys import RepeatCounter, digests, keys_of
 
 WIDTH = 64
 BAR = 10.0

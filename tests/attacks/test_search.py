@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from scipy.fft import idctn
 from torch.nn.functional import interpolate
 
-from labelleaks.attacks.search.bisect import widest
-from labelleaks.attacks.search.driver import Track
-from labelleaks.attacks.search.hadamard import Signs, hadamard
-from labelleaks.attacks.search.normal_estimate import Ballot, normal
+from labelleaks.attacks.search.driver import Track, widest
+from labelleaks.attacks.search.normal_estimate import Ballot, Signs, hadamard, normal
 from labelleaks.attacks.search.rays import Rays
 from labelleaks.attacks.search.start import TRIES, from_pool, from_trials
 from labelleaks.attacks.search.subspaces import Whole, space

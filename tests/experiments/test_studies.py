@@ -30,7 +30,7 @@ from labelleaks.experiments.studies import percentile
 from labelleaks.experiments.studies.base import difference_of_means, mean
 from labelleaks.experiments.studies.percentile import Called
 from labelleaks.experiments.studies.radius import ALPHA, SIGMA, certify
-from labelleaks.metrics import binomial
+from labelleaks.metrics import estimates
 from labelleaks.models import architectures
 from labelleaks.models.training import Recipe, train
 from labelleaks.targets import wrap
@@ -89,7 +89,7 @@ def test_a_certificate_fails_no_more_often_than_it_says() -> None:
     """The bound of the probability, exactly: over all counts, P(bound > p) is at most ALPHA."""
     n = 200
     counts = np.arange(n + 1)
-    bound = binomial.lower_limit(counts, n, np.full(n + 1, ALPHA))
+    bound = estimates.lower_limit(counts, n, np.full(n + 1, ALPHA))
     from scipy.stats import binom
 
     for p in (0.3, 0.5, 0.77, 0.95):

@@ -13,8 +13,8 @@ from labelleaks.errors import InputError
 from labelleaks.experiments import write_page
 from labelleaks.experiments.findings import HOLDS, NOT, OPEN, Finding, judge, overall
 from labelleaks.experiments.spec import load_reproduction
+from labelleaks.experiments.studies.base import Study, read_studies
 from labelleaks.experiments.studies.page import WORDS
-from labelleaks.experiments.studies.results import Study, read_studies
 from labelleaks.experiments.tables import ablations, gap_identity
 
 HERE = Path(__file__).parents[2] / "reproductions"

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_model
 from torch import nn
 
-from labelleaks.core.imports import import_object
+from labelleaks.core.names import import_object
 from labelleaks.errors import InputError, SpecError
 from labelleaks.inputs.files import ImageFormat, read_rows
 from labelleaks.targets.files import load_target

@@ -17,7 +17,7 @@ from labelleaks.auditing.thresholds import ThresholdRule
 from labelleaks.core.attack import Attack, Cost, Knowledge, ShadowRows
 from labelleaks.core.domains import is_ambiguous, why_no_layout
 from labelleaks.core.oracle.label_oracle import LabelOracle
-from labelleaks.core.row_hash import digests
+from labelleaks.core.oracle.query_keys import digests
 from labelleaks.core.types import Candidates
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import architectures, checkpoints, shadow_training

@@ -34,7 +34,7 @@ from labelleaks.cli.spec import (
 from labelleaks.core import registry
 from labelleaks.core.classes import Classes
 from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot, need_domain
-from labelleaks.core.imports import import_object
+from labelleaks.core.names import import_object
 from labelleaks.errors import InputError, SpecError
 from labelleaks.inputs.files import FileRows
 from labelleaks.inputs.row_format import Table, is_frame

@@ -1,10 +1,38 @@
-"""Names of classes and functions as records, journals and kept models have them: they outlive a change of modules."""
+"""Objects by the name module:attribute, as specs and registries give them; and names as records first had them."""
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
-__all__ = ["module_of"]
+from labelleaks.errors import SpecError, nearest
+
+__all__ = ["import_object", "module_of"]
+
+
+def import_object(name: str) -> Any:
+    """Import ``package.module:attribute`` from the caller's own Python path.
+
+    Raises:
+        SpecError: not of that form, no such module or attribute, or the module itself raised.
+    """
+    module_name, colon, attribute = name.partition(":")
+    if not (colon and module_name and attribute):
+        raise SpecError(f"{name!r} is not of the form module:function, for example mymodel:predict")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise SpecError(
+            f"{name!r}: no module named {error.name!r} on the Python path; run from its folder or set PYTHONPATH"
+        ) from None
+    except (Exception, SystemExit) as error:  # the module is the user's: whatever it raises is reported as its own
+        raise SpecError(f"{name!r}: importing {module_name} raised {type(error).__name__}: {error}") from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise SpecError(f"{name!r}: {module_name} has no {attribute!r}{nearest(attribute, dir(found))}")
+        found = getattr(found, part)
+    return found
+
 
 _RECORDED_AS = {
     "labelleaks.cli.demo": "labelleaks.demo",

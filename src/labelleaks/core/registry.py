@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from labelleaks.core.imports import import_object
+from labelleaks.core.names import import_object
 from labelleaks.errors import InputError, LabelLeaksError, SpecError, nearest
 
 __all__ = [

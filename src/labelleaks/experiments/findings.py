@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.spec import AttackName, Strict, read_yaml
-from labelleaks.experiments.studies.results import ContrastName, Study, contrasts
+from labelleaks.experiments.studies.base import ContrastName, Study, contrasts
 
 __all__ = [
     "HOLDS",

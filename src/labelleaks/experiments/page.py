@@ -14,8 +14,8 @@ from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.protocols import protocols
 from labelleaks.experiments.spec import Reproduction
 from labelleaks.experiments.store import Results
+from labelleaks.experiments.studies.base import Study, read_studies
 from labelleaks.experiments.studies.page import sections
-from labelleaks.experiments.studies.results import Study, read_studies
 from labelleaks.experiments.tables import (
     ablations,
     at_most_sizes,

@@ -11,7 +11,14 @@ that do not match, and an empty group. No result depends on the order of the row
 
 from __future__ import annotations
 
-from labelleaks.metrics.decisions import advantage, balanced_accuracy, precision, rate
+from labelleaks.metrics.decisions import (
+    advantage,
+    balanced_accuracy,
+    best_threshold,
+    conformal_threshold,
+    precision,
+    rate,
+)
 from labelleaks.metrics.epsilon import (
     CorrectedGuesses,
     EpsilonBound,
@@ -24,7 +31,6 @@ from labelleaks.metrics.epsilon import (
 from labelleaks.metrics.estimates import Comparison, Estimate, Roc
 from labelleaks.metrics.operating_point import tpr_at_fpr
 from labelleaks.metrics.ranking import auc, compare_auc, holm, roc
-from labelleaks.metrics.thresholds import best_threshold, conformal_threshold
 
 __all__ = [
     "Comparison",

@@ -17,9 +17,15 @@ from typing import Any, Literal
 import numpy as np
 
 from labelleaks.errors import InputError
-from labelleaks.metrics.binomial import lower_limit, upper_limit
-from labelleaks.metrics.checks import checked_scores, checked_truth, error_of
-from labelleaks.metrics.estimates import Bools, Floats
+from labelleaks.metrics.estimates import (
+    Bools,
+    Floats,
+    checked_scores,
+    checked_truth,
+    error_of,
+    lower_limit,
+    upper_limit,
+)
 
 __all__ = [
     "CorrectedGuesses",

@@ -8,9 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from labelleaks.metrics.binomial import lower_limit, upper_limit
-from labelleaks.metrics.checks import check_fpr, error_of, largest_count, least_rows, split
-from labelleaks.metrics.estimates import Estimate, Floats, Ints
+from labelleaks.metrics.estimates import (
+    Estimate,
+    Floats,
+    Ints,
+    check_fpr,
+    error_of,
+    largest_count,
+    least_rows,
+    lower_limit,
+    split,
+    upper_limit,
+)
 
 __all__ = ["tpr_at_fpr"]
 

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from labelleaks.errors import InputError
-from labelleaks.metrics.binomial import difference_limits
-from labelleaks.metrics.checks import error_of, split
-from labelleaks.metrics.estimates import Comparison, Estimate, Floats, Ints, Roc
+from labelleaks.metrics.estimates import Comparison, Estimate, Floats, Ints, Roc, difference_limits, error_of, split
 
 __all__ = ["auc", "compare_auc", "holm", "roc"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from labelleaks.core.imports import import_object
+from labelleaks.core.names import import_object
 from labelleaks.errors import InputError, SpecError
 from labelleaks.inputs.csv_tables import read_texts
 from labelleaks.inputs.files import LABEL_COLUMNS, FileRows, ImageFormat, as_labels, read_rows

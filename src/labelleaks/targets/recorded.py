@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelleaks.core.classes import Classes, to_numpy
-from labelleaks.core.row_hash import digests
+from labelleaks.core.oracle.query_keys import digests
 from labelleaks.errors import InputError, TargetError
 from labelleaks.inputs.arrays import take
 from labelleaks.inputs.row_format import RowFormat, learn

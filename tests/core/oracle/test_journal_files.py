@@ -19,9 +19,7 @@ from hypothesis import strategies as st
 
 from labelleaks.core.oracle.journal import Journal
 from labelleaks.core.oracle.journal_file import read, verify
-from labelleaks.core.oracle.query_keys import KEY, Answers, Keys, keys_of
-from labelleaks.core.oracle.repeat_counter import RepeatCounter
-from labelleaks.core.row_hash import digests
+from labelleaks.core.oracle.query_keys import KEY, Answers, Keys, RepeatCounter, digests, keys_of
 from labelleaks.errors import InputError
 from tests.support import cli
 
@@ -215,7 +213,7 @@ def test_turns_count_like_a_dictionary(batches: list[list[int]], data: st.DataOb
 
 
 def test_turns_keep_a_few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labelleaks.core.oracle.repeat_counter._NEWEST", 7)
+    monkeypatch.setattr("labelleaks.core.oracle.query_keys._NEWEST", 7)
     counter = RepeatCounter()
     generator = np.random.default_rng(0)
     for _ in range(500):

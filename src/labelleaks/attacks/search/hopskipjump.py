@@ -23,10 +23,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from labelleaks.attacks.search.bisect import widest
-from labelleaks.attacks.search.driver import Track
-from labelleaks.attacks.search.hadamard import Signs
-from labelleaks.attacks.search.normal_estimate import Ballot, normal
+from labelleaks.attacks.search.driver import Track, widest
+from labelleaks.attacks.search.normal_estimate import Ballot, Signs, normal
 from labelleaks.attacks.search.subspaces import Space
 from labelleaks.core.batch_invariant import distances, reject, row_max, unit
 from labelleaks.core.domains import Norm

@@ -15,8 +15,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from labelleaks.attacks.search.bisect import widest
-from labelleaks.attacks.search.driver import Track
+from labelleaks.attacks.search.driver import Track, widest
 from labelleaks.core import rng
 from labelleaks.core.domains import Domain
 

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from labelleaks.attacks.search.bisect import widest
-from labelleaks.attacks.search.driver import Track
+from labelleaks.attacks.search.driver import Track, widest
 from labelleaks.attacks.search.start import from_trials
 from labelleaks.core.batch_invariant import row_max
 

@@ -19,8 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from labelleaks.attacks.search.bisect import widest
-from labelleaks.attacks.search.driver import Track
+from labelleaks.attacks.search.driver import Track, widest
 from labelleaks.attacks.search.hopskipjump import TUNING as SHARED
 from labelleaks.attacks.search.hopskipjump import HopSkipJump, HopState, HopStep, combine
 

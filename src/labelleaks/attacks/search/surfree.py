@@ -19,10 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from labelleaks.attacks.search.bisect import widest
-from labelleaks.attacks.search.driver import Track
-from labelleaks.attacks.search.hadamard import Signs
+from labelleaks.attacks.search.driver import Track, widest
 from labelleaks.attacks.search.hopskipjump import combine
+from labelleaks.attacks.search.normal_estimate import Signs
 from labelleaks.attacks.search.subspaces import Space
 from labelleaks.core.batch_invariant import reject, unit
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from labelleaks.auditing.flags.evidence import AttackEvidence, Evidence, Flag, interval
 from labelleaks.core.types import Status
 from labelleaks.metrics import Estimate
-from labelleaks.metrics.binomial import clopper_pearson
+from labelleaks.metrics.estimates import clopper_pearson
 
 _SOME = 0.05  # share of NO_START rows that starts to shape the tail of the ranking
 _MANY = 0.25

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from labelleaks.core.oracle.ledger import CANARY, SETUP, Ledger
-from labelleaks.core.oracle.query_keys import Keys, keys_of
+from labelleaks.core.oracle.query_keys import Keys, RepeatCounter, keys_of
 from labelleaks.core.oracle.remote import Answered, Remote, Sent
-from labelleaks.core.oracle.repeat_counter import RepeatCounter
 from labelleaks.core.types import Predict
 from labelleaks.engine import Note
 from labelleaks.errors import BudgetExceeded, InputError, LabelLeaksError, TargetError

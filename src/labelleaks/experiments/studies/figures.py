@@ -15,9 +15,8 @@ from labelleaks import data
 from labelleaks.auditing.report.svg import Axis, Chart
 from labelleaks.experiments.figures import COLOURS, document, ticks
 from labelleaks.experiments.jsonl import Row
-from labelleaks.experiments.studies.base import Interval
+from labelleaks.experiments.studies.base import Interval, Study
 from labelleaks.experiments.studies.percentile import Called, balanced_accuracy, f1
-from labelleaks.experiments.studies.results import Study
 
 __all__ = ["KINDS", "called", "distribution", "mean_radius", "percentiles", "radii", "regions", "title_of"]
 

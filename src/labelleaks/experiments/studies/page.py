@@ -11,9 +11,8 @@ from labelleaks.experiments.figures import panels
 from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.spec import StudyName
 from labelleaks.experiments.studies import figures
-from labelleaks.experiments.studies.base import Interval
+from labelleaks.experiments.studies.base import Interval, Study
 from labelleaks.experiments.studies.percentile import balanced_accuracy, f1
-from labelleaks.experiments.studies.results import Study
 from labelleaks.models.checkpoints import check_folder
 
 __all__ = ["WORDS", "sections"]

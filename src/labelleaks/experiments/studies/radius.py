@@ -17,7 +17,7 @@ from labelleaks.core.domains import Domain
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates
 from labelleaks.experiments.studies.base import StudyInput, StudyResult, difference_of_means, estimate, mean
-from labelleaks.metrics import binomial
+from labelleaks.metrics import estimates
 
 __all__ = ["ALPHA", "CHOOSE", "SIGMA", "Certified", "certified_radius", "certify"]
 
@@ -71,7 +71,7 @@ def certify(
     found = [_one(oracle, candidates, i, int(streams[i]), draws, sigma, choose, inside) for i in range(len(candidates))]
     label = torch.tensor([c for c, _ in found], dtype=torch.int64)
     counts = np.array([k for _, k in found], dtype=np.int64)
-    p = binomial.lower_limit(counts, draws, np.full(len(counts), ALPHA))
+    p = estimates.lower_limit(counts, draws, np.full(len(counts), ALPHA))
     radius = np.where(p >= 0.5, sigma * norm.ppf(np.maximum(p, 0.5)), 0.0)
     return Certified(label, torch.from_numpy(p), torch.from_numpy(radius))
 

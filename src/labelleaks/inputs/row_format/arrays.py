@@ -16,7 +16,7 @@ from torch import Tensor
 
 from labelleaks.core.classes import to_numpy
 from labelleaks.core.domains import Box, Continuous, Domain, Integer, Mixed
-from labelleaks.core.row_hash import digests
+from labelleaks.core.oracle.query_keys import digests
 from labelleaks.errors import InputError
 from labelleaks.inputs.row_format.features import Numbers, numbers
 
