@@ -7,9 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from labelleaks import Candidates, Cost, Knowledge, LabelOracle, Scores, Status
-from labelleaks.core import rng
-from labelleaks.core.attack import About
+from labelleaks.core import About, Candidates, Cost, Knowledge, LabelOracle, Scores, Status, rng
 
 
 @dataclass(frozen=True)

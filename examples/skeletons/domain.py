@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labelleaks.core.domains import Group, Norm, Word, check_range, distance
+from labelleaks.core import Group, Norm, Word, check_range, distance
 from labelleaks.errors import InputError
 
 

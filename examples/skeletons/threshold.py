@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from labelleaks import Attack, Candidates, Knowledge, NeedsError, ShadowRows, Threshold
-from labelleaks.auditing.thresholds import Setting, own_oracle, own_scores, rerun_cost, values
+from labelleaks.auditing.thresholds import Setting, Threshold, own_oracle, own_scores, rerun_cost, values
+from labelleaks.core import Attack, Candidates, Knowledge, ShadowRows
+from labelleaks.errors import NeedsError
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,11 @@ class Yours:
 
     def fit(self, setting: Setting) -> Threshold:
         """Run the attack on rows of the rule's own; the candidates' scores have no part in it."""
-        held = setting.holdout
-        assert held is not None  # cost() refused
-        y = held.labels(own_oracle(setting, self.name, 0)) if held.y is None else held.y
-        scores = values(own_scores(setting, own_oracle(setting, self.name, len(held)), held.x, y))
-        return Threshold(float(scores.max()), objective="no false positive", source=f"{len(held)} held-out shadow rows")
+        rows = setting.holdout
+        assert rows is not None  # cost() refused
+        y = rows.labels(own_oracle(setting, self.name, 0)) if rows.y is None else rows.y
+        scores = values(own_scores(setting, own_oracle(setting, self.name, len(rows)), rows.x, y))
+        return Threshold(float(scores.max()), objective="no false positive", source=f"{len(rows)} held-out shadow rows")
 
     def describe(self) -> dict[str, Any]:
         return {"name": self.name}

@@ -12,13 +12,12 @@ from torch import nn
 from labelleaks.attacks import calibrated as module
 from labelleaks.attacks.boundary import Boundary
 from labelleaks.attacks.calibrated import TUNING, Calibrated
-from labelleaks.core.attack import Knowledge, ShadowRows
-from labelleaks.core.domains import Box
+from labelleaks.core.domains import Box, Knowledge, ShadowRows
 from labelleaks.core.oracle.label_oracle import Gate, Ledger
 from labelleaks.core.types import Candidates, Predict, Scores, Status
 from labelleaks.errors import NeedsError
 from labelleaks.models.training import Recipe
-from labelleaks.testing.conformance import check_attack
+from labelleaks.testing import check_attack
 from labelleaks.testing.planted import Ball, HalfSpace, remembered
 
 BOX = Box(-20, 20)

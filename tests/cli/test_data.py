@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import labelleaks.data as data
+from labelleaks.data import cards
 from tests.data_fixture import at, cifar10_binary, colours, serve, tgz
 from tests.support import cli
 
@@ -74,7 +75,7 @@ def test_get_downloads_once_and_describe_knows_it(monkeypatch: pytest.MonkeyPatc
     with serve() as server:
         files = {"cifar-10-binary.tar.gz": cifar10_binary(x, y, NAMES)}
         small = at(data.card("cifar10"), server, files, (100, 20))
-        monkeypatch.setattr(data, "card", lambda name: small)
+        monkeypatch.setattr(cards, "card", lambda name: small)
         assert "120 rows (all rows; 100 of the training part" in run("get", "cifar10")
         assert run("get", "cifar10") and len(server.seen) == 1
     assert "120 rows (all rows" in run("describe", "cifar10")
@@ -84,7 +85,7 @@ def test_what_is_believed_at_first_use_is_said(tmp_path: Path, monkeypatch: pyte
     with serve() as server:
         files = {"dataset_location.tgz": tgz({"bangkok": b"1,0,1\n2,1,1\n"})}
         small = at(data.card("location30"), server, files, (2, 0), shape=(2,))
-        monkeypatch.setattr(data, "card", lambda name: small)
+        monkeypatch.setattr(cards, "card", lambda name: small)
         assert "has no published checksum: the one of this copy was recorded" in run("get", "location30")
 
 

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from labelleaks import metrics
-from labelleaks.core.attack import Knowledge
-from labelleaks.core.domains import Binary, Box
+from labelleaks.core.domains import Binary, Box, Knowledge
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import InputError
 from labelleaks.experiments import baselines
 from labelleaks.experiments.baselines import SaltAndPepper
-from labelleaks.testing.conformance import check_attack
+from labelleaks.testing import check_attack
 from tests.support import run
 
 

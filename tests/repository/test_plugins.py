@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labelleaks.core import registry
-from labelleaks.testing.plugins import check_plugin
+from labelleaks.testing import check_plugin
 
 DOCS = Path(__file__).parents[2] / "docs"
 OURS = [plugin for kind in registry.KINDS for plugin in registry.ours(kind)]

@@ -19,11 +19,8 @@ from labelleaks.core.domains import Box
 from labelleaks.data import FileSet, ParsedRows
 from labelleaks.errors import InputError
 from labelleaks.targets import Classes
-from labelleaks.testing.conformance import NotConformant
-from labelleaks.testing.datasets import check_dataset
+from labelleaks.testing import NotConformant, check_dataset, check_target, check_threshold
 from labelleaks.testing.plugins import check_plugin, first_sentence
-from labelleaks.testing.targets import check_target
-from labelleaks.testing.thresholds import check_threshold
 
 ROWS = torch.rand(12, 4, generator=torch.Generator().manual_seed(0))
 

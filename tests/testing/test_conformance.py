@@ -15,7 +15,7 @@ from labelleaks.core.attack import About, Attack, Cost, Knowledge
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory
 from labelleaks.models.training import Recipe
-from labelleaks.testing.conformance import ROWS, NotConformant, check, check_attack
+from labelleaks.testing.conformance import ROWS, NotConformant, check_attack
 from labelleaks.testing.planted import CASES, Ball, HalfSpace, Memory, case, remembered, row_sums
 
 IMAGES = ("image", "memory")
@@ -219,12 +219,12 @@ def test_the_faulty_attack_without_a_fault_passes() -> None:
 )
 def test_a_fault_is_caught(fault: str, row: str) -> None:
     with pytest.raises(NotConformant, match=f"^faulty on vector, {row}: "):
-        check(row, _Faulty(fault), "vector")
+        check_attack(_Faulty(fault), "vector", rows=[row])
 
 
 def test_shadow_rows_that_are_written_into_are_caught() -> None:
     with pytest.raises(NotConformant, match="inputs unmodified: the inputs were changed in place"):
-        check("inputs unmodified", _Faulty("writes into shadow rows"), "vector", give=("shadow",))
+        check_attack(_Faulty("writes into shadow rows"), "vector", give=("shadow",), rows=["inputs unmodified"])
 
 
 def test_all_faults_are_told_at_once() -> None:
@@ -277,9 +277,9 @@ def test_what_is_remembered_is_all_that_tells_members_apart(name: str) -> None:
 
 def test_an_attack_that_does_not_ask_for_the_candidate_says_so() -> None:
     made = case("vector")
-    check("all misclassified", _Faulty("status forgotten"), made, asks_candidate=False)
+    check_attack(_Faulty("status forgotten"), made, asks_candidate=False, rows=["all misclassified"])
     with pytest.raises(NotConformant, match="notes UNASKED"):
-        check("misclassified lowest", _Faulty("status forgotten"), made, asks_candidate=False)
+        check_attack(_Faulty("status forgotten"), made, asks_candidate=False, rows=["misclassified lowest"])
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from labelleaks.core.domains import Binary, Box, Continuous, Domain, Group, Integer, Mixed, OneHot, need_domain
 from labelleaks.errors import InputError
-from labelleaks.testing.conformance import NotConformant
-from labelleaks.testing.domains import check_domain
+from labelleaks.testing import NotConformant, check_domain
 from tests.core.own_domains import Cube, Grid, Holed, Record
 
 GOOD: list[tuple[Domain, tuple[int, ...]]] = [

@@ -51,8 +51,8 @@ def audit(folder: Path, way: str, spec: Path = SPEC) -> dict[str, bytes]:
 
 
 def log(folder: Path, way: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / way / "run.json").read_text())
-    return found
+    content: dict[str, Any] = json.loads((folder / way / "run.json").read_text())
+    return content
 
 
 def test_the_leak_is_found(folder: Path) -> None:
@@ -69,8 +69,8 @@ def test_the_leak_is_found(folder: Path) -> None:
 
 
 def test_the_forecast_holds(folder: Path) -> None:
-    said = json.loads(labelleaks(folder, "forecast", str(SPEC), "--json"))
-    gap, nudge = said["lines"]
+    forecast = json.loads(labelleaks(folder, "forecast", str(SPEC), "--json"))
+    gap, nudge = forecast["lines"]
     audit(folder, "at once")
     record = ll.load(folder / "at once")
     ledger, shadow = record.ledger, record.shadow
@@ -115,7 +115,7 @@ def test_module_and_class_stand_for_a_name(folder: Path) -> None:
 
 
 def test_lists_say_whose_it_is(folder: Path) -> None:
-    known = {attack["name"]: attack for attack in json.loads(labelleaks(folder, "attacks", "--json"))}
-    assert known["nudge"]["package"] == "labelleaks-survey 0.1.0" and known["gap"]["package"] == "labelleaks"
-    assert known["nudge"]["settings"] == {"copies": "24", "votes": "1"}
+    attacks = {attack["name"]: attack for attack in json.loads(labelleaks(folder, "attacks", "--json"))}
+    assert attacks["nudge"]["package"] == "labelleaks-survey 0.1.0" and attacks["gap"]["package"] == "labelleaks"
+    assert attacks["nudge"]["settings"] == {"copies": "24", "votes": "1"}
     assert "900 rows" in labelleaks(folder, "data", "describe", "survey")

@@ -10,12 +10,7 @@ from labelleaks_survey.target import Neighbours
 from labelleaks_survey.threshold import Deviations
 
 from labelleaks import data
-from labelleaks.testing.conformance import check_attack
-from labelleaks.testing.datasets import check_dataset
-from labelleaks.testing.domains import check_domain
-from labelleaks.testing.plugins import check_plugin
-from labelleaks.testing.targets import check_target
-from labelleaks.testing.thresholds import check_threshold
+from labelleaks.testing import check_attack, check_dataset, check_domain, check_plugin, check_target, check_threshold
 
 
 @pytest.mark.parametrize(

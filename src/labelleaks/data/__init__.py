@@ -10,9 +10,10 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from labelleaks.core.names import exports
 
 if TYPE_CHECKING:
     from labelleaks.data.cards import Card, FileSet, ParsedRows, RemoteFile, Sizes, card, find, names
@@ -33,20 +34,6 @@ __all__ = [
     "load",
     "names",
 ]
-
-_HOMES = {
-    "Card": "cards",
-    "Dataset": "dataset",
-    "FileSet": "cards",
-    "LabelLeaksSplit": "splits",
-    "RemoteFile": "cards",
-    "ParsedRows": "cards",
-    "Sizes": "cards",
-    "card": "cards",
-    "find": "cards",
-    "label_leaks_split": "splits",
-    "names": "cards",
-}
 
 
 def load(
@@ -75,11 +62,12 @@ def load(
     return load_card(card(name), folder=folder, side=size, show_progress=show_progress)
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"labelleaks.data.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'labelleaks.data' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "cards": ("Card", "FileSet", "ParsedRows", "RemoteFile", "Sizes", "card", "find", "names"),
+        "dataset": ("Dataset",),
+        "splits": ("LabelLeaksSplit", "label_leaks_split"),
+    },
+    "load",
+)

@@ -1,9 +1,9 @@
 """The rows that every domain has to pass, yours included.
 
-    from labelleaks.testing.domains import check_domain
+    from labelleaks.testing import check_domain
     check_domain(MyDomain(), (3, 32, 32))
 
-Each row tries the domain on random rows and raises :class:`labelleaks.testing.conformance.NotConformant` with what was
+Each row tries the domain on random rows and raises :class:`labelleaks.testing.NotConformant` with what was
 expected and what was found. No test framework is needed.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from labelleaks.core.domains import Domain, Norm, distance, need_domain
 from labelleaks.core.domains.contract import faults
 from labelleaks.errors import InputError
-from labelleaks.testing.conformance import NotConformant
+from labelleaks.testing.runner import NotConformant
 
 __all__ = ["ROWS", "check_domain"]
 

@@ -1,6 +1,6 @@
 """Checks of what every plug-in has to have, yours included: members, a first sentence, a source.
 
-    from labelleaks.testing.plugins import check_plugin
+    from labelleaks.testing import check_plugin
     check_plugin("attacks", "yours")
 
 Nothing is run: that is what the checks beside this one are for. No test framework is needed.
@@ -21,7 +21,7 @@ from labelleaks.core.domains import Domain
 from labelleaks.data import Card
 from labelleaks.errors import LabelLeaksError
 from labelleaks.targets import is_target
-from labelleaks.testing.conformance import NotConformant
+from labelleaks.testing.runner import NotConformant
 
 __all__ = ["check_plugin", "first_sentence"]
 
@@ -35,8 +35,7 @@ def check_plugin(kind: registry.PluginKind, name: str) -> None:
         NotConformant: with a line for each thing that is missing. InputError: there is none, or it cannot be imported.
     """
     plugin = registry.find(kind, name)
-    found = plugin.load()
-    faults = [f"{plugin}: {fault}" for fault in _faults(plugin, found)]
+    faults = [f"{plugin}: {fault}" for fault in _faults(plugin, plugin.load())]
     if faults:
         raise NotConformant("\n".join(faults))
 

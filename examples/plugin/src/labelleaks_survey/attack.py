@@ -8,10 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from labelleaks import Candidates, Cost, InputError, Knowledge, LabelOracle, NeedsError, Scores, Status
-from labelleaks.core import rng
-from labelleaks.core.attack import About
-from labelleaks.core.domains import Domain
+from labelleaks.core import About, Candidates, Cost, Domain, Knowledge, LabelOracle, Scores, Status, rng
+from labelleaks.errors import InputError, NeedsError
 
 __all__ = ["Nudge"]
 
@@ -113,11 +111,11 @@ class Nudge:
 
 def _units(domain: Domain, shape: tuple[int, ...]) -> Tensor:
     """What changes as one, bool (units, features): each feature, but the columns of a one-hot group together."""
-    found = []
+    columns_of: list[list[int]] = []
     for group in domain.groups(shape):
         columns = range(group.columns.start, group.columns.stop)
-        found += [list(columns)] if group.kind == "one_hot" else [[column] for column in columns]
-    units = torch.zeros(len(found), torch.Size(shape).numel(), dtype=torch.bool)
-    for unit, columns_of_unit in enumerate(found):
-        units[unit, columns_of_unit] = True
+        columns_of += [list(columns)] if group.kind == "one_hot" else [[column] for column in columns]
+    units = torch.zeros(len(columns_of), torch.Size(shape).numel(), dtype=torch.bool)
+    for unit, together in enumerate(columns_of):
+        units[unit, together] = True
     return units

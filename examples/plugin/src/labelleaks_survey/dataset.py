@@ -21,8 +21,8 @@ def _read(paths: Mapping[str, Path], side: int | None) -> ParsedRows:
     usual = draw.integers(1, 6, (len(_KINDS), 12))
     kind = draw.integers(0, len(_KINDS), 900)
     answers = np.clip(usual[kind] + draw.integers(-2, 3, (900, 12)), 1, 5)
-    said = np.where(draw.random(900) < 0.3, draw.integers(0, len(_KINDS), 900), kind)  # three in ten say anything
-    return ParsedRows(answers.astype(np.uint8), said.astype(np.int64), np.zeros(900, np.uint8), _KINDS)
+    stated = np.where(draw.random(900) < 0.3, draw.integers(0, len(_KINDS), 900), kind)  # three in ten say anything
+    return ParsedRows(answers.astype(np.uint8), stated.astype(np.int64), np.zeros(900, np.uint8), _KINDS)
 
 
 CARD = Card(

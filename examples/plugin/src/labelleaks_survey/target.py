@@ -36,33 +36,33 @@ class Neighbours:
     fingerprint: str = field(init=False)
 
     def __post_init__(self) -> None:
-        held, (first, stop) = data.load(self.dataset), self.rows
-        if not 0 <= first < stop <= len(held):
-            raise InputError(f"Neighbours: rows ({first}, {stop}) of {self.dataset}, which has {len(held)}")
-        self.classes = Classes(held.class_names)
-        self.fingerprint = f"neighbours:{held.digest()}:{first}:{stop}"
-        self._known: tuple[Tensor, Tensor] | None = None
+        survey, (first, stop) = data.load(self.dataset), self.rows
+        if not 0 <= first < stop <= len(survey):
+            raise InputError(f"Neighbours: rows ({first}, {stop}) of {self.dataset}, which has {len(survey)}")
+        self.classes = Classes(survey.class_names)
+        self.fingerprint = f"neighbours:{survey.digest()}:{first}:{stop}"
+        self._open: tuple[Tensor, Tensor] | None = None
 
     def describe(self) -> dict[str, Any]:
         rows = list(self.rows)
         return {"kind": "neighbours", "dataset": self.dataset, "rows": rows, "fingerprint": self.fingerprint}
 
     def __enter__(self) -> Self:
-        self._known = data.load(self.dataset).rows(range(*self.rows))
+        self._open = data.load(self.dataset).rows(range(*self.rows))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._known = None
+        self._open = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_known": None}  # another machine opens it anew
+        return {**self.__dict__, "_open": None}  # another machine opens it anew
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._known is None:
+        if self._open is None:
             raise TargetError("Neighbours was asked while it was closed")
-        known, labels = self._known
-        apart = (x.to(torch.int64)[:, None] - known.to(torch.int64)).flatten(2).square().sum(2)
-        first = apart * len(known) + torch.arange(len(known))  # whole numbers: exact, and no two are equal
+        neighbours, labels = self._open
+        apart = (x.to(torch.int64)[:, None] - neighbours.to(torch.int64)).flatten(2).square().sum(2)
+        first = apart * len(neighbours) + torch.arange(len(neighbours))  # whole numbers: exact, and no two are equal
         return labels[first.argmin(1)]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from labelleaks import Attack, Candidates, InputError, Knowledge, NeedsError, ShadowRows, Threshold
-from labelleaks.auditing.thresholds import Setting, own_oracle, own_scores, rerun_cost, values
+from labelleaks.auditing.thresholds import Setting, Threshold, own_oracle, own_scores, rerun_cost, values
+from labelleaks.core import Attack, Candidates, Knowledge, ShadowRows
+from labelleaks.errors import InputError, NeedsError
 
 __all__ = ["Deviations"]
 
@@ -40,27 +41,24 @@ class Deviations:
         budget: int,
         holdout: ShadowRows | None = None,
     ) -> int:
-        rows = self._rows(holdout)
-        held = holdout
-        assert held is not None
-        labels = rows if held.y is None and not held.labelled else 0
-        return labels + rerun_cost(attack, candidates, knowledge, budget, rows)
+        rows = self._enough(holdout)
+        labels = len(rows) if rows.y is None and not rows.labelled else 0
+        return labels + rerun_cost(attack, candidates, knowledge, budget, len(rows))
 
     def fit(self, setting: Setting) -> Threshold:
-        rows, held = self._rows(setting.holdout), setting.holdout
-        assert held is not None
-        y = held.labels(own_oracle(setting, self.name, 0)) if held.y is None else held.y
-        scores = values(own_scores(setting, own_oracle(setting, self.name, rows), held.x, y))
+        rows = self._enough(setting.holdout)
+        y = rows.labels(own_oracle(setting, self.name, 0)) if rows.y is None else rows.y
+        scores = values(own_scores(setting, own_oracle(setting, self.name, len(rows)), rows.x, y))
         return Threshold(
             tau=float(scores.mean() + self.count * scores.std()),
             objective=f"mean + {self.count:g} standard deviations",
-            source=f"{rows} held-out shadow rows",
+            source=f"{len(rows)} held-out shadow rows",
         )
 
     def describe(self) -> dict[str, Any]:
         return {"name": self.name, "count": self.count}
 
-    def _rows(self, holdout: ShadowRows | None) -> int:
+    def _enough(self, holdout: ShadowRows | None) -> ShadowRows:
         if holdout is None or len(holdout) < 2:
             raise NeedsError("Deviations needs at least 2 held-out shadow rows: give shadow=(x,) or more of it")
-        return len(holdout)
+        return holdout
