@@ -35,11 +35,14 @@ def import_object(name: str) -> Any:
     return thing
 
 
-def exports(package: str, homes: Mapping[str, tuple[str, ...]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def exports(
+    package: str, homes: Mapping[str, tuple[str, ...]], *own: str
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` of a package whose names are imported when they are first used.
 
     Args:
         homes: module of the package -> names that it exports; a name that is the module's own is the module.
+        own: names that the package defines itself.
     """
     home_of = {name: home for home, names in homes.items() for name in names}
 
