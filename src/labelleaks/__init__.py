@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labelleaks import attacks, data, errors, metrics, targets
     from labelleaks.auditing.api import audit, forecast, infer
+    from labelleaks.auditing.canaries import Canaries, CanaryAudit, audit_canaries, load_canaries, make_canaries
     from labelleaks.auditing.decisions import Decisions
     from labelleaks.auditing.forecast import Forecast
     from labelleaks.auditing.record import AttackResult, AuditRecord, load
@@ -43,6 +44,7 @@ _HOMES = {
     "auditing.forecast": ("Forecast",),
     "auditing.decisions": ("Decisions",),
     "auditing.api": ("audit", "forecast", "infer"),
+    "auditing.canaries": ("Canaries", "CanaryAudit", "audit_canaries", "load_canaries", "make_canaries"),
     "core.domains": ("Binary", "Box", "Continuous", "Domain", "Integer", "Mixed", "OneHot"),
     "errors": (
         "BudgetExceeded",
@@ -73,6 +75,8 @@ __all__ = [
     "Binary",
     "Box",
     "BudgetExceeded",
+    "Canaries",
+    "CanaryAudit",
     "Candidates",
     "Continuous",
     "Cost",
@@ -105,11 +109,14 @@ __all__ = [
     "Trajectory",
     "attacks",
     "audit",
+    "audit_canaries",
     "data",
     "errors",
     "forecast",
     "infer",
     "load",
+    "load_canaries",
+    "make_canaries",
     "metrics",
     "targets",
     "write_report",

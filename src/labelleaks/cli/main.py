@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labelleaks.cli import data, journal, reproduce
+from labelleaks.cli import canaries, data, journal, reproduce
 from labelleaks.cli import probe as probecli
 from labelleaks.cli.options import (
     AcceptChanged,
@@ -318,6 +318,7 @@ def report(
     _gate(conditions, record)
 
 
+mount(app, canaries.COMMANDS, group="canaries", about=canaries.ABOUT)
 mount(app, data.COMMANDS, group="data", about=data.ABOUT)
 mount(app, journal.COMMANDS, group="journal", about=journal.ABOUT)
 mount(app, probecli.COMMANDS)

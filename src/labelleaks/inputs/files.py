@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from labelleaks.inputs.csv_tables import read_texts, typed
 from labelleaks.inputs.pictures import ImageFormat, read_folder, scaled
 from labelleaks.inputs.tables import column_names, read_parquet, select, to_table
 
-__all__ = ["LABEL_COLUMNS", "FileRows", "ImageFormat", "as_labels", "read_rows"]
+__all__ = ["LABEL_COLUMNS", "FileRows", "ImageFormat", "as_labels", "read_rows", "write_picked"]
 
 _X_KEYS = ("x", "images", "features", "inputs")
 _Y_KEYS = ("y", "labels", "label", "target")
@@ -84,6 +86,74 @@ def read_rows(
     if rows.ids is not None and len(rows.ids) != len(rows):
         raise InputError(f"{path}: {len(rows)} rows but {len(rows.ids)} ids")
     return rows
+
+
+def write_picked(
+    path: Path, out: Path, places: Sequence[int], labels: Mapping[int, Any], *, label_column: str | None = None
+) -> None:
+    """Write some rows of a file to another of its form, as they stand there but for some labels.
+
+    Args:
+        path: .npz, .csv or .parquet, with labels. places: rows from 0, in the order wanted.
+        labels: of some rows, by their places: one of the file's own labels.
+
+    Raises:
+        InputError: another kind of file.
+    """
+    ending = path.suffix.lower()
+    if ending == ".npz":
+        _pick_npz(path, out, places, labels)
+    elif ending == ".csv":
+        _pick_csv(path, out, places, labels, label_column)
+    elif ending == ".parquet":
+        _pick_parquet(path, out, places, labels, label_column)
+    else:
+        raise InputError(f"{path}: rows of .npz, .csv and .parquet files can be written; save the data as one of these")
+
+
+def _pick_npz(path: Path, out: Path, places: Sequence[int], labels: Mapping[int, Any]) -> None:
+    with _load_numpy(path) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    y_key = next(k for k in _Y_KEYS if k in arrays)
+    n = len(arrays[y_key])
+    for place, label in labels.items():
+        arrays[y_key][place] = label
+    index = np.array(places, dtype=np.int64)
+    np.savez_compressed(
+        out, allow_pickle=False, **{k: v[index] if v.ndim and len(v) == n else v for k, v in arrays.items()}
+    )
+
+
+def _pick_csv(
+    path: Path, out: Path, places: Sequence[int], labels: Mapping[int, Any], label_column: str | None
+) -> None:
+    lines = [line for line in csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")) if line]
+    header, body = lines[0], lines[1:]
+    column = header.index(_roles(path, header, label_column, None)[0] or "")
+    spelled = dict(
+        zip(as_labels([line[column] for line in body]).tolist(), (line[column] for line in body), strict=True)
+    )
+    for place, label in labels.items():
+        body[place][column] = spelled[label]
+    with out.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([header, *(body[place] for place in places)])
+
+
+def _pick_parquet(
+    path: Path, out: Path, places: Sequence[int], labels: Mapping[int, Any], label_column: str | None
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    name = _roles(path, table.column_names, label_column, None)[0]
+    values = table.column(name).to_pylist()
+    spelled = dict(zip(as_labels(values).tolist(), list(values), strict=True))
+    for place, label in labels.items():
+        values[place] = spelled[label]
+    at = table.column_names.index(name)
+    table = table.set_column(at, table.field(at), pa.chunked_array([pa.array(values, type=table.field(at).type)]))
+    pq.write_table(table.take(list(places)), out)
 
 
 def _load_numpy(path: Path) -> Any:

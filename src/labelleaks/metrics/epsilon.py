@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -73,10 +73,13 @@ class FixedGuesses:
 
 @dataclass(frozen=True)
 class SplitGuesses:
-    """Choose the counts on a random part of the canaries, and guess on the others alone.
+    """Choose two thresholds on a random part of the canaries; guess on the others alone, those that lie beyond them.
+
+    Above the higher one the guess is "in", below the lower one "out". Those are taken beyond which the share of right
+    guesses, on the part that they are chosen on, has the largest lower limit (Wilson's).
 
     Args:
-        share: of the canaries that the counts are chosen on, above 0 and below 1.
+        share: of the canaries that the thresholds are chosen on, above 0 and below 1.
         seed: of the random parting.
     """
 
@@ -183,25 +186,28 @@ def epsilon_of_scores(
     if len(real) != len(truth):
         raise InputError(f"scores has {len(real)} canaries but inside has {len(truth)}")
 
-    def judged(part: Bools, counts: FixedGuesses, at: float) -> EpsilonBound:
-        right = _right(real[part], truth[part], counts)
-        return epsilon_one_run(right, counts.total, int(part.sum()), delta=delta, level=at, mechanism=mechanism)
+    def judged(right: int, total: int, canaries: int, at: float = level) -> EpsilonBound:
+        return epsilon_one_run(right, total, canaries, delta=delta, level=at, mechanism=mechanism)
 
-    everyone = np.ones(len(real), dtype=np.bool_)
     if isinstance(guesses, FixedGuesses):
-        return judged(everyone, guesses, level)
+        return judged(_right(real, truth, guesses), guesses.total, len(real))
     if isinstance(guesses, CorrectedGuesses):
         corrected = 1 - error_of(level) / len(guesses.counts)
-        best = max((judged(everyone, counts, corrected) for counts in guesses.counts), key=lambda bound: bound.epsilon)
-        return EpsilonBound(best.epsilon, delta, level, best.canaries, best.guesses, best.right, mechanism)
+        bounds = [judged(_right(real, truth, each), each.total, len(real), corrected) for each in guesses.counts]
+        return replace(max(bounds, key=lambda bound: bound.epsilon), level=level)
     chosen = np.zeros(len(real), dtype=np.bool_)
     chosen[np.random.default_rng(guesses.seed).permutation(len(real))[: round(guesses.share * len(real))]] = True
     if not 0 < chosen.sum() < len(real):
         raise InputError(
             f"SplitGuesses: {len(real)} canaries cannot be parted by share={guesses.share}; more are needed"
         )
-    counts = _best_counts(lambda c: judged(chosen, c, level).epsilon, int(chosen.sum()), int((~chosen).sum()))
-    return judged(~chosen, counts, level)
+    low, high = _thresholds(real[chosen], truth[chosen], error_of(level))
+    others, coins = real[~chosen], truth[~chosen]
+    right = int((coins & (others > high)).sum() + (~coins & (others < low)).sum())
+    total = int((others > high).sum() + (others < low).sum())
+    if total == 0:  # nothing lies beyond the thresholds: nothing was shown
+        return EpsilonBound(0.0, delta, level, len(others), 0, 0, mechanism)
+    return judged(right, total, len(others))
 
 
 def epsilon_many_runs(
@@ -261,20 +267,28 @@ def _right(scores: Floats, inside: Bools, counts: FixedGuesses) -> int:
     return int(inside[called_in].sum()) + int((~inside[called_out]).sum())
 
 
-def _best_counts(bound: Callable[[FixedGuesses], float], chosen_on: int, guessed_on: int) -> FixedGuesses:
-    """Return the counts for ``guessed_on`` canaries whose like had the largest bound on ``chosen_on`` of them."""
-    shares = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-    pairs = [(a, b) for a in shares for b in shares if round(a * chosen_on) + round(b * chosen_on) > 0]
-    pairs = [(a, b) for a, b in pairs if round(a * guessed_on) + round(b * guessed_on) > 0]
-    if not pairs:
-        raise InputError(f"{guessed_on} canaries are too few to choose how many to guess; more are needed")
-    inside, outside = max(pairs, key=lambda pair: bound(_counts(pair, chosen_on)))
-    return _counts((inside, outside), guessed_on)
+def _thresholds(scores: Floats, inside: Bools, error: float) -> tuple[float, float]:
+    """Return the thresholds, low <= high, beyond which the share of right guesses has the largest lower limit."""
+    from scipy.special import ndtri
+
+    levels, place = np.unique(scores, return_inverse=True)
+    ins, outs = np.bincount(place, weights=inside), np.bincount(place, weights=~inside)
+    # Cut c lies below level c and above level c - 1.
+    called_in, right_in = (np.append(np.cumsum(each[::-1])[::-1], 0.0) for each in (ins + outs, ins))
+    called_out, right_out = (np.append(0.0, np.cumsum(each)) for each in (ins + outs, outs))
+    total, right = called_out[:, None] + called_in[None, :], right_out[:, None] + right_in[None, :]
+    allowed = np.triu(np.ones_like(total, dtype=np.bool_)) & (right > 0)  # low cut <= high cut
+    limit = np.where(allowed, _wilson(right, np.maximum(total, 1), -float(ndtri(error))), -1.0)
+    low, high = np.unravel_index(int(limit.argmax()), limit.shape)
+    cuts = np.concatenate([[-np.inf], levels[:-1] / 2 + levels[1:] / 2, [np.inf]])
+    return float(cuts[low]), float(cuts[high])
 
 
-def _counts(shares: tuple[float, float], canaries: int) -> FixedGuesses:
-    inside = round(shares[0] * canaries)
-    return FixedGuesses(inside, min(round(shares[1] * canaries), canaries - inside))
+def _wilson(right: Floats, total: Floats, z: float) -> Floats:
+    """Return the lower limits of right / total (Wilson 1927); quick, and near enough to choose by."""
+    share = right / total
+    spread = z * np.sqrt(share * (1 - share) / total + (z / (2 * total)) ** 2)
+    return np.asarray((share + z * z / (2 * total) - spread) / (1 + z * z / total), dtype=np.float64)
 
 
 @lru_cache(maxsize=1 << 16)
