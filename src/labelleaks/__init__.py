@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from labelleaks.auditing.report import write_report
     from labelleaks.auditing.thresholds import FixedFPR, HoldOut, RandomInputs, ShadowCalibrated, Threshold
     from labelleaks.core.attack import About, Attack, Cost, Knowledge, ShadowRows
-    from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
+    from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot, Text
     from labelleaks.core.oracle.label_oracle import LabelOracle, Ledger
     from labelleaks.core.types import Candidates, Scores, Status, Trajectory
     from labelleaks.errors import (
@@ -45,7 +45,7 @@ _HOMES = {
     "auditing.decisions": ("Decisions",),
     "auditing.api": ("audit", "forecast", "infer"),
     "auditing.canaries": ("Canaries", "CanaryAudit", "audit_canaries", "load_canaries", "make_canaries"),
-    "core.domains": ("Binary", "Box", "Continuous", "Domain", "Integer", "Mixed", "OneHot"),
+    "core.domains": ("Binary", "Box", "Continuous", "Domain", "Integer", "Mixed", "OneHot", "Text"),
     "errors": (
         "BudgetExceeded",
         "InputError",
@@ -105,6 +105,7 @@ __all__ = [
     "Status",
     "Table",
     "TargetError",
+    "Text",
     "Threshold",
     "Trajectory",
     "attacks",

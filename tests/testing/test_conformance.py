@@ -36,7 +36,7 @@ def _table() -> Iterator[tuple[Attack, str, tuple[str, ...]]]:
     yield attacks.Boundary(search="surfree", subspace="dct"), "image", ("shadow",)
     for name in ("vector", "image"):
         yield attacks.Boundary(search="rays", norm="linf"), name, ()
-    for name in IMAGES:
+    for name in (*IMAGES, "text"):
         yield attacks.Augmentation(), name, ()
     for name in ("vector", "image", "mixed"):
         yield attacks.Transfer(recipe=SHORT), name, ()

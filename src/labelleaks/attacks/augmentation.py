@@ -1,4 +1,4 @@
-"""The augmentation attack: a member keeps its label when its picture is turned and shifted a little."""
+"""The augmentation attack: a member keeps its label when its picture is moved, or its text respelt, a little."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from labelleaks.attacks.words import Words
+from labelleaks.core import rng
 from labelleaks.core.attack import About, Cost, Knowledge
-from labelleaks.core.domains import Layout, image_size, why_no_layout
+from labelleaks.core.domains import Layout, Spelling, image_size, why_no_layout
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
 from labelleaks.core.validation import numbers
@@ -22,6 +24,11 @@ __all__ = ["Augmentation", "rotate", "translate"]
 
 _BLOCK = 1 << 22
 """Pixels held at a time, 16 MB of float32: memory does not grow with candidates x transforms."""
+
+_SPELLINGS: tuple[Spelling, ...] = ("spaced", "lower", "bare", "upper")
+"""Of a text, the smallest change first."""
+_EXCHANGES = 6
+"""Of a text: further copies, each with two neighbouring words exchanged."""
 
 Transform = Callable[[Tensor], Tensor]
 """Images (m, C, H, W) -> the same images, moved."""
@@ -41,8 +48,10 @@ class Augmentation:
         rotations: angles r in degrees, each used in both directions.
         translations: shift lengths d in pixels (sum of both axes). What a shift uncovers is filled with the edge.
 
-    Rows must be images, (C, H, W), (H, W) or (H, W, C) with any number of channels, whose layout their shape or the
-    domain tells (:mod:`labelleaks.core.domains.layout`): nothing is moved from one channel to another.
+    Texts, alone or in a table, are written another way instead: with one more space between words, in small letters,
+    without punctuation, in capitals, and six times with one word and its neighbour exchanged, at a place drawn for each
+    candidate. Other rows must be images, (C, H, W), (H, W) or (H, W, C) with any number of channels, whose layout their
+    shape or the domain tells (:mod:`labelleaks.core.domains.layout`): nothing is moved from one channel to another.
 
     Raises:
         InputError: no transform, a rotation outside (0, 180], a translation below 1.
@@ -91,9 +100,9 @@ class Augmentation:
         return [transform for _, transform in sorted(sized, key=lambda pair: pair[0])]
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
-        """Two labels at least (the candidate and one transform); 1 + 2 per rotation + 4 d per translation at most."""
-        height, width = self.size(candidates)
-        return Cost(least=2, most=min(budget, 1 + len(self.transforms(height, width))))
+        """Two labels at least (the candidate and one transform); 1 + 2 per rotation + 4 d per translation at most, 11
+        of a text."""
+        return Cost(least=2, most=min(budget, 1 + self.count(candidates)))
 
     def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
         """Nothing to set up."""
@@ -106,15 +115,15 @@ class Augmentation:
         each transform that was asked for kept the label.
         """
         y, device = candidates.y, candidates.device
-        transforms = self.transforms(*self.size(candidates))
-        labels = min([len(transforms) + 1, *oracle.remaining().tolist()])
+        count = self.count(candidates)
+        labels = min([count + 1, *oracle.remaining().tolist()])
         everyone = torch.arange(len(candidates), device=device)
         correct = oracle.query(candidates.x, everyone, phase="correct") == y
 
         kept = torch.zeros(len(candidates), labels - 1, dtype=torch.bool, device=device)
         block = max(1, _BLOCK // (labels * candidates.width))
         for rows in torch.split(everyone[correct], block) if labels > 1 and bool(correct.any()) else ():
-            copies = _moved(candidates.x[rows], transforms[: labels - 1], candidates.layout)
+            copies = self._copies(candidates, rows, labels - 1, seed)
             owner = rows.repeat_interleave(labels - 1)
             answers = oracle.query(candidates.domain.project(copies), owner, phase="copies")
             kept[rows] = answers.reshape(len(rows), labels - 1) == y[rows, None]
@@ -123,7 +132,7 @@ class Augmentation:
         so_far = torch.cat([correct[:, None], kept], 1).cumsum(1)  # (n, labels): labels still right
         at = torch.tensor(checkpoints, device=device)
         share = (so_far[:, at - 1] / at.to(torch.float64)).T.contiguous()
-        ended = Status.DONE if labels > len(transforms) else Status.BUDGET
+        ended = Status.DONE if labels > count else Status.BUDGET
         return Scores(
             value=share[-1],
             status=torch.where(correct, int(ended), int(Status.MISCLASSIFIED)),
@@ -132,7 +141,29 @@ class Augmentation:
             details={"kept": kept},
         )
 
-    def size(self, candidates: Candidates) -> tuple[int, int]:
+    def count(self, candidates: Candidates) -> int:
+        """Return the number of changed copies of a candidate.
+
+        Raises:
+            NeedsError: rows that are neither images nor texts, or images too small to be moved so far.
+        """
+        if Words.of(candidates.domain, candidates.shape) is not None:
+            return len(_SPELLINGS) + _EXCHANGES
+        return len(self.transforms(*self._size(candidates)))
+
+    def _copies(self, candidates: Candidates, rows: Tensor, count: int, seed: int) -> Tensor:
+        """Return the first ``count`` copies of these candidates, a row's side by side: (k * count, *shape)."""
+        x = candidates.x[rows]
+        words = Words.of(candidates.domain, candidates.shape)
+        if words is None:
+            return _moved(x, self.transforms(*self._size(candidates))[:count], candidates.layout)
+        flat = x.flatten(1)
+        draws = rng.uniform(candidates.streams(seed, "augmentation: exchanges")[rows], _EXCHANGES)
+        copies = [words.spelt(flat, spelling) for spelling in _SPELLINGS[:count]]
+        copies += [words.exchanged(flat, draws[:, i]) for i in range(count - len(copies))]
+        return torch.stack(copies, 1).reshape(-1, *candidates.shape)
+
+    def _size(self, candidates: Candidates) -> tuple[int, int]:
         """Return (H, W) of the candidates' images.
 
         Raises:
@@ -141,8 +172,8 @@ class Augmentation:
         shape, layout = candidates.shape, candidates.layout
         if layout is None:
             raise NeedsError(
-                f"augmentation needs images: {why_no_layout(shape, candidates.domain.layout)}; use noise, or give the "
-                "rows as images"
+                f"augmentation needs images or texts: {why_no_layout(shape, candidates.domain.layout)}; use noise, "
+                "or give the rows as images"
             )
         _, height, width = image_size(shape, layout)
         if self.translations and self.translations[-1] >= min(height, width):

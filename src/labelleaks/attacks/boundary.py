@@ -13,12 +13,14 @@ from labelleaks.attacks.search.driver import Search, Track, run
 from labelleaks.attacks.search.rays import Rays
 from labelleaks.attacks.search.registry import SEARCHES, SearchName, make
 from labelleaks.attacks.search.start import TRIES, from_pool, from_trials
+from labelleaks.attacks.words import Words
 from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.batch_invariant import distances
 from labelleaks.core.domains import Norm
 from labelleaks.core.oracle.label_oracle import SETUP, LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
 from labelleaks.core.validation import choice, whole
+from labelleaks.errors import InputError
 
 __all__ = ["Boundary", "check_search"]
 
@@ -40,7 +42,8 @@ class Boundary:
 
     Args:
         norm: the distance that is made small, and scored. ``"l2"`` or ``"linf"`` for Box; any of ``"l0"``, ``"l1"``,
-            ``"l2"`` and ``"linf"`` for Binary and Mixed, where features are moved one by one.
+            ``"l2"`` and ``"linf"`` for Binary and Mixed, where features are moved one by one. Of texts words are taken
+            out, and each counts one; ``"l2"`` is then read as ``"l0"``, their number.
         subspace: ``"resize"`` or ``"dct"``: probe along smooth images only (QEBA); images in a Box.
         factor: how much smaller the subspace's images are, along each side.
         max_iterations: steps of the search at most: votes and a projection, or 16 directions of SurFree, or 64 flips of
@@ -56,10 +59,12 @@ class Boundary:
     ``details``: ``distance_l0``, ``distance_l1``, ``distance_l2``, ``distance_linf``, float64 (n,), of the same point
     (0 where misclassified, the diameter where there was no start), and ``adversarial``, float32 (n, *shape), that
     point (the candidate itself where misclassified or without a start). With several votes ``agreement``, float64 (n,):
-    the share of answers that were the majority's to their question; 1 where no label ever changed.
+    the share of answers that were the majority's to their question; 1 where no label ever changed. Of texts, too,
+    ``characters_left_out``, float64 (n,).
 
-    Needs no knowledge. Given starts or shadow rows, their labels are bought once, as set-up, and each candidate begins
-    at the nearest with another label; otherwise at random, constant, inverted or blurred inputs, at one label each.
+    Needs no knowledge. A text is tried without half of its words, and other shares of them. Given starts or shadow
+    rows, their labels are bought once, as set-up, and each candidate begins at the nearest with another label;
+    otherwise at random, constant, inverted or blurred inputs, at one label each.
 
     Source: Li & Zhang, "Membership Leakage in Label-Only Exposures", CCS 2021, boundary attack (arXiv 2007.15528v1:
     perturbation-based attack); each search names its own paper (:mod:`labelleaks.attacks.search`).
@@ -89,6 +94,11 @@ class Boundary:
     def __post_init__(self) -> None:
         check_search(self)
 
+    def norm_in(self, candidates: Candidates) -> Norm:
+        """Return the norm of the distances: words are counted where there are any."""
+        words = Words.of(candidates.domain, candidates.shape)
+        return "l0" if words is not None and self.norm == "l2" else self.norm
+
     def _search(self, candidates: Candidates) -> Search[Any]:
         return make(
             self.search,
@@ -105,8 +115,8 @@ class Boundary:
         search = self._search(candidates)
         least = self.votes * (2 + search.cost(1))
         most = max(least, min(budget, self.votes * (1 + TRIES + search.most)))
-        rows, shadow = self._starts(knowledge), knowledge.shadow
-        if _POOL in knowledge.prepared:
+        rows, shadow = self._starts(knowledge, candidates), knowledge.shadow
+        if _POOL in knowledge.prepared or Words.of(candidates.domain, candidates.shape) is not None:
             setup = 0
         elif rows is not None:
             setup = self.votes * len(rows)
@@ -116,8 +126,8 @@ class Boundary:
 
     def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
         """Buy the labels of the rows to start from: given starts, else shadow rows."""
-        rows = self._starts(knowledge)
-        if _POOL in knowledge.prepared:
+        rows = self._starts(knowledge, candidates)
+        if _POOL in knowledge.prepared or Words.of(candidates.domain, candidates.shape) is not None:
             return knowledge
         if rows is None:
             if knowledge.shadow is not None:
@@ -128,8 +138,16 @@ class Boundary:
         labels = knowledge.setup.query(rows, owner, phase="starts", votes=self.votes)
         return replace(knowledge, prepared={_POOL: (rows, labels)})
 
-    def _starts(self, knowledge: Knowledge) -> Tensor | None:
-        """The rows to start from whose labels are bought for this attack alone; None: the shadow rows, if any."""
+    def _starts(self, knowledge: Knowledge, candidates: Candidates) -> Tensor | None:
+        """The rows to start from whose labels are bought for this attack alone; None: the shadow rows, if any.
+
+        Raises:
+            InputError: starts for texts, which begin at themselves.
+        """
+        if knowledge.starts is not None and Words.of(candidates.domain, candidates.shape) is not None:
+            raise InputError(
+                "boundary: a text is searched by leaving out its words, other texts are no starts: leave starts out"
+            )
         if knowledge.starts is not None and len(knowledge.starts):
             return knowledge.starts
         if self.votes > 1 and knowledge.shadow is not None and len(knowledge.shadow):
@@ -150,8 +168,9 @@ class Boundary:
     ) -> Scores:
         """Return :meth:`score`'s scores, their trajectory at the label counts ``noted`` too."""
         n = len(candidates)
-        search = self._search(candidates)
-        pool = _pool(self.prepare(knowledge, candidates, seed=seed), candidates)
+        search, norm = self._search(candidates), self.norm_in(candidates)
+        words = Words.of(candidates.domain, candidates.shape)
+        pool = None if words is not None else _pool(self.prepare(knowledge, candidates, seed=seed), candidates)
         most = self.votes * (1 + TRIES + search.most)
         if n:
             most = max(1, min(most, int(oracle.remaining().max())))
@@ -169,11 +188,21 @@ class Boundary:
         everyone = torch.arange(n, device=candidates.device)
         for owner in everyone.split(max(1, _GROUP // max(1, candidates.width))):
             track = Track(
-                oracle, candidates, owner, seed=seed, norm=self.norm, checkpoints=checkpoints, votes=self.votes
+                oracle,
+                candidates,
+                owner,
+                seed=seed,
+                norm=norm,
+                checkpoints=checkpoints,
+                votes=self.votes,
             )
             run(search, track, start)
             tracks.append(_Found(track))
         found = _scores(tracks, candidates, checkpoints)
+        if words is not None:
+            point = found.details["adversarial"].flatten(1)
+            left_out = words.characters(candidates.x.flatten(1)) - words.characters(point)
+            found = replace(found, details={**found.details, "characters_left_out": left_out})
         if self.votes == 1:
             return found
         return replace(found, details={**found.details, "agreement": torch.cat([t.agreement for t in tracks])})
@@ -197,7 +226,7 @@ class _Found:
         self.value, self.status, self.spent, self.path = track.best, track.status, track.spent, track.path
         self.agreement = track.agreeing.double() / track.answers.clamp_min(1).double()
         self.adversarial = track.point.reshape(len(track.x), *track.shape)
-        self.distances = {norm: distances(track.point, track.x, norm) for norm in NORMS}
+        self.distances = {norm: distances(track.point, track.x, norm, track.counted) for norm in NORMS}
         for norm, found in self.distances.items():
             found[self.status == int(Status.NO_START)] = track.domain.diameter(track.shape, norm)
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from labelleaks.attacks.words import Words
 from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.domains import Domain, Group, is_binary
 from labelleaks.core.oracle.label_oracle import LabelOracle
@@ -39,6 +40,8 @@ class Tuning:
     """Box and Mixed: standard deviation of the noise ÷ span."""
     flips: tuple[float, ...] = (1.0, 2.0, 3.0, 5.0, 10.0)
     """Binary: expected number of flipped features."""
+    left_out: tuple[float, ...] = (0.1, 0.2, 0.35, 0.5)
+    """Text: share of the words that is left out; see docs/text.md."""
 
 
 TUNING = Tuning()
@@ -64,6 +67,9 @@ class Noise:
             * ``Binary``: expected number k of flipped features (each flips with p = k / d); 1, 2, 3, 5, 10.
             * ``Mixed``: one fraction for all columns: Gaussian noise ÷ span on continuous and integer ones (the
               latter rounded), and the probability that a one-hot group is drawn anew; defaults as for ``Box``.
+
+            * ``Text``: share of the words that is left out; 0.1, 0.2, 0.35, 0.5. Beside columns of a table the same
+              fraction counts as there.
 
             Other domains: as ``Box`` where features are continuous, as ``Binary`` where all are bits, else as ``Mixed``
             (a bit among others is drawn anew like a one-hot group).
@@ -157,7 +163,9 @@ class Noise:
 
 
 def magnitudes_in(domain: Domain, shape: Sequence[int]) -> tuple[float, ...]:
-    """Return the default magnitudes for rows of ``shape``: flips where all features are bits, else shares of spans."""
+    """Return the default magnitudes for rows of ``shape``: flips where all are bits, else shares of words or spans."""
+    if Words.of(domain, shape) is not None:
+        return TUNING.left_out
     return TUNING.flips if is_binary(domain, shape) else TUNING.relative
 
 
@@ -213,7 +221,10 @@ def _perturbation(domain: Domain, candidates: Candidates) -> tuple[Perturb, int]
     if is_binary(domain, candidates.shape):
         return _flips, candidates.width
     if not domain.continuous:
-        return _mixed(groups, span), candidates.width + len(groups)
+        words = Words.of(domain, candidates.shape)
+        if words is not None and len(words.groups) == len(groups):
+            return _dropout(words), candidates.width
+        return _mixed(groups, span, words), candidates.width + len(groups)
     return lambda x, z, m: z.mul_(m[:, None] * span).add_(x[:, None]), candidates.width
 
 
@@ -228,12 +239,27 @@ def _flips(x: Tensor, z: Tensor, k: Tensor) -> Tensor:
     return torch.where(flip, 1.0 - x[:, None], x[:, None])
 
 
-def _mixed(groups: Sequence[Group], span: Tensor) -> Perturb:
+def _dropout(words: Words) -> Perturb:
+    """Each word of a text is left out with the magnitude for a probability."""
+
+    def perturb(x: Tensor, z: Tensor, m: Tensor) -> Tensor:
+        out = z[:, :, : x.shape[1]] > _exceed(m)[:, None]
+        copies = x[:, None].expand(-1, len(m), -1).reshape(-1, x.shape[1])
+        return words.without(copies, out.reshape(-1, x.shape[1])).reshape(len(x), len(m), -1)
+
+    return perturb
+
+
+def _mixed(groups: Sequence[Group], span: Tensor, words: Words | None) -> Perturb:
     """Noise on numbers; a one-hot group, and a bit, is drawn anew with the magnitude for a probability."""
+    dropout = None if words is None else _dropout(words)
     one_hot = [(g, group.columns) for g, group in enumerate(groups) if group.kind == "one_hot"]
     bits = [group.columns for group in groups if group.kind == "binary"]
 
+    texts = [] if words is None else [group.columns for group in words.groups]
+
     def perturb(x: Tensor, z: Tensor, m: Tensor) -> Tensor:
+        thinned = None if dropout is None else dropout(x, z, m)
         z, toss = z[:, :, : x.shape[1]], z[:, :, x.shape[1] :] > _exceed(m)[:, None]
         noisy = x[:, None] + z * (m[:, None] * span)
         for g, columns in one_hot:
@@ -243,6 +269,9 @@ def _mixed(groups: Sequence[Group], span: Tensor) -> Perturb:
         for columns in bits:  # half of the bits that are drawn anew stay what they were
             flip = z[:, :, columns] > _exceed(m / 2)[:, None]
             noisy[:, :, columns] = torch.where(flip, 1.0 - x[:, None, columns], x[:, None, columns])
+        for columns in texts:
+            assert thinned is not None
+            noisy[:, :, columns] = thinned[:, :, columns]
         return noisy
 
     return perturb

@@ -22,7 +22,7 @@ from labelleaks.auditing.session import open_session
 from labelleaks.auditing.thresholds import Threshold, ThresholdRule
 from labelleaks.core import progress
 from labelleaks.core.attack import Attack
-from labelleaks.core.domains import Domain
+from labelleaks.core.domains import Domain, Text
 from labelleaks.engine import Engine
 from labelleaks.errors import DoubtWarning, InputError, NeedsError
 from labelleaks.inputs.row_format import Table
@@ -39,7 +39,7 @@ def audit(
     attacks: Sequence[str | Attack] | None = None,
     shadow: Any = None,
     starts: Any = None,
-    domain: Domain | Table | None = None,
+    domain: Domain | Table | Text | None = None,
     budget: int = 500,
     budget_total: int | None = None,
     seed: int = 0,
@@ -79,7 +79,7 @@ def audit(
             (:mod:`labelleaks.auditing.ladder`).
         shadow: (x,) or (x, y): further rows from the distribution of the training data, neither members nor candidates.
         starts: (x,) inputs to start a boundary search from; default: shadow rows, else random ones.
-        domain: which inputs exist; default ``Box(0, 1)``.
+        domain: which inputs exist; default ``Box(0, 1)``, of texts :class:`Text`.
         budget: labels per candidate and attack.
         budget_total: rows of the whole run, set-up included; the budget is lowered until the worst case fits.
         seed: equal seeds and inputs give equal results.
@@ -148,7 +148,7 @@ def infer(
     threshold: str | ThresholdRule | Threshold | float | None = None,
     shadow: Any = None,
     starts: Any = None,
-    domain: Domain | Table | None = None,
+    domain: Domain | Table | Text | None = None,
     budget: int = 500,
     budget_total: int | None = None,
     seed: int = 0,
@@ -219,7 +219,7 @@ def forecast(
     attacks: Sequence[str | Attack] | None = None,
     shadow: Any = None,
     starts: Any = None,
-    domain: Domain | Table | None = None,
+    domain: Domain | Table | Text | None = None,
     budget: int = 500,
     budget_total: int | None = None,
     seed: int = 0,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from labelleaks.auditing.thresholds import ThresholdRule
 from labelleaks.core.attack import Attack
-from labelleaks.core.domains import Domain, need_domain
+from labelleaks.core.domains import Domain, Text, need_domain
 from labelleaks.core.names import module_of
 from labelleaks.engine import Engine
 from labelleaks.errors import InputError
@@ -35,7 +35,7 @@ class AuditOptions:
     thresholds: Sequence[str | ThresholdRule] | None = None
     shadow: Any = None
     starts: Any = None
-    domain: Domain | Table | None = None
+    domain: Domain | Table | Text | None = None
     budget: int = 500
     budget_total: int | None = None
     seed: int = 0
@@ -64,7 +64,7 @@ class AuditOptions:
                 raise InputError(f"{name}={value!r}: a whole number of at least 1 is needed")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise InputError(f"seed={self.seed!r}: a whole number is needed")
-        if self.domain is not None and not isinstance(self.domain, Table):
+        if self.domain is not None and not isinstance(self.domain, (Table, Text)):
             need_domain(self.domain)
 
 

@@ -144,11 +144,11 @@ def _all_that_fit(candidates: Candidates, has_shadow: bool) -> list[str]:
 
 
 def _movable(candidates: Candidates) -> bool:
-    """Whether the rows are pictures that can be turned and shifted."""
+    """Whether the rows are pictures that can be turned and shifted, or texts."""
     from labelleaks.attacks.augmentation import Augmentation
 
     try:
-        Augmentation().size(candidates)
+        Augmentation().count(candidates)
     except NeedsError:
         return False
     return True

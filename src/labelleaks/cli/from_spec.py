@@ -30,10 +30,11 @@ from labelleaks.cli.spec import (
     PartSpec,
     RowsSpec,
     TargetSpec,
+    TextSpec,
 )
 from labelleaks.core import registry
 from labelleaks.core.classes import Classes
-from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot, need_domain
+from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot, Text, need_domain
 from labelleaks.core.names import import_object
 from labelleaks.errors import InputError, SpecError
 from labelleaks.inputs.files import FileRows
@@ -158,7 +159,7 @@ def _shared(
 
 
 def _target(
-    spec: AuditSpec | InferSpec, trust_pickle: bool, groups: dict[str, FileRows], domain: Domain | Table | None
+    spec: AuditSpec | InferSpec, trust_pickle: bool, groups: dict[str, FileRows], domain: Domain | Table | Text | None
 ) -> tuple[dict[str, Any], dict[str, FileRows]]:
     """The target and its options, and the rows as it is asked with."""
     target = spec.target
@@ -195,7 +196,7 @@ def _classes(spec: TargetSpec) -> Any:
 
 
 def _recorded(
-    spec: TargetSpec, groups: dict[str, FileRows], data: DataSpec, domain: Domain | Table | None
+    spec: TargetSpec, groups: dict[str, FileRows], data: DataSpec, domain: Domain | Table | Text | None
 ) -> tuple[dict[str, Any], dict[str, FileRows]]:
     labels = answers_by_id(spec.path)
     if labels is not None:
@@ -222,7 +223,7 @@ def _family(name: str | None) -> Any:
     return import_object(name) if name is not None and ":" in name else name
 
 
-def _domain_of(spec: AuditSpec | InferSpec) -> Domain | Table | None:
+def _domain_of(spec: AuditSpec | InferSpec) -> Domain | Table | Text | None:
     """The domain that the spec names, else that of the data set whose rows are in question, else None."""
     if "domain" not in spec.model_fields_set:
         for given in (spec.data.members, spec.data.candidates):
@@ -232,13 +233,15 @@ def _domain_of(spec: AuditSpec | InferSpec) -> Domain | Table | None:
     return _domain(spec.domain)
 
 
-def _domain(spec: DomainSpec | OtherDomainSpec) -> Domain | Table:
+def _domain(spec: DomainSpec | OtherDomainSpec) -> Domain | Table | Text:
     if isinstance(spec, OtherDomainSpec):
         make = registry.load("domains", spec.kind)
         return need_domain(registry.configure(f"domain {spec.kind}", make, spec.settings()))
     if spec.kind == "table":
         columns = spec.columns.items()
-        return Table({name: Continuous(c.low, c.high) if isinstance(c, BoundsSpec) else c for name, c in columns})
+        return Table({name: _column(given) for name, given in columns})
+    if spec.kind == "text":
+        return Text(spec.tokens, spec.pieces, spec.mask)
     if "kind" in spec.model_fields_set:
         registry.find("domains", spec.kind)  # nobody else has the name
     if spec.kind == "binary":
@@ -246,6 +249,12 @@ def _domain(spec: DomainSpec | OtherDomainSpec) -> Domain | Table:
     if spec.kind == "mixed":
         return Mixed(*[_part(part) for part in spec.parts])
     return Box(spec.low, spec.high, levels=spec.levels, layout=spec.layout)
+
+
+def _column(given: BoundsSpec | TextSpec | list[Any]) -> Any:
+    if isinstance(given, TextSpec):
+        return given.made()
+    return Continuous(given.low, given.high) if isinstance(given, BoundsSpec) else given
 
 
 def _part(part: PartSpec) -> Continuous | Integer | OneHot:

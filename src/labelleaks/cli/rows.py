@@ -7,16 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from labelleaks import data as datasets
 from labelleaks.cli.spec import DataSpec, RowsSpec
-from labelleaks.core.domains import Domain
+from labelleaks.core.domains import Domain, Text
 from labelleaks.errors import InputError, MissingExtra, SpecError
 from labelleaks.inputs.files import FileRows, ImageFormat, read_rows
 from labelleaks.inputs.row_format import Columns, Table, is_frame, learn
-from labelleaks.inputs.tables import Dtype, as_numbers, is_numbers, one_type, type_together
-from labelleaks.targets.tables import takes_numbers_only, takes_table
+from labelleaks.inputs.row_format.text import is_prose
+from labelleaks.inputs.tables import Dtype, as_numbers, column_names, is_numbers, one_type, type_together
+from labelleaks.targets.tables import column_names_of, takes_numbers_only, takes_table
 
 __all__ = ["bring", "image_format", "labelled", "names_of", "read_one"]
 
@@ -28,7 +30,8 @@ def read_one(given: str | RowsSpec, data: DataSpec) -> FileRows:
     images = image_format(data)
     if isinstance(given, str):
         path, _, labels = (given, "", "") if Path(given).exists() else given.partition(",")  # rows.npy,labels.npy
-        return read_rows(path, labels=labels or None, header=data.header, images=images)
+        text = data.text if Path(path).suffix.lower() in (".csv", ".jsonl", ".parquet") else None
+        return read_rows(path, labels=labels or None, text_column=text, header=data.header, images=images)
     if given.dataset is not None:
         return _from_dataset(given)
     assert given.path is not None  # the spec was checked
@@ -37,6 +40,7 @@ def read_one(given: str | RowsSpec, data: DataSpec) -> FileRows:
         labels=given.labels,
         label_column=given.label_column,
         id_column=given.id_column,
+        text_column=given.text_column or data.text,
         header=data.header,
         images=images,
     )
@@ -96,7 +100,7 @@ def names_of(groups: Mapping[str, FileRows]) -> list[str] | None:
 
 
 def bring(
-    groups: Mapping[str, FileRows], target: Any, data: DataSpec, domain: Domain | Table | None
+    groups: Mapping[str, FileRows], target: Any, data: DataSpec, domain: Domain | Table | Text | None
 ) -> dict[str, FileRows]:
     """Return the groups with tables as what the target is asked with: tables, or numbers in columns.
 
@@ -110,6 +114,10 @@ def bring(
     tables = {what: rows for what, rows in groups.items() if is_frame(rows.x)}
     if not tables:
         return dict(groups)
+    word = _only_texts(tables, target, data, domain)
+    if word is not None:
+        texts = {what: _written(rows, word) for what, rows in tables.items()}
+        return {what: replace(rows, x=texts.get(what, rows.x), texts=None) for what, rows in groups.items()}
     if all(rows.texts is not None for rows in tables.values()):
         library = "columns" if data.as_ == "columns" else "pandas"
         made = type_together({what: rows.texts or {} for what, rows in tables.items()}, library=library)
@@ -120,6 +128,30 @@ def bring(
     return {what: replace(rows, x=made.get(what, rows.x)) for what, rows in groups.items()}
 
 
+def _only_texts(
+    tables: Mapping[str, FileRows], target: Any, data: DataSpec, domain: Domain | Table | Text | None
+) -> str | None:
+    """Return the name of the tables' only column, where it holds texts and nothing says that a table is wanted."""
+    names = {tuple(column_names(rows.x)) for rows in tables.values()}
+    if len(names) > 1 or data.as_ is not None or isinstance(domain, Table):
+        return None
+    columns = next(iter(names))
+    if len(columns) != 1 or (target is not None and column_names_of(target) is not None):
+        return None
+    texts = [text for rows in tables.values() for text in _written(rows, columns[0])]
+    values = np.empty(len(texts), dtype=object)
+    values[:] = texts
+    return columns[0] if isinstance(domain, Text) or is_prose(values) else None
+
+
+def _written(rows: FileRows, name: str) -> list[Any]:
+    if rows.texts is not None:
+        return list(rows.texts[name])
+    column = rows.x[name] if not hasattr(rows.x, "column_names") else rows.x.column(name)
+    values = column.tolist() if hasattr(column, "tolist") else column.to_pylist()
+    return ["" if value is None or value != value else value for value in values]
+
+
 def _beside(arrays: Sequence[Any], tables: Mapping[str, Any]) -> dict[str, Any]:
     """Tables beside files of arrays are arrays, too, in the dtype that these have where they are of one."""
     dtypes = {str(x.dtype) for x in arrays}
@@ -127,7 +159,9 @@ def _beside(arrays: Sequence[Any], tables: Mapping[str, Any]) -> dict[str, Any]:
     return as_numbers(tables, _ARRAYS.get(dtype, "exact"), by_position=True)
 
 
-def _as_asked(tables: Mapping[str, Any], target: Any, data: DataSpec, domain: Domain | Table | None) -> dict[str, Any]:
+def _as_asked(
+    tables: Mapping[str, Any], target: Any, data: DataSpec, domain: Domain | Table | Text | None
+) -> dict[str, Any]:
     word = data.as_
     if word is None:
         complete = is_numbers(tables)
@@ -140,7 +174,7 @@ def _as_asked(tables: Mapping[str, Any], target: Any, data: DataSpec, domain: Do
                 "'labelleaks[tables]', or say data.as: columns (a dict of arrays)"
             )
         return dict(tables)
-    by_position = domain is not None and not isinstance(domain, Table)
+    by_position = domain is not None and not isinstance(domain, (Table, Text))
     if data.as_ is not None or not takes_numbers_only(target):
         return as_numbers(tables, _ARRAYS.get(word, "exact"), by_position=by_position)
     dtype: Dtype = "float32" if isinstance(target, nn.Module) else "whole"

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from labelleaks.core import registry
-from labelleaks.core.domains import Word
+from labelleaks.core.domains import Text, Word
 from labelleaks.targets.http.options import Http
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "RowsSpec",
     "RunSpec",
     "TargetSpec",
+    "TextSpec",
 ]
 
 
@@ -147,18 +148,48 @@ class BoundsSpec(_SpecPart):
         return self
 
 
+class TextSpec(_SpecPart):
+    """Texts in a column: ``body: {kind: text}``, and how they are taken apart (:class:`labelleaks.Text`)"""
+
+    kind: Literal["text"]
+    tokens: str = Text.tokens
+    pieces: int = Text.pieces
+    mask: str | None = Text.mask
+
+    def made(self) -> Text:
+        """Return what it says."""
+        return Text(self.tokens, self.pieces, self.mask)
+
+
+def _kind_of_column(given: Any) -> str:
+    if isinstance(given, (list, tuple)):
+        return "values"
+    return "text" if isinstance(given, TextSpec) or (isinstance(given, Mapping) and "kind" in given) else "bounds"
+
+
+_AnyColumn = Annotated[
+    Annotated[list[Any], Field(min_length=1), Tag("values")]
+    | Annotated[BoundsSpec, Tag("bounds")]
+    | Annotated[TextSpec, Tag("text")],
+    Discriminator(_kind_of_column),
+]
+
+
 class DomainSpec(_SpecPart):
     """The inputs that exist."""
 
-    kind: Literal["box", "binary", "mixed", "table"] = "box"
+    kind: Literal["box", "binary", "mixed", "table", "text"] = "box"
     low: float | list[float] = 0.0
     high: float | list[float] = 1.0
     levels: int | None = None
     layout: Word | None = None
     """how a row is a picture, where its shape does not tell"""
     parts: list[PartSpec] = []
-    columns: dict[str, Annotated[list[Any], Field(min_length=1)] | BoundsSpec] = {}
-    """of a table, by name: bounds or the list of a column's values; what is not said is read off the rows"""
+    columns: dict[str, _AnyColumn] = {}
+    """of a table, by name: bounds, the list of a column's values, kind: text; what is not said is read off the rows"""
+    tokens: str = Text.tokens
+    pieces: int = Text.pieces
+    mask: str | None = Text.mask
 
     @model_validator(mode="after")
     def _only_its_own(self) -> DomainSpec:
@@ -166,6 +197,13 @@ class DomainSpec(_SpecPart):
             raise ValueError(f"columns belong to kind: table, not to {self.kind}")
         if self.kind == "table" and self.model_fields_set - {"kind", "columns"}:
             raise ValueError("of a table, columns are said by name: columns: {age: {low: 0, high: 120}}")
+        own = {"tokens", "pieces", "mask"}
+        strange = self.model_fields_set - {"kind"} - own if self.kind == "text" else self.model_fields_set & own
+        if strange:
+            whose = (
+                "only tokens, pieces and mask belong to" if self.kind == "text" else f"{sorted(strange)[0]} belongs to"
+            )
+            raise ValueError(f"{whose} kind: text")
         return self
 
 
@@ -177,7 +215,7 @@ class OtherDomainSpec(_OfAKind):
 
 def _kind_of_domain(given: Any) -> str:
     kind = given.get("kind") if isinstance(given, Mapping) else getattr(given, "kind", None)
-    other = isinstance(kind, str) and kind != "table" and kind not in registry.names("domains")
+    other = isinstance(kind, str) and kind not in ("table", "text") and kind not in registry.names("domains")
     return "OtherDomainSpec" if other else "DomainSpec"
 
 
@@ -213,12 +251,14 @@ class RowsSpec(_SpecPart):
     """a .npy of labels beside a .npy of rows"""
     label_column: Annotated[str | None, BeforeValidator(_name)] = None
     id_column: Annotated[str | None, BeforeValidator(_name)] = None
+    text_column: Annotated[str | None, BeforeValidator(_name)] = None
+    """the column whose texts are the rows; default: data.text"""
 
     @model_validator(mode="after")
     def _one_source(self) -> RowsSpec:
         if (self.path is None) == (self.dataset is None):
             raise ValueError("give either path (a file) or dataset (a data set's name)")
-        keys = ("rows", "folder") if self.dataset is None else ("labels", "label_column", "id_column")
+        keys = ("rows", "folder") if self.dataset is None else ("labels", "label_column", "id_column", "text_column")
         wrong = [key for key in keys if getattr(self, key) is not None]
         if wrong:
             raise ValueError(f"{wrong[0]} does not belong to a {'file' if self.dataset is None else 'data set'}")
@@ -250,6 +290,9 @@ class DataSpec(_SpecPart):
     as_: Literal["frame", "columns", "array", "float32", "float64"] | None = Field(default=None, alias="as")
     """what the target gets of a table: a DataFrame, a dict of arrays, an array of numbers that holds all of them
     exactly, or one of a dtype; default: what the target was fitted on, else an array where all columns are numbers"""
+    text: str | None = None
+    """the column of the tables whose texts are the rows, a list of strings for the target; default: a table's only
+    column, where it holds texts"""
     header: bool | None = None
     """whether the first line of a CSV names its columns; default: yes, and one that looks like a row is refused"""
 

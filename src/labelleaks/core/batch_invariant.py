@@ -41,9 +41,14 @@ def mean_of(terms: Sequence[Tensor] | Tensor) -> Tensor:
     return total / len(terms)
 
 
-def distances(a: Tensor, b: Tensor, norm: Norm) -> Tensor:
-    """As :func:`labelleaks.core.domains.distance`, for flat rows (n, d): float64 (n,), bits independent of n."""
+def distances(a: Tensor, b: Tensor, norm: Norm, counted: Tensor | None = None) -> Tensor:
+    """As :func:`labelleaks.core.domains.distance`, for flat rows (n, d): float64 (n,), bits independent of n.
+
+    ``counted``: bool (d,), features whose values are names: where they differ, they differ by 1. None: none of them.
+    """
     difference = a.to(torch.float64) - b.to(torch.float64)
+    if counted is not None:
+        difference = torch.where(counted, (a != b).to(torch.float64), difference)
     if norm == "l0":
         return row_sums((difference != 0).to(torch.float64))
     if norm == "l1":

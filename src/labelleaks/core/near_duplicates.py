@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from labelleaks.core import rng
-from labelleaks.core.domains import Domain, is_binary
+from labelleaks.core.domains import Domain, is_binary, token_columns
+from labelleaks.core.similar_texts import nearest_alike
 
 __all__ = ["NEAR", "nearly_equal"]
 
@@ -34,6 +35,8 @@ def nearly_equal(x: Tensor, others: Tensor, domain: Domain) -> Tensor:
     Where all features are bits (``Binary``), and where ``x`` has no two different rows, only equal rows count: a record
     that differs in one bit is another record.
 
+    Texts are compared by :func:`labelleaks.core.similar_texts.nearest_alike`; columns beside them have to be equal.
+
     Exact: the screen by a few principal directions only spares comparisons. Memory is bounded: a chunk of both, never
     all pairs.
 
@@ -48,11 +51,31 @@ def nearly_equal(x: Tensor, others: Tensor, domain: Domain) -> Tensor:
     near = torch.isin(rng.content_keys(x + 0.0), rng.content_keys(others + 0.0))  # + 0.0: -0 equals 0
     if is_binary(domain, tuple(x.shape[1:])):
         return near
+    if bool(token_columns(domain, x.shape[1:]).any()):
+        return near | _alike(x, others, domain)
     span = domain.span(x.shape[1:]).reshape(-1).to(x.device, torch.float64)
     tolerance = _typical_distance(x, span) * NEAR
     left = (~near).nonzero().reshape(-1)
     near[left] = _within(x[left], others, span, tolerance)
     return near
+
+
+def _alike(x: Tensor, others: Tensor, domain: Domain) -> Tensor:
+    """Whether the texts of a row are nearly those of another, and everything else is equal: bool (s,)."""
+    mine, theirs = _texts(x, domain), _texts(others, domain)
+    place = nearest_alike(mine, theirs)
+    near = torch.from_numpy(place >= 0).to(x.device)
+    rest = ~token_columns(domain, x.shape[1:]).to(x.device)
+    if bool(rest.any()):
+        near = near & (x[:, rest] == others[torch.from_numpy(place).to(x.device)][:, rest]).all(1)
+    return near
+
+
+def _texts(x: Tensor, domain: Domain) -> list[str]:
+    """The texts of each row, one behind the other."""
+    groups = [group for group in domain.groups(x.shape[1:]) if group.vocabulary is not None]
+    parts = [group.vocabulary.decode(x[:, group.columns].cpu().numpy()) for group in groups if group.vocabulary]
+    return [" ".join(texts) for texts in zip(*parts, strict=True)]
 
 
 def _typical_distance(x: Tensor, span: Tensor) -> float:

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from labelleaks.core.classes import label_array
-from labelleaks.core.domains import Domain, need_fit
+from labelleaks.core.domains import Domain, Text, need_fit
 from labelleaks.errors import InputError
 from labelleaks.inputs.plain_arrays import check_finite, is_sparse, plain_array
-from labelleaks.inputs.row_format import DictOfColumns, Pictures, RowFormat, Table, is_frame, learn
+from labelleaks.inputs.row_format import DictOfColumns, Pictures, RowFormat, Table, is_frame, is_texts, learn
 from labelleaks.inputs.row_format.array_tables import is_flat
 from labelleaks.inputs.row_format.pictures import is_pictures
 from labelleaks.inputs.torch_datasets import read_dataset
@@ -33,7 +33,7 @@ class Given:
     """Rows as a user brought them, read but not yet encoded."""
 
     rows: Any
-    """n rows of the user's own kind and dtype: array, tensor, sparse matrix, table with named columns, dict"""
+    """n rows of the user's own kind and dtype: array, tensor, sparse matrix, table with named columns, dict, texts"""
     y: NDArray[Any] | None
     """(n,) labels, int64 or str (object), not yet codes; None where there were none"""
     what: str
@@ -60,10 +60,10 @@ def take(given: Any, what: str, *, labels: bool = True) -> Given:
     """Read rows, and their labels where there are any.
 
     Args:
-        given: ``(x, y)``, ``(x,)`` or ``x``, where x is an array, tensor, nested list, SciPy sparse matrix, table with
-            named columns (pandas, polars, pyarrow), dict of arrays, torch ``Dataset`` or ``DataLoader`` (of ``(x, y)``
-            items). A tuple is always (x, y); a list is rows. A shuffling loader of plain batches is read in its data
-            set's own order.
+        given: ``(x, y)``, ``(x,)`` or ``x``, where x is an array, tensor, nested list, SciPy sparse matrix, list of
+            strings, table with named columns (pandas, polars, pyarrow), dict of arrays, torch ``Dataset`` or
+            ``DataLoader`` (of ``(x, y)`` items). A tuple is always (x, y); a list is rows. A shuffling loader of plain
+            batches is read in its data set's own order.
         what: names the rows in messages.
         labels: whether there must be labels.
 
@@ -87,14 +87,15 @@ def take(given: Any, what: str, *, labels: bool = True) -> Given:
 
 
 def encode(
-    groups: Sequence[Given], domain: Domain | Table | None = None, *, device: torch.device | str | None = None
+    groups: Sequence[Given], domain: Domain | Table | Text | None = None, *, device: torch.device | str | None = None
 ) -> Encoded:
     """Learn the format of rows that belong together, encode them, and check them against the domain.
 
     Args:
         groups: the rows; the first group's kind, dtype and order of columns count.
         domain: which inputs exist; None: ``Box(0, 1)``, and of a table what its columns hold. A :class:`Table` says of
-            some columns what they may hold. Any other goes by position: a table's columns are then numbers.
+            some columns what they may hold, a :class:`Text` how texts are taken apart. Any other goes by position: a
+            table's columns are then numbers.
         device: where the rows go; None: a tensor stays where it is, all else is on the CPU.
 
     Raises:
@@ -105,9 +106,10 @@ def encode(
     form = learn(
         {group.what: group.rows for group in groups},
         declared=declared,
-        positional=domain is not None and not isinstance(domain, Table),
+        positional=domain is not None and not isinstance(domain, (Table, Text)),
+        text=domain if isinstance(domain, Text) else None,
     )
-    exists = form.domain() if domain is None or isinstance(domain, Table) else domain
+    exists = form.domain() if domain is None or isinstance(domain, (Table, Text)) else domain
     x = tuple(form.encode(group.rows, group.what) for group in groups)
     if device is not None:
         x = tuple(rows.to(device) for rows in x)
@@ -121,7 +123,7 @@ def count(rows: Any) -> int:
     """Return how many rows there are, whatever their kind."""
     if isinstance(rows, Mapping) and not is_sparse(rows):
         return count(next(iter(rows.values())))
-    return int(rows.shape[0])
+    return int(rows.shape[0]) if hasattr(rows, "shape") else len(rows)
 
 
 def _pair(given: Any, what: str) -> tuple[Any, Any]:
@@ -159,6 +161,8 @@ def _rows(x: Any, what: str) -> Any:
         return _dict(x, what)
     if is_pictures(x):
         return Pictures.read(x, what)
+    if is_texts(x):
+        return x.copy() if hasattr(x, "copy") else list(x)
     rows = _array(x, what)
     if len(rows.shape) < 2:
         raise InputError(

@@ -1,10 +1,12 @@
-"""A CSV file as named columns with types, read by the rules of ``pandas.read_csv`` without needing it."""
+"""CSV and JSON Lines files as named columns with types, read by the rules of pandas without needing it."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from labelleaks.errors import InputError, in_a_line
 
-__all__ = ["MISSING", "read_texts", "typed"]
+__all__ = ["MISSING", "read_json_lines", "read_texts", "typed"]
 
 MISSING = frozenset(
     (
@@ -57,10 +59,13 @@ def read_texts(path: Path, *, header: bool | None = None) -> dict[str, list[str]
         InputError: not a UTF-8 CSV file with commas, no row, rows of different widths, a name that is there twice or
             empty, or a first line that looks like data.
     """
+    longest = csv.field_size_limit(sys.maxsize)  # a text may be longer than 128 KiB
     try:
         lines = [line for line in csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")) if line]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a UTF-8 CSV file ({in_a_line(error)}): save it as UTF-8") from None
+    finally:
+        csv.field_size_limit(longest)
     if header is False:
         if not lines:
             raise InputError(f"{path}: at least one row is needed")
@@ -89,6 +94,52 @@ def read_texts(path: Path, *, header: bool | None = None) -> dict[str, list[str]
             "(to_csv(index=False))"
         )
     return columns
+
+
+def read_json_lines(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the columns of a JSON Lines file by name: int64, float64 (NaN where null), bool, or objects.
+
+    Raises:
+        InputError: not UTF-8, a line that is no object, or one with other keys or something that is no single value.
+    """
+    rows: list[dict[str, Any]] = []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a UTF-8 file ({in_a_line(error)}): save it as UTF-8") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: line {number} is not JSON ({in_a_line(error)})") from None
+        if not isinstance(row, dict) or any(isinstance(value, (dict, list)) for value in row.values()):
+            raise InputError(
+                f'{path}: line {number}: an object of single values is needed, {{"text": "…", "label": 0}}'
+            )
+        if rows and row.keys() != rows[0].keys():
+            odd = sorted(row.keys() ^ rows[0].keys())[0]
+            raise InputError(
+                f"{path}: line {number}: key {odd!r} is not in every line; write null where it has no value"
+            )
+        rows.append(row)
+    if not rows or not rows[0]:
+        raise InputError(f"{path}: at least one row is needed")
+    return {name: _from_json([row[name] for row in rows]) for name in rows[0]}
+
+
+def _from_json(values: list[Any]) -> NDArray[Any]:
+    kinds = {type(value) for value in values}
+    if kinds == {bool}:
+        return np.array(values)
+    if kinds == {int} and all(-(2**63) <= value < 2**63 for value in values):
+        return np.array(values, np.int64)
+    if kinds <= {int, float, type(None)} and all(not isinstance(v, int) or abs(v) <= 2**53 for v in values):
+        return np.array([np.nan if value is None else value for value in values], np.float64)
+    found = np.empty(len(values), dtype=object)
+    found[:] = values
+    return found
 
 
 def _check_separator(path: Path, names: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Rows from files, for the command line: .npz, .npy, .csv, .parquet, folders of pictures. Nothing is unpickled."""
+"""Rows from files, for the command line: arrays, tables, texts, folders of pictures. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelleaks.errors import InputError, in_a_line, nearest
-from labelleaks.inputs.csv_tables import read_texts, typed
+from labelleaks.inputs.csv_tables import read_json_lines, read_texts, typed
 from labelleaks.inputs.pictures import ImageFormat, read_folder, scaled
 from labelleaks.inputs.tables import column_names, read_parquet, select, to_table
 
 __all__ = ["LABEL_COLUMNS", "FileRows", "ImageFormat", "as_labels", "read_rows", "write_picked"]
 
-_X_KEYS = ("x", "images", "features", "inputs")
+_X_KEYS = ("x", "images", "features", "inputs", "texts")
+_TABLES = (".csv", ".jsonl", ".parquet")
 _Y_KEYS = ("y", "labels", "label", "target")
 LABEL_COLUMNS = ("label", "y", "target", "class")
 
@@ -30,7 +31,7 @@ class FileRows:
 
     x: Any
     """n rows: an array (n, *shape) of the file's dtype; of a table a DataFrame, or
-    :class:`labelleaks.inputs.row_format.Columns` where pandas is not installed"""
+    :class:`labelleaks.inputs.row_format.Columns` where pandas is not installed; a list of strings"""
     y: NDArray[Any] | None = None
     """(n,) labels: numbers or strings"""
     ids: tuple[str, ...] | None = None
@@ -38,7 +39,7 @@ class FileRows:
     """Of a CSV: the feature columns as they are written; with other files of a run their types are read together."""
 
     def __len__(self) -> int:
-        return int(self.x.shape[0])
+        return int(self.x.shape[0]) if hasattr(self.x, "shape") else len(self.x)
 
 
 def read_rows(
@@ -47,17 +48,20 @@ def read_rows(
     labels: str | Path | None = None,
     label_column: str | None = None,
     id_column: str | None = None,
+    text_column: str | None = None,
     header: bool | None = None,
     images: ImageFormat | None = None,
 ) -> FileRows:
     """Read rows, and labels where there are any.
 
     Args:
-        path: .npz (arrays ``x``, ``images`` or ``features``; ``y`` or ``labels``; ``ids``), .npy, .csv with a header,
-            .parquet, or a folder with one folder of pictures for each class.
+        path: .npz (arrays ``x``, ``images``, ``features`` or ``texts``; ``y`` or ``labels``; ``ids``), .npy, .csv with
+            a header, .jsonl (an object a line), .parquet, or a folder with one folder of pictures for each class.
         labels: a .npy of labels, for a .npy of rows.
         label_column, id_column: columns of a table; the label column is found where it is called label, y, target or
             class.
+        text_column: column of a table whose texts are the rows, as they are written, a missing one as an empty text;
+            other columns, but for label and id, are left out.
         header: whether the first line of a CSV names its columns; None: yes, unless it looks like a row (refused).
         images: how pictures are turned into inputs.
 
@@ -73,9 +77,14 @@ def read_rows(
     readers: dict[str, Callable[[], FileRows]] = {
         ".npz": lambda: _npz(path, images),
         ".npy": lambda: _npy(path, labels, images),
-        ".csv": lambda: _csv(path, label_column, id_column, header),
+        ".csv": lambda: _csv(path, read_texts(path, header=header), label_column, id_column),
+        ".jsonl": lambda: _json_lines(path, label_column, id_column),
         ".parquet": lambda: _parquet(path, label_column, id_column),
     }
+    if text_column is not None:
+        if path.suffix.lower() not in _TABLES:
+            raise InputError(f"{path}: text_column={text_column!r} belongs to a table ({', '.join(_TABLES)})")
+        return _texts(path, text_column, label_column, id_column, header)
     if path.suffix.lower() not in readers:
         raise InputError(
             f"{path}: unknown ending {path.suffix!r}; known: {', '.join(readers)}, or a folder of pictures"
@@ -187,6 +196,8 @@ def _npz(path: Path, images: ImageFormat) -> FileRows:
             ids = tuple(str(i) for i in held["ids"]) if "ids" in held.files else None
         except Exception as error:  # as above, and what zipfile raises
             raise InputError(f"{path}: cannot be read ({in_a_line(error)})") from None
+    if x.dtype.kind == "U" and x.ndim == 1:
+        return FileRows(x.tolist(), y, ids)
     return FileRows(scaled(path, x, images, named_images=x_key == "images"), y, ids)
 
 
@@ -202,8 +213,43 @@ def _npy(path: Path, labels: str | Path | None, images: ImageFormat) -> FileRows
     return FileRows(scaled(path, x, images, named_images=False), y)
 
 
-def _csv(path: Path, label_column: str | None, id_column: str | None, header: bool | None) -> FileRows:
-    columns = read_texts(path, header=header)
+def _texts(
+    path: Path, text_column: str, label_column: str | None, id_column: str | None, header: bool | None
+) -> FileRows:
+    """The texts of one column of a table, with labels and ids."""
+    if path.suffix.lower() == ".csv":
+        columns: Mapping[str, Any] = read_texts(path, header=header)
+    elif path.suffix.lower() == ".jsonl":
+        columns = read_json_lines(path)
+    else:
+        table, _ = read_parquet(path)
+        values = {name: table[name] for name in column_names(table)}
+        columns = {name: v.tolist() if hasattr(v, "tolist") else v.to_pylist() for name, v in values.items()}
+    label, identity, _ = _roles(path, list(columns), label_column, id_column, others=text_column)
+    missing = [value is None or value != value for value in columns[text_column]]
+    odd = next((i for i, v in enumerate(columns[text_column]) if not (missing[i] or isinstance(v, str))), None)
+    if odd is not None:
+        raise InputError(f"{path}: column {text_column!r}, row {odd}: {columns[text_column][odd]!r} is no text")
+    labels = None if label is None else _complete(path, columns[label], label)
+    if labels is not None and "" in labels:
+        raise InputError(f"{path}: column {label!r}, row {labels.index('')}: no label")
+    y = None if labels is None else as_labels(labels)
+    ids = None if identity is None else tuple(map(str, _complete(path, columns[identity], identity)))
+    return FileRows(["" if gone else v for v, gone in zip(columns[text_column], missing, strict=True)], y, ids)
+
+
+def _json_lines(path: Path, label_column: str | None, id_column: str | None) -> FileRows:
+    columns = read_json_lines(path)
+    label, identity, features = _roles(path, list(columns), label_column, id_column)
+    ids = None if identity is None else tuple(map(str, _complete(path, columns[identity], identity)))
+    return FileRows(
+        x=to_table({name: columns[name] for name in features}),
+        y=None if label is None else as_labels(_complete(path, columns[label], label)),
+        ids=ids,
+    )
+
+
+def _csv(path: Path, columns: Mapping[str, Sequence[str]], label_column: str | None, id_column: str | None) -> FileRows:
     label, identity, features = _roles(path, list(columns), label_column, id_column)
     texts = {name: columns[name] for name in features}
     if label is not None and "" in columns[label]:
@@ -235,7 +281,11 @@ def _parquet(path: Path, label_column: str | None, id_column: str | None) -> Fil
 
 def _values(path: Path, table: Any, name: str) -> list[Any]:
     """A label or id column, no value of which may be missing."""
-    values: list[Any] = table[name].tolist() if hasattr(table, "iloc") else table.column(name).to_pylist()
+    return _complete(path, table[name].tolist() if hasattr(table, "iloc") else table.column(name).to_pylist(), name)
+
+
+def _complete(path: Path, column: Any, name: str) -> list[Any]:
+    values: list[Any] = column.tolist() if hasattr(column, "tolist") else list(column)
     gone = next((row for row, value in enumerate(values) if value is None or value != value), None)
     if gone is not None:
         raise InputError(f"{path}: column {name!r}, row {gone}: no value")
@@ -243,10 +293,10 @@ def _values(path: Path, table: Any, name: str) -> list[Any]:
 
 
 def _roles(
-    path: Path, columns: Sequence[str], label_column: str | None, id_column: str | None
+    path: Path, columns: Sequence[str], label_column: str | None, id_column: str | None, *, others: str | None = None
 ) -> tuple[str | None, str | None, list[str]]:
     """The label column, the id column and the features of a table."""
-    for wanted in (label_column, id_column):
+    for wanted in (label_column, id_column, others):
         if wanted is not None and wanted not in columns:
             raise InputError(f"{path}: no column {wanted!r}{nearest(wanted, columns)}")
     label = label_column or next((name for name in LABEL_COLUMNS if name in columns), None)

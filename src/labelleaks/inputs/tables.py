@@ -89,17 +89,21 @@ def select(table: Any, names: Sequence[str]) -> Any:
 
 
 def pick(rows: Any, places: Sequence[int]) -> Any:
-    """Return the rows of an array or a table at ``places``."""
+    """Return the rows of an array, a list or a table at ``places``."""
     if isinstance(rows, Columns):
         return rows.of({name: column[list(places)] for name, column in rows.items()})
     if hasattr(rows, "iloc"):
         return rows.iloc[list(places)].reset_index(drop=True)
+    if isinstance(rows, list):
+        return [rows[i] for i in places]
     return rows.take(list(places)) if hasattr(rows, "column_names") else rows[list(places)]
 
 
 def join(parts: Sequence[Any]) -> Any:
     """Return arrays or tables of one kind, one behind the other; columns are matched by name."""
     first = parts[0]
+    if isinstance(first, list):
+        return [row for part in parts for row in part]
     if isinstance(first, Columns):
         return first.of({name: np.concatenate([part[name] for part in parts]) for name in first})
     if hasattr(first, "iloc"):

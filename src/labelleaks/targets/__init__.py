@@ -36,6 +36,7 @@ from labelleaks.targets.module import ModuleTarget
 from labelleaks.targets.onnx import Onnx, OnnxTarget
 from labelleaks.targets.probe import ProbeResult, probe
 from labelleaks.targets.recorded import Recorded, RecordedTarget
+from labelleaks.targets.text import TextClassifier, adapted
 
 __all__ = [
     "Classes",
@@ -71,8 +72,8 @@ def wrap(
     """Make a target of what the user brought. Sends nothing.
 
     Args:
-        target: ``nn.Module``; fitted classifier or pipeline; function; :class:`Http`; :class:`Onnx`;
-            :class:`Recorded`; or a Target, returned as is.
+        target: ``nn.Module``; fitted classifier or pipeline; function; transformers pipeline or (model, tokenizer);
+            spaCy pipeline; :class:`Http`; :class:`Onnx`; :class:`Recorded`; or a Target, returned as is.
         numpy: whether the target gets float32 NumPy arrays or float32 torch tensors, where no ``form`` is given.
         form: how the run's rows were encoded: each query becomes rows of the user's own kind again.
         classes: what :func:`labelleaks.core.classes.resolve_classes` found, or the user's ``classes=``; None: its own.
@@ -93,6 +94,9 @@ def wrap(
         _only_numbers("a target of your own", form)
         ready: Target = target
         return ready
+    target = adapted(target)
+    if isinstance(target, TextClassifier) and form.describe()["kind"] != "text":
+        raise InputError(f"{target.what} takes texts, and these rows are {gets(form)}: give a list of strings")
     kind = _kind(target)
     found = classes if isinstance(classes, Classes) else resolve_classes(target, classes, {})
     place = _device(device, kind, numpy=not form.torch)

@@ -190,8 +190,10 @@ def _name_of(preprocess: Preprocess) -> str:
 
 
 def gets(form: RowFormat) -> str:
-    """Return what a record says of the rows that a target gets: ``numpy``, ``torch float64``, ``pandas``, …"""
+    """Return what a record says of the rows that a target gets: ``numpy``, ``torch float64``, ``texts``, …"""
     described = form.describe()
+    if described["kind"] == "text":
+        return "texts"
     kind = str(described.get("library", described["kind"]))
     return kind if form.plain or "dtype" not in described else f"{kind} {described['dtype']}"
 

@@ -14,6 +14,7 @@ from labelleaks.core.classes import Classes, label_array
 from labelleaks.errors import InputError
 from labelleaks.targets.base import Target, is_target
 from labelleaks.targets.recorded import Recorded
+from labelleaks.targets.text import TextClassifier, adapted
 
 __all__ = ["is_estimator", "own_classes", "resolve_classes"]
 
@@ -80,7 +81,8 @@ def resolve_classes(
 def _classes(
     target: Any, given: int | Sequence[Any] | Classes | None, labels: Mapping[str, NDArray[Any] | None]
 ) -> Classes:
-    own = own_classes(target)
+    target = adapted(target)
+    own = target.names if isinstance(target, TextClassifier) else own_classes(target)
     if isinstance(target, Recorded):
         labels = {**labels, "recorded answers": target.recorded_labels}
     listed = None if own is None else label_array(own, "the target's classes")

@@ -63,7 +63,7 @@ class EstimatorTarget:
             rows = rows.cpu().numpy()
         if self._preprocess is not None:
             rows = self._preprocess(rows)
-        if isinstance(rows, np.ndarray):
+        if isinstance(rows, np.ndarray) and rows.dtype.kind in "biuf":
             rows = rows.reshape(len(rows), -1)
             if self._columns is not None and len(self._columns) == rows.shape[1]:
                 rows = _frame(rows, self._columns)

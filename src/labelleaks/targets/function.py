@@ -14,6 +14,7 @@ from labelleaks.errors import LabelLeaksError, TargetError
 from labelleaks.inputs.row_format import RowFormat
 from labelleaks.targets.answers import read_answer
 from labelleaks.targets.base import Preprocess, gets, qualified_name, scope
+from labelleaks.targets.text import TextClassifier
 
 __all__ = ["FunctionTarget"]
 
@@ -46,7 +47,7 @@ class FunctionTarget:
     ) -> None:
         self.classes = classes
         self.batch_rows = batch_rows
-        self.name = qualified_name(function)
+        self.name = function.what if isinstance(function, TextClassifier) else qualified_name(function)
         self._function = function
         self._form = form
         self._preprocess = preprocess

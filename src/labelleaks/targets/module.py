@@ -46,8 +46,11 @@ def as_given(module: nn.Module, form: RowFormat, preprocess: Preprocess | None) 
         if form.numeric:
             return False
         raise InputError(
-            f"a torch module gets a tensor, and rows of {gets(form)} are not carried as such: give a function that "
-            "turns such rows into labels, or the rows as arrays"
+            "a torch module gets a tensor, and texts are none: give a transformers model with its tokenizer, (model, "
+            "tokenizer), or a function from a list of strings to labels"
+            if gets(form) == "texts"
+            else f"a torch module gets a tensor, and rows of {gets(form)} are not carried as such: give a function "
+            "that turns such rows into labels, or the rows as arrays"
         )
     if "columns" in described and not form.numeric:
         return True

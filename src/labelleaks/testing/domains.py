@@ -17,7 +17,8 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from labelleaks.core.domains import Domain, Norm, distance, need_domain
+from labelleaks.core.batch_invariant import distances
+from labelleaks.core.domains import Domain, Norm, need_domain, token_columns
 from labelleaks.core.domains.contract import faults
 from labelleaks.errors import InputError
 from labelleaks.testing.runner import NotConformant
@@ -115,6 +116,8 @@ def _kinds(domain: Domain, rows: _TestRows) -> None:
         block = flat[:, group.columns]
         if group.kind == "integer" and group.step == 1:
             _expect(torch.equal(block, block.round()), f"columns {group.columns} are no whole numbers")
+        if group.kind == "token":
+            _expect(torch.equal(block, block.round()), f"columns {group.columns} are no codes of words")
         if group.kind in ("binary", "one_hot"):
             _expect(bool(((block == 0) | (block == 1)).all()), f"columns {group.columns} are not all 0 or 1")
         if group.kind == "one_hot":
@@ -125,7 +128,8 @@ def _distances(domain: Domain, rows: _TestRows) -> None:
     for norm in get_args(Norm):
         diameter = domain.diameter(rows.shape, norm)
         _expect(math.isfinite(diameter) and diameter > 0, f"diameter in {norm} must be above 0 and finite: {diameter}")
-        most = float(distance(rows.inside[1:], rows.inside[:-1], norm).max())
+        inside = rows.inside.flatten(1)
+        most = float(distances(inside[1:], inside[:-1], norm, token_columns(domain, rows.shape)).max())
         _expect(most <= diameter * (1 + 1e-5), f"two inputs are {most:g} apart in {norm}, the diameter is {diameter:g}")
 
 

@@ -12,11 +12,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
+from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot, Text, token_columns
 from labelleaks.core.types import Candidates
 from labelleaks.errors import InputError
 
-__all__ = ["CASES", "Ball", "Counted", "HalfSpace", "Memory", "PlantedCase", "Remembering", "case", "remembered"]
+__all__ = [
+    "CASES",
+    "Ball",
+    "Counted",
+    "HalfSpace",
+    "Memory",
+    "PlantedCase",
+    "Remembering",
+    "WordWeights",
+    "case",
+    "remembered",
+]
 
 Decide = Callable[[Tensor], Tensor]
 
@@ -55,6 +66,30 @@ class HalfSpace:
 
 
 @dataclass(frozen=True, eq=False)
+class WordWeights:
+    """Label 1 where the weights of a text's words sum to more than ``offset``, else 0; spellings weigh alike.
+
+    Args:
+        weights: (codes,), of no word, of each word and of the mask.
+        offset: a number.
+    """
+
+    weights: Tensor
+    offset: float
+
+    def _excess(self, x: Tensor) -> Tensor:
+        codes = x.reshape(len(x), -1).to(torch.int64) % len(self.weights)
+        return row_sums(self.weights[codes].to(torch.float64)) - self.offset
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (self._excess(x) > 0).to(torch.int64)
+
+    def distance(self, x: Tensor) -> Tensor:
+        """Return by how much each row's weights miss the offset, float64 (m,)."""
+        return self._excess(x).abs()
+
+
+@dataclass(frozen=True, eq=False)
 class Ball:
     """Label 1 inside the sphere, else 0.
 
@@ -86,12 +121,14 @@ class Memory:
         y: int64 (r,), their labels.
         radius: float64 (r,), L2, in the domain's units; where several reach, the relatively nearest one answers.
         default: the label of every other input.
+        counted: features are codes of words, of which those that differ are counted.
     """
 
     x: Tensor
     y: Tensor
     radius: Tensor
     default: int
+    counted: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.cat([self._labels(part) for part in x.split(64)])
@@ -99,7 +136,8 @@ class Memory:
     def _labels(self, x: Tensor) -> Tensor:
         rows = x.reshape(len(x), 1, -1).to(torch.float64)
         records = self.x.reshape(len(self.x), -1).to(torch.float64)
-        away = row_sums(((rows - records) ** 2).flatten(0, 1)).sqrt().reshape(len(x), -1) / self.radius
+        apart = (rows != records).to(torch.float64) if self.counted else (rows - records) ** 2
+        away = row_sums(apart.flatten(0, 1)).sqrt().reshape(len(x), -1) / self.radius
         nearest = away.argmin(1)  # the first of equals
         reached = away.gather(1, nearest[:, None])[:, 0] < 1
         return torch.where(reached, self.y[nearest], self.default)
@@ -179,28 +217,31 @@ class PlantedCase:
         return Counted(self.decide, self.candidates.domain, self.candidates.shape)
 
 
-CASES = ("vector", "image", "binary", "mixed", "memory")
+CASES = ("vector", "image", "binary", "mixed", "text", "memory")
 _MIXED = Mixed(Continuous(-2, 2, width=4), Integer(0, 20, width=2), OneHot(4), OneHot(3))
+_TEXTS = Text().learn([" ".join(f"word{(7 * i + j) % 40}" for j in range(24)) + " " for i in range(40)])
 _DOMAINS: dict[str, tuple[Domain, tuple[int, ...]]] = {
     "vector": (Box(-1, 3), (16,)),
     "image": (Box(0, 1, levels=256), (1, 8, 8)),
     "binary": (Binary(), (40,)),
     "mixed": (_MIXED, (_MIXED.width,)),
+    "text": (_TEXTS, (_TEXTS.width,)),
     "memory": (Box(0, 1), (1, 8, 8)),
 }
 
 
 def case(name: str, *, members: int = 16, nonmembers: int = 16, seed: int = 0) -> PlantedCase:
-    """Make a case: ``"vector"`` (Box), ``"image"`` (8-bit pixels), ``"binary"``, ``"mixed"`` or ``"memory"``.
+    """Make a case: ``"vector"`` (Box), ``"image"`` (8-bit), ``"binary"``, ``"mixed"``, ``"text"`` or ``"memory"``.
 
-    The first four are half-spaces. Of many random inputs the farthest from the boundary become members, the nearest
-    non-members. One member in eight and one non-member in four carry a wrong label. ``"memory"`` gives random images
-    their labels within a radius: a large one for members, a small one for non-members.
+    All but the last are half-spaces (of a text's words: sums of weights). Of many random inputs the farthest from the
+    boundary become members, the nearest non-members. One member in eight and one non-member in four carry a wrong
+    label. ``"memory"`` gives random images their labels within a radius: a large one for members, a small one for
+    non-members.
     """
     domain, shape = _DOMAINS[name]
     generator = torch.Generator().manual_seed(seed)
     n = members + nonmembers
-    pool = domain.from_uniform(torch.rand(max(256, 8 * n), *shape, generator=generator))
+    pool = _pool(domain, shape, max(256, 8 * n), generator)
     member = torch.arange(n) < members
     if name == "memory":
         x, shadow = pool[:n], pool[n:]
@@ -231,7 +272,7 @@ def remembered(name: str, *, members: int = 16, nonmembers: int = 16, seed: int 
     domain, shape = _DOMAINS[name]
     generator = torch.Generator().manual_seed(seed)
     n = members + nonmembers
-    pool = domain.from_uniform(torch.rand(max(256, 8 * n), *shape, generator=generator))
+    pool = _pool(domain, shape, max(256, 8 * n), generator)
     rule = _half_space(pool, domain, shape)
     order = rule.distance(pool).argsort()
     taken = torch.zeros(n, dtype=torch.bool)
@@ -243,22 +284,41 @@ def remembered(name: str, *, members: int = 16, nonmembers: int = 16, seed: int 
     wrong = torch.where(member, forgotten | (place % 4 == 2), place % 4 == 1)
     y = torch.where(wrong, 1 - rule(x), rule(x))
     kept = (member & ~forgotten).nonzero().reshape(-1)
-    flat = x.reshape(n, -1).to(torch.float64)
-    typical = torch.pdist(flat).median()
-    free = torch.cdist(flat[kept], flat[~member]).amin(1)  # no other candidate is reached
-    memory = Memory(x[kept], y[kept], torch.minimum(0.5 * typical, 0.9 * free), default=-1)
+    words = bool(token_columns(domain, shape).any())
+    typical, free = _apart(x.reshape(n, -1).to(torch.float64), kept, ~member, counted=words)
+    memory = Memory(x[kept], y[kept], torch.minimum(0.5 * typical, 0.9 * free), default=-1, counted=words)
     others = pool[order[n:]][torch.randperm(len(pool) - n, generator=generator)]
     shadow = others[memory(others) < 0][:128]  # the rest would give the members away
     target = Remembering(memory, rule)
     return PlantedCase(f"remembered {name}", target, Candidates(x, y, domain, 2), member, shadow)
 
 
-def _half_space(pool: Tensor, domain: Domain, shape: tuple[int, ...]) -> HalfSpace:
+def _pool(domain: Domain, shape: tuple[int, ...], count: int, generator: torch.Generator) -> Tensor:
+    """Random inputs; texts, of which short ones would be the same, once each."""
+    pool = domain.from_uniform(torch.rand(count, *shape, generator=generator))
+    return pool.unique(dim=0) if bool(token_columns(domain, shape).any()) else pool
+
+
+def _apart(flat: Tensor, some: Tensor, others: Tensor, *, counted: bool) -> tuple[Tensor, Tensor]:
+    """Return the median distance of two rows, and each of some rows' distance to the nearest of others."""
+    if not counted:
+        return torch.pdist(flat).median(), torch.cdist(flat[some], flat[others]).amin(1)
+    apart = (flat[:, None] != flat).to(torch.float64).sum(2).sqrt()
+    return apart[torch.ones_like(apart).triu(1) > 0].median(), apart[some][:, others].amin(1)
+
+
+def _half_space(pool: Tensor, domain: Domain, shape: tuple[int, ...]) -> HalfSpace | WordWeights:
     """A plane through the middle of the pool, every column's weight in units of its span.
 
     The weights of an image rise from the left to the right, so that small moves of the picture change little.
     """
     d = int(torch.tensor(shape).prod())
+    vocabulary = domain.groups(shape)[0].vocabulary
+    if vocabulary is not None:
+        codes = torch.arange(vocabulary.stride)
+        own = torch.where(codes % 2 == 0, 1.0, -1.0) * (1 + codes % 3)
+        own[[0, -1]] = 0.0
+        return WordWeights(own, float(WordWeights(own, 0.0)._excess(pool).median()))
     if len(shape) == 3:
         weights = torch.linspace(-1, 1, shape[-1]).expand(shape).reshape(-1)
     else:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from labelleaks.core.batch_invariant import distances
-from labelleaks.core.domains import Norm
+from labelleaks.core.domains import Norm, token_columns
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Status
 
@@ -54,6 +54,9 @@ class Track:
         self.shape = candidates.shape
         self.domain = candidates.domain
         self.norm: Norm = norm
+        tokens = token_columns(self.domain, self.shape).to(device)
+        self.counted = tokens if bool(tokens.any()) else None
+        """bool (d,): the positions of texts, each of which counts 1 where it differs; None where there are none."""
         self.seed = seed
         self.everyone = torch.arange(n, device=device)
         self.votes = votes
@@ -132,7 +135,7 @@ class Track:
 
     def offer(self, points: Tensor, who: Tensor) -> None:
         """Take rows that are known to get another label where they are nearer than the best so far."""
-        distance = distances(points, self.x[who], self.norm)
+        distance = distances(points, self.x[who], self.norm, self.counted)
         nearer = (distance < self.best[who]) | ~self.found[who]
         rows = nearer.nonzero().reshape(-1)
         if len(rows) == 0:

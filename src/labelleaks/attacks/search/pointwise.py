@@ -1,10 +1,10 @@
-"""The search where features cannot move a little (Binary, Mixed): each is moved to another value, or back.
+"""The search where features cannot move a little (Binary, Mixed, Text): each is moved to another value, or back.
 
 A *group* is what moves as one: a feature, or the columns of a one-hot choice. Each group has the candidate's value and
-one other value, so a query is a set M of moved groups. The steps are HopSkipJump's on that cube: a path from the
-candidate to the start is bisected; groups are moved back, halves, quarters, eighths, ... of M at a time as in RayS
-(Chen & Gu, KDD 2020, arXiv 2006.12792, section 3.3), while the label stays another one; then votes of random changes
-around M tell which groups matter, those are added, and the others moved back, least important first.
+one other value (a word of a text: none), so a query is a set M of moved groups. The steps are HopSkipJump's on that
+cube: a path from the candidate to the start is bisected; groups are moved back, halves, quarters, eighths, ... of M at
+a time as in RayS (Chen & Gu, KDD 2020, arXiv 2006.12792, section 3.3), while the label stays another one; then votes of
+random changes around M tell which groups matter, those are added, and the others moved back, least important first.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks.search.driver import Track, widest
+from labelleaks.attacks.words import Words
 from labelleaks.core import rng
 from labelleaks.core.domains import Domain
 
@@ -55,6 +56,8 @@ class PointwiseState:
     """float32 (n, d), the other value of each group"""
     moved: Tensor
     """bool (n, G), M: the groups that are moved in the nearest point found"""
+    able: Tensor
+    """bool (n, G): the groups that can move; positions behind the end of a text cannot"""
     weight: Tensor
     """float32 (n, G), by how much a group speaks for another label, from the votes"""
     stale: Tensor
@@ -77,6 +80,7 @@ class Pointwise:
         group, numeric = _groups(domain, shape)
         self._group = torch.tensor(group)
         self._numeric = torch.tensor(numeric)
+        self._words = Words.of(domain, shape)
         self.G = max(group) + 1
         self._reverts = 2 * self.G + 20
         # A vote toggles one group in |M|, and one in two at most: a normal number below these thresholds.
@@ -99,10 +103,18 @@ class Pointwise:
         drawn = track.domain.from_uniform(u.reshape(n, *track.shape)).reshape(n, d)
         opposite = track.project(track.domain.span(track.shape).reshape(1, -1).to(drawn.device) - track.x)
         drawn = torch.where(self._spread(self._differs(track, drawn)), drawn, opposite)
+        if self._words is not None:
+            drawn = torch.where(self._tokens(track), self._words.without(track.x, self._tokens(track)), drawn)
         moved = self._differs(track, track.point)
+        able = torch.ones_like(moved)
+        if self._words is not None:
+            able = self._differs(
+                track, torch.where(self._words.there(track.x) | ~self._tokens(track), track.x + 1, track.x)
+            )
         return PointwiseState(
             other=torch.where(self._spread(moved), track.point, drawn),
             moved=moved,
+            able=able,
             weight=torch.zeros(n, self.G, device=track.x.device),
             stale=torch.zeros(n, dtype=torch.int64, device=track.x.device),
             table=rng.NormalTable(track.seed, self.G, device=track.x.device, size=1 << 20),
@@ -174,7 +186,7 @@ class Pointwise:
         for start in range(0, len(who), at_once):
             part = slice(start, start + at_once)
             toggled = state.table.vectors(streams[part], B, first=first) < threshold[part, None, None]
-            masks = state.moved[who[part]][:, None, :] ^ toggled
+            masks = state.moved[who[part]][:, None, :] ^ (toggled & state.able[who[part]][:, None, :])
             cast = torch.arange(B, device=who.device)[None, :] < counts[part, None]
             voters = who[part].repeat_interleave(counts[part])
             phi = torch.zeros(cast.shape, device=who.device)
@@ -190,7 +202,7 @@ class Pointwise:
     def _add(self, track: Track, state: PointwiseState, who: Tensor, rank: Tensor) -> Tensor:
         """Move the most important groups too, half as many as are moved; M itself where the label does not stay."""
         moved = state.moved[who]
-        outside = torch.where(moved, -1, rank)
+        outside = torch.where(moved | ~state.able[who], -1, rank)
         extra = (moved.sum(1) + 1) // 2
         top = _ranks(-outside) < extra[:, None]
         joined = moved | (top & ~moved)
@@ -229,7 +241,16 @@ class Pointwise:
         return track.ask(self._points(track, state, who, moved), who, phase)[1]
 
     def _points(self, track: Track, state: PointwiseState, who: Tensor, moved: Tensor) -> Tensor:
-        return torch.where(self._spread(moved), state.other[who], track.x[who])
+        changed = self._spread(moved)
+        points = torch.where(changed, state.other[who], track.x[who])
+        if self._words is None:
+            return points
+        return torch.where(self._tokens(track), self._words.without(track.x[who], changed), points)
+
+    def _tokens(self, track: Track) -> Tensor:
+        """bool (d,): the positions of texts."""
+        assert track.counted is not None
+        return track.counted
 
     def _spread(self, moved: Tensor) -> Tensor:
         """Groups (k, G) to features (k, d)."""

@@ -1,6 +1,6 @@
 """Domains of inputs: bounds, projection, quantisation to what a real client can send, and distances."""
 
-from labelleaks.core.domains.base import Domain, Group, Kind, Norm, check_range, distance, is_binary
+from labelleaks.core.domains.base import Domain, Group, Kind, Norm, check_range, distance, is_binary, token_columns
 from labelleaks.core.domains.binary import Binary
 from labelleaks.core.domains.box import Box
 from labelleaks.core.domains.contract import need_domain, need_fit
@@ -16,10 +16,12 @@ from labelleaks.core.domains.layout import (
     why_no_layout,
 )
 from labelleaks.core.domains.mixed import Continuous, Integer, Mixed, OneHot
+from labelleaks.core.domains.text import SPELLINGS, Spelling, Text, Tokens, Vocabulary
 
 __all__ = [
     "LEAST_SIDE",
     "SIDES",
+    "SPELLINGS",
     "WORDS",
     "Binary",
     "Box",
@@ -32,6 +34,10 @@ __all__ = [
     "Mixed",
     "Norm",
     "OneHot",
+    "Spelling",
+    "Text",
+    "Tokens",
+    "Vocabulary",
     "Word",
     "check_range",
     "distance",
@@ -41,5 +47,6 @@ __all__ = [
     "is_binary",
     "need_domain",
     "need_fit",
+    "token_columns",
     "why_no_layout",
 ]

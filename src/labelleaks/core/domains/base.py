@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,10 +17,13 @@ from torch import Tensor
 from labelleaks.core.domains.layout import Word
 from labelleaks.errors import InputError
 
-__all__ = ["Domain", "Group", "Kind", "Norm", "check_range", "diameter_of", "distance", "is_binary"]
+if TYPE_CHECKING:
+    from labelleaks.core.domains.text import Vocabulary
+
+__all__ = ["Domain", "Group", "Kind", "Norm", "check_range", "diameter_of", "distance", "is_binary", "token_columns"]
 
 Norm = Literal["l0", "l1", "l2", "linf"]
-Kind = Literal["continuous", "integer", "binary", "one_hot"]
+Kind = Literal["continuous", "integer", "binary", "one_hot", "token"]
 _TOLERANCE = 1e-6  # of the range: what float32 arithmetic on the client's side may have added
 
 
@@ -29,7 +32,8 @@ class Group:
     """Neighbouring features of one kind, and how they move.
 
     Features of a ``"continuous"``, ``"integer"`` or ``"binary"`` group move one by one; of a ``"one_hot"`` group
-    exactly one is 1 and the others are 0, so they move together.
+    exactly one is 1 and the others are 0, so they move together. Those of a ``"token"`` group are positions of a text,
+    each with the code of a word or none: a word stays or is taken out, and no other moves into its place.
     """
 
     kind: Kind
@@ -40,6 +44,8 @@ class Group:
     """Bounds of the group's features: a number for all, or float32 (features,)."""
     step: float = 0.0
     """The largest distance between neighbouring values, 0 where any float32 is allowed; 1 unless said of integers."""
+    vocabulary: Vocabulary | None = None
+    """Of a ``"token"`` group: the words that codes stand for."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -48,6 +54,8 @@ class Group:
             raise InputError(f"Group: columns={self.columns}: a slice with start and stop is needed")
         if self.kind == "integer" and self.step == 0:
             object.__setattr__(self, "step", 1.0)
+        if (self.kind == "token") != (self.vocabulary is not None):
+            raise InputError(f"Group: kind={self.kind!r}: a vocabulary belongs to a token group, and to no other")
 
     @property
     def width(self) -> int:
@@ -116,6 +124,15 @@ class Domain(Protocol):
 def is_binary(domain: Domain, shape: Sequence[int]) -> bool:
     """Whether every feature is 0 or 1, each on its own."""
     return all(group.kind == "binary" for group in domain.groups(shape))
+
+
+def token_columns(domain: Domain, shape: Sequence[int]) -> Tensor:
+    """Return which features of a flattened row are positions of a text: bool (features,)."""
+    groups = domain.groups(shape)
+    found = torch.zeros(groups[-1].columns.stop, dtype=torch.bool)
+    for group in groups:
+        found[group.columns] = group.kind == "token"
+    return found
 
 
 def distance(a: Tensor, b: Tensor, norm: Norm) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from labelleaks.core.domains.base import Group, Kind, Norm, check_range, diameter_of
 from labelleaks.core.domains.layout import Word
+from labelleaks.core.domains.text import Tokens
 from labelleaks.errors import InputError
 
 __all__ = ["Continuous", "Integer", "Mixed", "OneHot"]
@@ -52,6 +53,10 @@ class OneHot:
         _check_part(self, 0, 1, 2)
 
 
+MixedPart = Continuous | Integer | OneHot | Tokens
+"""Neighbouring features of one kind."""
+
+
 def _check_part(part: Any, low: Any, high: Any, narrowest: int) -> None:
     name = type(part).__name__
     for end, value in (("low", low), ("high", high)):
@@ -75,17 +80,17 @@ class Mixed:
         InputError: no part, a width below 1 (2 for one-hot), or bounds that are not ordered.
     """
 
-    parts: tuple[Continuous | Integer | OneHot, ...]
+    parts: tuple[MixedPart, ...]
     _low: Tensor = field(compare=False, repr=False)
     _high: Tensor = field(compare=False, repr=False)
 
-    def __init__(self, *parts: Continuous | Integer | OneHot) -> None:
+    def __init__(self, *parts: MixedPart) -> None:
         if not parts:
             raise InputError("Mixed: name at least one part, for example Mixed(Continuous(0, 1, width=4))")
         low: list[float] = []
         high: list[float] = []
         for part in parts:
-            if not isinstance(part, Continuous | Integer | OneHot):
+            if not isinstance(part, Continuous | Integer | OneHot | Tokens):
                 shown = part.__name__ if isinstance(part, type) else repr(part)
                 raise InputError(
                     f"Mixed: {shown} is no part: give Continuous(low, high), Integer(low, high) or OneHot(width), one "
@@ -115,12 +120,9 @@ class Mixed:
         return self._low.expand(tuple(shape)).clone(), self._high.expand(tuple(shape)).clone()
 
     def groups(self, shape: Sequence[int]) -> tuple[Group, ...]:
-        return tuple(
-            Group("one_hot", columns) if isinstance(part, OneHot) else Group(_kind(part), columns, part.low, part.high)
-            for part, columns in self.columns()
-        )
+        return tuple(_group(part, columns) for part, columns in self.columns())
 
-    def columns(self) -> list[tuple[Continuous | Integer | OneHot, slice]]:
+    def columns(self) -> list[tuple[MixedPart, slice]]:
         """Return each part with the columns that it owns."""
         found = []
         start = 0
@@ -138,6 +140,8 @@ class Mixed:
             elif isinstance(part, OneHot):
                 hot = given[:, columns].argmax(1, keepdim=True)  # before clipping, which would tie what exceeds 1
                 x[:, columns] = torch.zeros_like(x[:, columns]).scatter_(1, hot, 1.0)
+            elif isinstance(part, Tokens):
+                x[:, columns] = part.project(x[:, columns])
         return x
 
     def check(self, x: Tensor, what: str) -> None:
@@ -154,6 +158,9 @@ class Mixed:
             elif isinstance(part, OneHot):
                 wrong = ((block != 0) & (block != 1)).any(1) | (block.sum(1) != 1)
                 rule = "exactly one 1 among 0s"
+            elif isinstance(part, Tokens):
+                wrong = (part.project(block) != block).any(1)
+                rule = "codes of words"
             else:
                 continue
             if bool(wrong.any()):
@@ -170,6 +177,9 @@ class Mixed:
             whole[columns] = isinstance(part, Integer)
         # Integer(low, high) has high - low + 1 equally likely values.
         spread = torch.where(whole, torch.floor(u * (high - low + 1)), u * (high - low))
+        for part, columns in self.columns():
+            if isinstance(part, Tokens):
+                spread[:, columns] = part.from_uniform(u[:, columns])
         return self.project(low + spread)
 
     def span(self, shape: Sequence[int]) -> Tensor:
@@ -181,14 +191,29 @@ class Mixed:
             if isinstance(part, OneHot):
                 span[columns] = 0.0
                 span[columns.start : columns.start + 2] = 1.0
+            elif isinstance(part, Tokens):  # a word counts one
+                span[columns] = 1.0
         return diameter_of(span, norm)
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "mixed", "parts": [{"part": type(p).__name__.lower(), **vars(p)} for p in self.parts]}
+        return {"kind": "mixed", "parts": [_described(p) for p in self.parts]}
 
     def __repr__(self) -> str:
         return f"Mixed({', '.join(map(repr, self.parts))})"
 
 
-def _kind(part: Continuous | Integer) -> Kind:
-    return "integer" if isinstance(part, Integer) else "continuous"
+def _group(part: MixedPart, columns: slice) -> Group:
+    if isinstance(part, Tokens):
+        return part.group(columns)
+    if isinstance(part, OneHot):
+        return Group("one_hot", columns)
+    kind: Kind = "integer" if isinstance(part, Integer) else "continuous"
+    return Group(kind, columns, part.low, part.high)
+
+
+def _described(part: MixedPart) -> dict[str, Any]:
+    return (
+        {"part": "text", **part.describe()}
+        if isinstance(part, Tokens)
+        else {"part": type(part).__name__.lower(), **vars(part)}
+    )

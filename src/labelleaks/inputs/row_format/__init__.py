@@ -13,13 +13,14 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from labelleaks.core.domains import Continuous, Domain, Integer
+from labelleaks.core.domains import Continuous, Domain, Integer, Text
 from labelleaks.errors import InputError
 from labelleaks.inputs.row_format.array_tables import is_flat, learn_array_table, needs_columns
 from labelleaks.inputs.row_format.arrays import float32_rows, learn_array, learn_dict
 from labelleaks.inputs.row_format.frames import Declared, FrameFormat, is_frame, learn_frame
 from labelleaks.inputs.row_format.pictures import Pictures, learn_pictures
 from labelleaks.inputs.row_format.plain_tables import Columns, DictOfColumns, NumberTable
+from labelleaks.inputs.row_format.text import is_texts, learn_texts
 
 __all__ = [
     "Columns",
@@ -31,6 +32,7 @@ __all__ = [
     "Table",
     "float32_rows",
     "is_frame",
+    "is_texts",
     "learn",
 ]
 
@@ -42,7 +44,7 @@ class Table:
     ``Table({"age": Integer(0, 120), "income": Continuous(0, 1e6), "city": ["rome", "oslo"]})``
 
     Args:
-        columns: by name: bounds, or the list of a column's values.
+        columns: by name: bounds, the list of a column's values, or ``Text()``.
 
     Raises:
         InputError: anything else in their place.
@@ -55,10 +57,10 @@ class Table:
             raise InputError(f"Table: a dict of columns is needed, got a {type(self.columns).__name__}")
         for name, given in self.columns.items():
             listed = isinstance(given, Sequence) and not isinstance(given, str) and len(given) > 0
-            if not (isinstance(given, (Continuous, Integer)) or listed):
+            if not (isinstance(given, (Continuous, Integer, Text)) or listed):
                 raise InputError(
-                    f"Table: column {name!r}: {given!r} is neither Integer(low, high), Continuous(low, high) nor a "
-                    "list of values"
+                    f"Table: column {name!r}: {given!r} is neither Integer(low, high), Continuous(low, high), "
+                    "Text() nor a list of values"
                 )
 
 
@@ -111,15 +113,20 @@ class RowFormat(Protocol):
 
 
 def learn(
-    groups: Mapping[str, Any], *, declared: Mapping[str, Declared] | None = None, positional: bool = False
+    groups: Mapping[str, Any],
+    *,
+    declared: Mapping[str, Declared] | None = None,
+    positional: bool = False,
+    text: Text | None = None,
 ) -> RowFormat:
     """Return the format of rows that belong together.
 
     Args:
         groups: what the rows are (``"members"``) -> rows of one kind: arrays, tensors, sparse matrices, tables with
-            named columns, or dicts of arrays.
+            named columns, dicts of arrays, or texts.
         declared: what the user says of some columns of a table, by name.
         positional: a table's columns are numbers, one feature each, for a domain that goes by position.
+        text: how texts are taken apart; None: ``Text()``.
 
     Raises:
         InputError: kinds that do not fit together, or a value that cannot be carried exactly.
@@ -130,6 +137,12 @@ def learn(
             raise InputError(
                 f"{other}: a {type(rows).__name__}, but {what} are a {type(first).__name__}; give all as one kind"
             )
+    if is_texts(first):
+        if declared or positional:
+            raise InputError(f"domain: {what} are texts: give ll.Text(), or leave domain= out")
+        return learn_texts(groups, text)
+    if text is not None:
+        raise InputError(f"domain=ll.Text(): {what} are no texts: give a list of strings, or say ll.Table({{...}})")
     if is_frame(first):
         return learn_frame(groups, declared=declared, positional=positional)
     if isinstance(first, Pictures):
@@ -149,4 +162,6 @@ def _kind(rows: Any) -> str:
         return "table"
     if isinstance(rows, Mapping) and not hasattr(rows, "toarray"):
         return "dict"
-    return "pictures" if isinstance(rows, Pictures) else "array"
+    if isinstance(rows, Pictures):
+        return "pictures"
+    return "texts" if is_texts(rows) else "array"

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from labelleaks.core.domains import Continuous, Integer, OneHot
+from labelleaks.core.domains import Continuous, Integer, OneHot, Tokens
 from labelleaks.errors import InputError
 
 __all__ = ["MOST_ONE_HOT", "Categories", "Codec", "Constant", "Numbers", "numbers", "one_of"]
@@ -25,7 +25,7 @@ MOST_ONE_HOT = 512
 
 _LARGEST = 1e38  # float32 ends at 3.4e38
 
-DomainPart = Continuous | Integer | OneHot
+DomainPart = Continuous | Integer | OneHot | Tokens
 Codes = NDArray[np.float32]
 Raw = NDArray[Any]
 

@@ -14,15 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labelleaks.core.domains import Continuous, Domain, Integer, Mixed, OneHot
+from labelleaks.core.domains import Continuous, Domain, Integer, Mixed, OneHot, Text, Tokens
 from labelleaks.errors import InputError, nearest
 from labelleaks.inputs.row_format.columns import Library, library_of
 from labelleaks.inputs.row_format.features import Codec, Constant, Numbers, numbers, one_of
+from labelleaks.inputs.row_format.text import TextColumn, is_prose
 
 __all__ = ["Declared", "FrameFormat", "is_frame", "learn_frame"]
 
-Declared = Continuous | Integer | Sequence[Any]
-"""What a user says of a column: bounds, or the list of its values."""
+Declared = Continuous | Integer | Text | Sequence[Any]
+"""What a user says of a column: bounds, the list of its values, or that it holds texts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class Column:
     """What stands among the codes for a missing value: a value that is there."""
 
     @property
-    def parts(self) -> tuple[Continuous | Integer | OneHot, ...]:
+    def parts(self) -> tuple[Continuous | Integer | OneHot | Tokens, ...]:
         return (*self.codec.parts, *((Integer(0, 1),) if self.missing == "some" else ()))
 
     @property
@@ -150,7 +151,7 @@ class FrameFormat:
 
     def domain(self) -> Domain:
         """Return what the columns were seen to hold, or were said to, as a domain of the encoded rows."""
-        parts: list[Continuous | Integer | OneHot] = []
+        parts: list[Continuous | Integer | OneHot | Tokens] = []
         heads = dict(self._dummies)
         place = 0
         while place < len(self._columns):
@@ -211,7 +212,8 @@ def learn_frame(
 
     Args:
         groups: what each table is (``"members"``) -> table; the first one's order of columns counts.
-        declared: what the user says of some columns: ``Integer(0, 120)``, ``Continuous(0, 1)``, or a list of values.
+        declared: what the user says of some columns: ``Integer(0, 120)``, ``Continuous(0, 1)``, ``Text()``, or a list
+            of values.
         positional: each column has exactly one feature, in its own units, for a domain that goes by position.
 
     Raises:
@@ -282,6 +284,8 @@ def _column(
     if len(there) == 0:
         filler = np.zeros(1, values.dtype)[0]
         codec = Constant(values.dtype, filler)
+    elif isinstance(declared, Text) or (declared is None and known is None and is_prose(there)):
+        codec, filler = TextColumn.learn(there, declared or Text()), there[0]
     elif isinstance(declared, (Continuous, Integer)):
         codec, filler = numbers(there, low=declared.low, high=declared.high), there[0]
     elif declared is not None or not number or known is not None:
