@@ -518,3 +518,88 @@ def test_inputs_stay_as_they_were():
 def test_import_stays_light():
     code = "import sys, labelleaks.metrics; print([m for m in ('scipy', 'torch', 'sklearn') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+# --- p-values, false-discovery rate, precision at a prior -------------------------------------------------------------
+
+
+@given(ROWS)
+def test_conformal_p_values_agree_with_a_slow_count_and_with_the_threshold(rows):
+    scores, member = arrays(rows)
+    known = scores[~member]
+    p = metrics.conformal_p_values(scores, known)
+    slow = [(1 + sum(float(k) >= float(s) for k in known)) / (1 + len(known)) for s in scores]
+    np.testing.assert_array_equal(p, slow)
+    fpr = 1 / (len(known) + 1) + 1e-9
+    if fpr < 1:
+        np.testing.assert_array_equal(p <= fpr, scores > metrics.conformal_threshold(known, fpr))
+
+
+def test_conformal_p_values_of_non_members_are_uniform_or_above():
+    random = np.random.default_rng(0)
+    p = np.array([metrics.conformal_p_values(random.normal(size=1), random.normal(size=99))[0] for _ in range(4000)])
+    for level in (0.01, 0.05, 0.1, 0.5):
+        assert stats.binom.sf((p <= level).sum() - 1, 4000, level) > 1e-3
+        assert stats.binom.cdf((p <= level).sum(), 4000, level) > 1e-3  # no ties: not conservative either
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("fdr", [0.05, 0.2])
+def test_false_discovery_rate_is_held(shift, fdr):
+    """300 candidates, a third of them members, 200 known non-members; ties by rounding."""
+    random = np.random.default_rng(5)
+    false, called = [], 0
+    for _ in range(400):
+        member = np.arange(300) < 100
+        scores = np.round(random.normal(size=300) + shift * member, 2)
+        decided = metrics.called_at_fdr(metrics.conformal_p_values(scores, np.round(random.normal(size=200), 2)), fdr)
+        false.append((decided & ~member).sum() / max(1, decided.sum()))
+        called += decided.sum()
+    assert np.mean(false) <= fdr + 3 * np.std(false) / math.sqrt(len(false))
+    assert called > 1000 or shift < 3  # 200 known non-members cannot show less than 1 in 201
+
+
+@given(st.lists(st.floats(1e-6, 1), max_size=30), st.floats(0.01, 1))
+def test_called_at_fdr_agrees_with_scipy(p, fdr):
+    decided = metrics.called_at_fdr(np.array(p), fdr)
+    adjusted = stats.false_discovery_control(p) if p else np.zeros(0)
+    sure = np.abs(adjusted - fdr) > 1e-12  # but for rounding
+    np.testing.assert_array_equal(decided[sure], (adjusted <= fdr)[sure])
+
+
+def test_precision_at_a_prior():
+    member = np.arange(2000) < 1000
+    decided = np.concatenate([np.arange(1000) < 500, np.arange(1000) < 10])
+    at_half = metrics.precision_at_prior(decided, member, 0.5)
+    assert at_half.value == pytest.approx(metrics.precision(decided, member).value)
+    rare = metrics.precision_at_prior(decided, member, 0.01)
+    assert rare.value == pytest.approx(0.01 * 0.5 / (0.01 * 0.5 + 0.99 * 0.01))
+    assert rare.low < rare.value < rare.high < at_half.low
+    nobody = metrics.precision_at_prior(np.zeros(2000, dtype=bool), member, 0.01)
+    assert nobody.value is None
+    assert nobody.reason == "no candidate is called a member"
+
+
+def test_interval_of_precision_at_a_prior_holds():
+    random = np.random.default_rng(3)
+    truth, inside = 0.1 * 0.4 / (0.1 * 0.4 + 0.9 * 0.05), 0
+    member = np.arange(400) < 200
+    for _ in range(500):
+        decided = random.random(400) < np.where(member, 0.4, 0.05)
+        found = metrics.precision_at_prior(decided, member, 0.1)
+        inside += found.low <= truth <= found.high
+    assert inside >= 470
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: metrics.precision_at_prior([True], [True], 0.0), "prior=0.0"),
+        (lambda: metrics.conformal_p_values([1.0], []), "known non-members"),
+        (lambda: metrics.called_at_fdr([0.0], 0.1), "p_values"),
+        (lambda: metrics.called_at_fdr([0.5], 0), "fdr=0"),
+    ],
+)
+def test_what_no_p_value_or_prior_can_be_is_refused(call, sentence):
+    with pytest.raises(InputError, match=sentence):
+        call()

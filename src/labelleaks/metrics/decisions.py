@@ -8,7 +8,9 @@ import numpy as np
 
 from labelleaks.errors import InputError
 from labelleaks.metrics.estimates import (
+    Bools,
     Estimate,
+    Floats,
     check_fpr,
     checked_scores,
     clopper_pearson,
@@ -20,7 +22,17 @@ from labelleaks.metrics.estimates import (
     split,
 )
 
-__all__ = ["advantage", "balanced_accuracy", "best_threshold", "conformal_threshold", "precision", "rate"]
+__all__ = [
+    "advantage",
+    "balanced_accuracy",
+    "best_threshold",
+    "called_at_fdr",
+    "conformal_p_values",
+    "conformal_threshold",
+    "precision",
+    "precision_at_prior",
+    "rate",
+]
 
 
 def rate(k: int, n: int, *, level: float = 0.95) -> Estimate:
@@ -64,6 +76,70 @@ def precision(decided: Any, member: Any, *, level: float = 0.95) -> Estimate:
         error_of(level)
         return Estimate(None, reason="no candidate is called a member")
     return rate(tp, tp + fp, level=level)
+
+
+def precision_at_prior(decided: Any, member: Any, prior: float, *, level: float = 0.95) -> Estimate:
+    """Return the share of members among those called members, where a share ``prior`` of all candidates are members.
+
+    π TPR / (π TPR + (1 - π) FPR), by Bayes' rule: an audit's groups are of a size of its own choice, a release is not.
+
+    Interval: at the Clopper-Pearson limits of TPR and FPR, each with half of the error (conservative).
+
+    Raises:
+        InputError: a prior outside (0, 1).
+    """
+    alpha = error_of(level)
+    if not 0 < prior < 1:
+        raise InputError(f"prior={prior!r}: a share of members above 0 and below 1 is needed (1 % is 0.01)")
+    tp, m, fp, n = count_decisions(decided, member)
+    if tp + fp == 0:
+        return Estimate(None, reason="no candidate is called a member")
+    (tpr_low, tpr_high), (fpr_low, fpr_high) = clopper_pearson(tp, m, alpha / 2), clopper_pearson(fp, n, alpha / 2)
+
+    def share(tpr: float, fpr: float) -> float:
+        called = prior * tpr + (1 - prior) * fpr
+        return prior * tpr / called if called > 0 else 0.0
+
+    return Estimate(share(tp / m, fp / n), share(tpr_low, fpr_high), share(tpr_high, fpr_low))
+
+
+def conformal_p_values(scores: Any, nonmember_scores: Any) -> Floats:
+    """Return for each score the chance that a non-member scores as high: float64 (n,), above 0, at most 1.
+
+    (1 + known non-members with at least this score) / (1 + known non-members): for a candidate that is a non-member,
+    exchangeable with those, it is below p with probability at most p (Vovk et al. 2005). It speaks of the population of
+    non-members, not of this record.
+
+    Args:
+        scores: (n,) of candidates. nonmember_scores: (k,) of known non-members that nothing was fitted on.
+
+    Raises:
+        InputError: NaN or infinity, or no known non-member.
+    """
+    asked, known = checked_scores(scores, "scores"), np.sort(checked_scores(nonmember_scores, "nonmember_scores"))
+    if len(known) == 0:
+        raise InputError("nonmember_scores: p-values need known non-members; give at least one")
+    above = len(known) - np.searchsorted(known, asked, "left")
+    return np.asarray((1 + above) / (1 + len(known)), dtype=np.float64)
+
+
+def called_at_fdr(p_values: Any, fdr: float) -> Bools:
+    """Return who is called a member such that at most a share ``fdr`` of the calls are false, in the mean: bool (n,).
+
+    Benjamini & Hochberg (1995); with conformal p-values of one calibration set it holds as well (Bates et al. 2023,
+    2104.08279).
+
+    Raises:
+        InputError: a p-value or an ``fdr`` outside (0, 1].
+    """
+    p = checked_scores(p_values, "p_values")
+    if not 0 < fdr <= 1 or isinstance(fdr, bool):
+        raise InputError(f"fdr={fdr!r}: a share of false calls above 0 and at most 1 is needed (10 % is 0.1)")
+    if len(p) and not (p.min() > 0 and p.max() <= 1):
+        raise InputError(f"p_values: {float(p.min()):g} to {float(p.max()):g}; above 0 and at most 1 is needed")
+    ascending = np.sort(p)
+    allowed = np.flatnonzero(ascending <= fdr * np.arange(1, len(p) + 1) / max(1, len(p)))
+    return np.asarray(p <= ascending[allowed[-1]]) if len(allowed) else np.zeros(len(p), dtype=np.bool_)
 
 
 def best_threshold(scores: Any, member: Any) -> float:
