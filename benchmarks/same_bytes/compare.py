@@ -75,6 +75,27 @@ ON_PURPOSE: tuple[OnPurpose, ...] = (
         OnPurpose(artefact, where, "why rows are no pictures is said in other words", case="ladder", text=_NO_PICTURES)
         for artefact, where in (("record", r"\$\.notes\[0\]"), ("report", r"piece \d+"))
     ],
+    *[
+        OnPurpose("report", r"piece \d+", reason, text=text)
+        for reason, text in (
+            ("an attack has one colour in every report", r"\bs\d+\b.* -> .*\bs\d+\b|swatch"),
+            ("the target's accuracy comes first, and serious flags are counted alone", "wrongly accused|Serious flags"),
+            ("flags are called flags", "[Rr]ed flags"),
+            ("labels of a journal are told from those asked for", "labels</b>|Nothing else was asked|in the journal"),
+        )
+    ],
+    *[
+        OnPurpose(
+            "record", rf"\$\.attacks\[\d+\]\.evaluation\.decisions\[\d+\]\.threshold\.{key}",
+            "a threshold says which false-positive rate is to be expected, and what is doubtful about it",
+            text=rf"^{re.escape(_ABSENT)} ->",
+        )
+        for key in ("expected_fpr", "doubt")
+    ],
+    OnPurpose(
+        "record", r"\$\.flags.*", text="unreachable_threshold|accusing_threshold|thin_shadow",
+        reason="thresholds that hardly a score, or most non-members, can pass are flagged; few shadow rows too",
+    ),
 )  # fmt: skip
 """What may differ from the commit before the new layout, and why."""
 

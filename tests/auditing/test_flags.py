@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from labelleaks.auditing.evaluation import CurvePoint, compare, evaluate
-from labelleaks.auditing.flags import FLAGS, Evidence, baseline, find_flags
+from labelleaks.auditing.flags import FLAGS, Evidence, ShadowEvidence, baseline, find_flags
 from labelleaks.auditing.flags.baseline import blind_auc
 from labelleaks.auditing.flags.groups import blind_baseline
 from labelleaks.auditing.thresholds import Threshold
@@ -299,6 +299,28 @@ def test_one_sided_decision():
         e, "boundary", e.attacks["boundary"].value, thresholds=[Threshold(0.0, "median", "random inputs")]
     )
     assert "one_sided_decision" not in names(near)
+
+
+def test_accusing_and_unreachable_thresholds():
+    e = evidence()
+    value = e.attacks["boundary"].value
+    low = Threshold(float(np.quantile(value[N:], 0.4)), "percentile 50", "random inputs")
+    found = one(with_attack(e, "boundary", value, thresholds=[low]), "accusing_threshold")
+    assert found.raised_because == "boundary with random inputs calls 180 of 300 non-members members"
+    fair = Threshold(float(np.quantile(value[N:], 0.9)), "percentile 50", "random inputs")
+    assert not {"accusing_threshold", "unreachable_threshold"} & names(with_attack(e, "b", value, thresholds=[fair]))
+    told = one(with_attack(e, "b", value, thresholds=[replace(fair, doubt="all are tied")]), "unreachable_threshold")
+    assert told.raised_because == "b with random inputs: all are tied"
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "severity"), [(1, 1, "serious"), (2, 2, "serious"), (12, 4, "warning"), (500, 1, "serious")]
+)
+def test_thin_shadow(rows, labels, severity):
+    found = one(evidence(shadow=ShadowEvidence(rows, labels, 4)), "thin_shadow")
+    assert found.severity == severity and (labels > 1 or "one label" in found.raised_because)
+    assert "thin_shadow" not in names(evidence(shadow=ShadowEvidence(500, 4, 4)))
+    assert "thin_shadow" not in names(evidence(shadow=ShadowEvidence(500, 1, 1)))
 
 
 def test_cheap_attack_wins():

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from labelleaks.auditing.record import SCHEMA_VERSION, AuditRecord, load
+from labelleaks import metrics
+from labelleaks.auditing.record import AuditRecord, load
+from labelleaks.auditing.run_folder import SCHEMA_VERSION
 from labelleaks.auditing.run_log import LedgerSummary, RunLog
 from labelleaks.core import serialization
 from labelleaks.core.oracle.label_oracle import Ledger
@@ -276,3 +278,17 @@ def test_run_log_comes_back(tmp_path: Path) -> None:
     log = RunLog(started="2026-01-01T00:00:00+00:00", seconds=1.5, calls=3, attack_seconds={"gap": 0.25})
     log.save(tmp_path)
     assert RunLog.load(tmp_path) == log
+
+
+@pytest.mark.parametrize("name", ["gap", "noise", "boundary"])
+@pytest.mark.parametrize("fpr", [0.003, 0.02, 0.05, 0.5, 0.97, 0.1])
+def test_any_false_positive_rate_can_be_asked_for(record: AuditRecord, name: str, fpr: float) -> None:
+    result = record[name]
+    assert result.tpr_at_fpr[fpr] == metrics.tpr_at_fpr(result.scores, record.member, fpr)
+    assert list(result.tpr_at_fpr) == [0.1, 0.01, 0.001]
+
+
+@pytest.mark.parametrize("fpr", [5, 0, 1.0, -0.1, "5%", None])
+def test_what_is_no_rate_is_said(record: AuditRecord, fpr: Any) -> None:
+    with pytest.raises(KeyError, match=r"a fraction between 0 and 1 is needed, 0\.05 for 5 %"):
+        record["gap"].tpr_at_fpr[fpr]

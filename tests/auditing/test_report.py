@@ -12,6 +12,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -19,12 +20,13 @@ from PIL import Image
 
 from labelleaks import attacks as attacks_by_name
 from labelleaks.auditing.record import AuditRecord, RunLog, load
-from labelleaks.auditing.report import charts, pictures, render, write_report
+from labelleaks.auditing.report import asset, charts, pictures, record_html, render, write_report
+from labelleaks.auditing.report.exposed import json_for_script
 from labelleaks.auditing.report.svg import Axis, Chart
-from labelleaks.auditing.report.view_model import json_for_script
 from labelleaks.auditing.report.wording import about, figure, headline, number, percent, setup_rows
 from labelleaks.core.attack import About
 from labelleaks.core.types import Status
+from labelleaks.errors import InputError
 from labelleaks.metrics import Estimate
 from tests.record_fixture import make_record
 
@@ -157,7 +159,7 @@ def test_every_figure_is_the_records(record: AuditRecord) -> None:
         assert r.auc.low is not None and r.auc.high is not None
         assert f"{r.auc.value:.3f} {r.auc.low:.3f}–{r.auc.high:.3f}" in words
         assert r.threshold.source in words
-    assert f"{record.ledger.rows:,} rows" in words
+    assert f"{record.ledger.rows:,} labels" in words
     for flag in record.flags:
         assert flag.raised_because in words and flag.what_to_do in words
     assert "0.1 % FPR needs at least 1" in words  # why there is no figure
@@ -429,10 +431,8 @@ def test_every_attack_has_words_and_a_line_of_its_own() -> None:
     for attack in map(attacks_by_name.resolve, names):
         assert attack.about.summary.endswith(".") and attack.about.axis, attack.name
         assert attack.about.relabels == ("shadow" in attack.needs), f"{attack.name} buys labels of the shadow rows"
-    assert len({charts.css_of(i) for i in range(len(names))}) == len(names)
-    css = (Path(charts.__file__).parent / "templates/report.css").read_text()
-    for i in range(len(names)):
-        line = charts.css_of(i)
+    css = asset("report.css")
+    for line in charts.colours(names).values():
         assert f".{line} {{ stroke: var(--{line})" in css and css.count(f"--{line}: #") == 2  # light and dark
 
 
@@ -447,3 +447,83 @@ def test_exposure_is_read_from_an_attack_that_tells_candidates_apart(record: Aud
     strong = replace(record["gap"], evaluation=record["boundary"].evaluation)
     assert exposed_by({"gap": strong, "noise": record["noise"]}) == "noise"
     assert exposed_by({"gap": strong}) == "gap"
+
+
+# --- colours, the first look, plots ----------------------------------------------------------------------------------
+
+
+def test_an_attack_has_one_colour_in_every_report(record: AuditRecord) -> None:
+    ours = charts.colours(attacks_by_name.names())
+    assert len(set(ours.values())) == len(ours) and list(ours) == list(attacks_by_name.names())
+    for names in (["guided"], ["guided", "boundary"], ["guided(votes=3)", "mine", "guided"]):
+        assert charts.colours(names)["guided"] == ours["guided"]
+    two = charts.colours(["boundary", "boundary(norm=linf)", "boundary(norm=l1)"])
+    assert {css.split()[0] for css in two.values()} == {ours["boundary"]} and len(set(two.values())) == 3
+    others = charts.colours([f"plugin{i}" for i in range(4)])
+    assert len(set(others.values())) == 4 and not set(others.values()) & set(ours.values())
+    assert charts.colours(["plugin1", "gap"])["plugin1"] == charts.colours(["plugin1"])["plugin1"]
+    assert len(charts.colours([f"p{i}" for i in range(30)])) == 30
+    only = replace(record, attacks={"transfer": record["transfer"]}, comparisons=())
+    assert f"line {ours['transfer']}" in charts.roc_linear(only)
+    css = asset("report.css")
+    assert all(f".{c} {{ stroke" in css for name in [*ours.values(), *others.values()] for c in name.split())
+
+
+def test_a_notebook_shows_the_top_and_what_is_serious(record: AuditRecord) -> None:
+    html = record._repr_html_()
+    outer = Page(html)
+    assert [tag for tag, _ in outer.tags] == ["iframe"]
+    frame = outer.tags[0][1]
+    assert frame["sandbox"] == "" and not outer.text.strip()
+    inner = Page(frame["srcdoc"] or "")
+    assert record.accuracy is not None
+    first = inner.words().index("The model is right about")
+    assert first < inner.words().index("AUC of the best attack")
+    assert f"{percent(record.accuracy[1])} of the non-members".replace("\u00a0", " ") in inner.words()
+    assert not inner.scripts and (frame["srcdoc"] or "").count('class="chart"') == 4
+    assert not [a for _, a in inner.tags if any(name.startswith("on") or name == "style" for name in a)]
+    assert "script-src 'none'" in (frame["srcdoc"] or "") and "All candidates" not in inner.text
+    serious = replace(record.flags[0], severity="serious", name="looks_odd", raised_because=HOSTILE)
+    flagged = replace(record, flags=(serious, replace(record.flags[0], severity="info", raised_because="not shown")))
+    shown = Page(Page(flagged._repr_html_()).tags[0][1]["srcdoc"] or "")
+    assert "looks odd" in shown.text and "not shown" not in shown.text and not shown.scripts
+
+
+def test_what_a_notebook_shows_of_hostile_names_is_text(record: AuditRecord) -> None:
+    named = replace(record["gap"], name=HOSTILE)
+    html = record_html(replace(record, name=HOSTILE, notes=(HOSTILE,), attacks={HOSTILE: named}, comparisons=()))
+    outer = Page(html)
+    assert [tag for tag, _ in outer.tags] == ["iframe"] and set(outer.tags[0][1]) == {
+        "sandbox", "title", "style", "srcdoc"
+    }  # fmt: skip
+    inner = Page(outer.tags[0][1]["srcdoc"] or "")
+    assert not inner.scripts and not [t for t, a in inner.tags if t == "img" or "onerror" in a]
+    assert HOSTILE.split("\u2028")[0].strip() in inner.text
+    plot = replace(record, name=HOSTILE, attacks={HOSTILE: named}).plot()
+    drawn = ElementTree.fromstring(str(plot))
+    tags = {e.tag.rpartition("}")[2] for e in drawn.iter()}
+    assert tags <= {"svg", "style", "rect", "path", "text", "circle", "title"}
+
+
+def test_incomplete_and_empty_records_show_themselves(record: AuditRecord) -> None:
+    nothing = replace(record, attacks={}, complete=False, comparisons=(), flags=())
+    assert "No attack was finished" in Page(Page(nothing._repr_html_()).tags[0][1]["srcdoc"] or "").words()
+    with pytest.raises(InputError, match="needs a finished attack"):
+        nothing.plot()
+
+
+def test_a_plot_stands_by_itself(record: AuditRecord, tmp_path: Path) -> None:
+    plot = record.plot()
+    drawn = ElementTree.fromstring(plot._repr_svg_())
+    inner = [e for e in drawn if e.tag.endswith("svg")]
+    assert [e.get("aria-label") for e in inner] == [
+        "ROC of all attacks, logarithmic axes", "ROC of all attacks, linear axes", "AUC against labels per candidate"
+    ]  # fmt: skip
+    style = next(e.text or "" for e in drawn if e.tag.endswith("style"))
+    used = {c for e in drawn.iter() for c in (e.get("class") or "").split() if re.fullmatch(r"s\d+|line|chance", c)}
+    assert all(f".labelleaks-plot .{name} {{" in style for name in used), used
+    assert all(rule.strip().startswith((".labelleaks-plot", ".ground"))
+               for rule in re.findall(r"([^{}]+)\{[^{}]*\}", style))  # fmt: skip
+    assert plot.save(tmp_path / "roc.svg").read_text() == str(plot) == str(make_record(n=120).plot())
+    with pytest.raises(InputError, match=r"ends with \.svg"):
+        plot.save(tmp_path / "roc.png")

@@ -249,6 +249,7 @@ def test_a_condition_reads_the_record() -> None:
     assert parse("boundary.auc.low>0.99").holds(record) is None
     assert parse("any.auc>=0.5").holds(record)
     assert parse("boundary.tpr@10% > 0.1%").holds(record)
+    assert "tpr@5%" in (parse("boundary.tpr@5% > 0.1%").holds(record) or "")
     assert first_that_holds([parse("gap.auc<0.1"), parse("gap.auc>0.1")], record)
 
 
@@ -258,7 +259,9 @@ def test_a_condition_reads_the_record() -> None:
         ("boundary", "not of the form"),
         ("boundary.auc=0.5", "not of the form"),
         ("boundary.auk>0.5", "did you mean 'auc'"),
-        ("boundary.tpr@2%>0.5", "unknown metric"),
+        ("boundary.tpr@0%>0.5", "needs a rate between 0 and 100 %"),
+        ("boundary.tpr@100%>0.5", "needs a rate between 0 and 100 %"),
+        ("boundary.tpr>0.5", "unknown metric"),
         ("boundary.auc>1.2.3", "is not a number"),
     ],
 )

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from labelleaks.auditing import record
 from labelleaks.auditing.decisions import Decisions
+from labelleaks.auditing.flags import Flag, ShadowEvidence, of_decisions, of_shadow
 from labelleaks.auditing.forecast import Forecast
 from labelleaks.auditing.ladder import LADDER
 from labelleaks.auditing.options import describe, shared_options
 from labelleaks.auditing.record import AuditRecord
 from labelleaks.auditing.recording import Recording, as_numpy
+from labelleaks.auditing.run_folder import check_folder
 from labelleaks.auditing.session import open_session
 from labelleaks.auditing.thresholds import Threshold, ThresholdRule
 from labelleaks.core import progress
@@ -123,7 +124,7 @@ def audit(
     """
     options = shared_options(locals())
     if out is not None:
-        record.check_folder(out, overwrite=overwrite)
+        check_folder(out, overwrite=overwrite)
         if journal is None and isinstance(target, Http):
             options = replace(options, journal=Path(out) / "answers.journal")
     with (
@@ -132,10 +133,7 @@ def audit(
     ):
         expect(session.forecast().rows)
         made = Recording(session, name, keep_inputs, None if out is None else Path(out)).finish()
-    for flag in made.flags:
-        if flag.severity == "serious":
-            text = f"{name}: {flag.name}: {flag.raised_because}. {flag.what_to_do}"
-            warnings.warn(text, DoubtWarning, stacklevel=2)
+    _warn(made.flags, name)
     return made
 
 
@@ -197,7 +195,8 @@ def infer(
         chosen = fixed if fixed is not None else session.thresholds(planned)[0]
         scores = session.score(planned)
         value = as_numpy(scores.value, np.float64)
-        return Decisions(
+        shadow_seen = ShadowEvidence.of(session.knowledge, session.candidates.classes)
+        decided = Decisions(
             member=value > chosen.tau,
             scores=value,
             status=as_numpy(scores.status, np.int64),
@@ -207,7 +206,13 @@ def infer(
             attack={"name": planned.name, **describe(planned.attack)},
             ledger=session.gate.ledger,
             details={key: detail.detach().cpu().numpy() for key, detail in scores.details.items()},
+            flags=(
+                *(() if shadow_seen is None else of_shadow(shadow_seen)),
+                *of_decisions(planned.name, chosen, value > chosen.tau),
+            ),
         )
+    _warn(decided.flags, planned.name)
+    return decided
 
 
 def forecast(
@@ -246,6 +251,14 @@ def forecast(
     options = shared_options(locals())
     with open_session(target, {"members": members, "nonmembers": nonmembers}, options) as session:
         return session.forecast(session.probe() if probe else None)
+
+
+def _warn(flags: Sequence[Flag], whose: str) -> None:
+    """Warn of serious flags, where the user called."""
+    for flag in flags:
+        if flag.severity == "serious":
+            text = f"{whose}: {flag.name}: {flag.raised_because}. {flag.what_to_do}"
+            warnings.warn(text, DoubtWarning, stacklevel=3)
 
 
 def _threshold_for(

@@ -6,10 +6,7 @@ people), ``run.json`` (times and host: all that differs between two equal runs) 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -19,102 +16,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labelleaks.auditing.evaluation import CurvePoint, Evaluation, PairComparison, Ranking
+from labelleaks.auditing.attack_result import AttackResult, short
+from labelleaks.auditing.evaluation import PairComparison
 from labelleaks.auditing.flags import Flag
+from labelleaks.auditing.run_folder import SCHEMA_VERSION, check_folder, csv_of, read_folder, write_folder
 from labelleaks.auditing.run_log import LedgerSummary, RunLog
-from labelleaks.auditing.thresholds import Threshold
 from labelleaks.core import serialization
-from labelleaks.core.attack import About
 from labelleaks.core.types import Status
 from labelleaks.errors import InputError, MissingExtra
-from labelleaks.metrics import Estimate, Roc
 from labelleaks.metrics.estimates import Bools, Floats, Ints
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["SCHEMA_VERSION", "AttackResult", "AuditRecord", "LedgerSummary", "RunLog", "check_folder", "load"]
-
-SCHEMA_VERSION = 1
-"""Of record.json. A record of another version is refused, never guessed at."""
+    from labelleaks.auditing.report.plots import Plot
 
 
-@dataclass(frozen=True, eq=False)
-class AttackResult:
-    """Scores of one attack and their evaluation. Rows = candidates: members as given, then non-members as given."""
-
-    name: str
-    spec: Mapping[str, Any]
-    """Hyperparameters, JSON types."""
-    scores: Floats
-    """(n,); higher = more likely a member. Finite."""
-    status: Ints
-    """(n,), values of :class:`labelleaks.Status`."""
-    queries: Ints
-    """(n,): labels that the attack needed, cached answers included."""
-    evaluation: Evaluation
-    checkpoints: tuple[int, ...] = ()
-    trajectory: Floats | None = None
-    """(checkpoints, n): the score as it stood after so many labels."""
-    details: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    """Further arrays (n, ...) that the attack documents, e.g. ``distance_linf``, ``adversarial``."""
-    about: About | None = None
-    """What the attack says of itself, for a report; None: the record was made before attacks did."""
-
-    @property
-    def auc(self) -> Estimate:
-        """Area under the ROC curve, of all candidates."""
-        return self.evaluation.ranking.auc
-
-    @property
-    def tpr_at_fpr(self) -> dict[float, Estimate]:
-        """By false-positive rate: 0.1, 0.01, 0.001. KeyError says so for another."""
-        return _Rates(self.evaluation.ranking.tpr_at_fpr)
-
-    def __repr__(self) -> str:
-        rates = ", ".join(f"TPR@{fpr * 100:g}% {_short(rate)}" for fpr, rate in self.tpr_at_fpr.items())
-        n, most = len(self.scores), int(self.queries.max(initial=0))
-        return f"AttackResult({self.name}: AUC {_short(self.auc)}, {rates}; {n} rows, at most {most} labels)"
-
-    @property
-    def given_correct(self) -> Ranking:
-        """The ranking of the candidates that the target classifies correctly."""
-        return self.evaluation.given_correct
-
-    @property
-    def balanced_accuracy(self) -> Estimate:
-        """Of the reported decision."""
-        return self.evaluation.decisions[0].balanced_accuracy
-
-    @property
-    def advantage(self) -> Estimate:
-        """TPR - FPR of the reported decision."""
-        return self.evaluation.decisions[0].advantage
-
-    @property
-    def precision(self) -> Estimate:
-        """Of the reported decision."""
-        return self.evaluation.decisions[0].precision
-
-    @property
-    def threshold(self) -> Threshold:
-        """Of the reported decision, with its source."""
-        return self.evaluation.decisions[0].threshold
-
-    @property
-    def decided(self) -> Bools:
-        """(n,): called a member by the reported decision."""
-        return self.evaluation.decisions[0].member
-
-    @property
-    def curve(self) -> tuple[CurvePoint, ...]:
-        """The ranking after 1, 2, 5, 10, … labels."""
-        return self.evaluation.curve
-
-    @property
-    def roc(self) -> Roc:
-        """ROC curve of all candidates."""
-        return self.evaluation.roc
+__all__ = ["AttackResult", "AuditRecord", "LedgerSummary", "RunLog", "load"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -180,7 +98,7 @@ class AuditRecord:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        found = ", ".join(f"{name} {_short(result.auc)}" for name, result in self.attacks.items())
+        found = ", ".join(f"{name} {short(result.auc)}" for name, result in self.attacks.items())
         members = int(self.member.sum())
         known = self.accuracy
         right = "" if known is None else f"; accuracy {known[0]:.3f} on members, {known[1]:.3f} on non-members"
@@ -190,6 +108,22 @@ class AuditRecord:
             f"{self.ledger.rows} labels{right}; AUC: {found or 'no attack finished'}"
             f"{'' if self.complete else '; incomplete'}{'; SERIOUS: ' + ', '.join(serious) if serious else ''})"
         )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the report's top, with serious flags and charts."""
+        from labelleaks.auditing.report import record_html
+
+        return record_html(self)
+
+    def plot(self) -> Plot:
+        """Return the ROC on both axes and, where there are any, AUC against labels: an SVG, shown by notebooks.
+
+        The colours are the report's. ``record.plot().save("roc.svg")`` writes it to a file; for another figure
+        ``record["boundary"].roc`` and ``.curve`` hold the numbers.
+        """
+        from labelleaks.auditing.report.plots import plot
+
+        return plot(self)
 
     @property
     def accuracy(self) -> tuple[float, float] | None:
@@ -266,17 +200,7 @@ class AuditRecord:
         """
         folder = check_folder(path, overwrite=overwrite)
         document, arrays = self._pack()
-        document["arrays"] = serialization.digest(arrays)
-        text = serialization.to_json(document)
-        private = self.holds_inputs
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            if private:
-                os.chmod(folder, 0o700)
-        # the arrays carry the document: killed between the two, the folder is still one whole run
-        serialization.write_atomic(folder / "arrays.npz", serialization.npz_bytes(arrays, text), private=private)
-        serialization.write_atomic(folder / "record.json", text, private=private)
-        serialization.write_atomic(folder / "candidates.csv", self._csv(), private=private)
+        write_folder(folder, document, arrays, csv_of(self.columns()), private=self.holds_inputs)
         return folder
 
     def _pack(self) -> tuple[dict[str, Any], serialization.Arrays]:
@@ -285,37 +209,7 @@ class AuditRecord:
         document = {"schema_version": document.pop("schema_version"), **document}
         document["attacks"] = list(self.attacks.values())
         document["ids"] = np.frombuffer(json.dumps(list(self.ids)).encode(), dtype=np.uint8)
-        packed = {name: serialization.encode(value, arrays, name) for name, value in document.items()}
-        for attack in packed["attacks"]:
-            if attack["about"] is None:  # a record that has none is written as it was
-                del attack["about"]
-        return packed, arrays
-
-    def _csv(self) -> str:
-        columns = self.columns()
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(columns)
-        texts = [map(_cell, column.tolist()) for column in columns.values()]
-        writer.writerows(zip(*texts, strict=True))
-        return out.getvalue()
-
-
-def check_folder(path: str | Path, *, overwrite: bool = False) -> Path:
-    """Return ``path`` as the folder of a new run.
-
-    Raises:
-        InputError: it is a file, nothing can be written there, or it holds a run already and ``overwrite`` is False.
-    """
-    folder = Path(path)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file; give a folder for the run")
-    if not overwrite and any((folder / name).exists() for name in ("record.json", "arrays.npz")):
-        raise InputError(
-            f"{folder} holds another run; give another folder, or overwrite=True (--overwrite) to replace it"
-        )
-    serialization.check_writable(folder)
-    return folder
+        return {name: serialization.encode(value, arrays, name) for name, value in document.items()}, arrays
 
 
 def load(path: str | Path) -> AuditRecord:
@@ -324,32 +218,7 @@ def load(path: str | Path) -> AuditRecord:
     Raises:
         InputError: nothing there, not a record, of an unknown schema version, or text and arrays of different runs.
     """
-    given = Path(path)
-    folder = given if given.is_dir() else given.parent
-    file = folder / "record.json" if given.is_dir() else given
-    arrays, inner = serialization.read_npz(folder / "arrays.npz") if file.exists() or given.is_dir() else ({}, "")
-    if not file.exists() and not inner:
-        raise InputError(f"{file} is not there; give the folder of a run or its record.json")
-    document = _document(file.read_text("utf-8") if file.exists() else inner, file)
-    found = serialization.digest(arrays)
-    if document["arrays"] != found:  # a kill between two writes: the arrays carry the text that belongs to them
-        document = _document(inner, folder / "arrays.npz")
-        if document["arrays"] != found:
-            raise InputError(f"{folder / 'arrays.npz'} is damaged: its content is not what was written")
-    return _unpack(document, arrays, file)
-
-
-def _document(text: str, path: Path) -> dict[str, Any]:
-    document = serialization.parse_json(text, path)
-    version = document.get("schema_version")
-    if version is None or "arrays" not in document:
-        raise InputError(f"{path} is not the record of an audit: it has no schema_version or no arrays")
-    if version != SCHEMA_VERSION:
-        raise InputError(
-            f"{path} has schema version {version}, this labelleaks reads version {SCHEMA_VERSION}; "
-            "use the labelleaks that wrote it (under versions in the file)"
-        )
-    return document
+    return _unpack(*read_folder(path))
 
 
 def _unpack(document: dict[str, Any], arrays: serialization.Arrays, path: Path) -> AuditRecord:
@@ -364,28 +233,5 @@ def _unpack(document: dict[str, Any], arrays: serialization.Arrays, path: Path) 
         raise InputError(f"{path} is not a whole record: {type(error).__name__}: {error}") from error
 
 
-class _Rates(dict[float, Estimate]):
-    """Rates by false-positive rate, which say what there is where one is not."""
-
-    def __missing__(self, fpr: float) -> Estimate:
-        raise KeyError(
-            f"no TPR at a false-positive rate of {fpr!r}; there are: {', '.join(f'{known:g}' for known in self)}"
-        )
-
-
 def _texts(values: Any) -> NDArray[Any]:
     return np.array(list(values), dtype=object)
-
-
-def _cell(value: Any) -> Any:
-    """A spreadsheet runs text that begins with = + - @ as a formula: a leading apostrophe keeps it text."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        try:
-            float(value)
-        except ValueError:
-            return f"'{value}"
-    return value
-
-
-def _short(estimate: Estimate) -> str:
-    return "–" if estimate.value is None else f"{estimate.value:.3f}"

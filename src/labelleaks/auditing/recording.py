@@ -119,6 +119,7 @@ class Recording:
             noise_changed=0 if self.noise is None else self.noise.changed,
             one_label=self.probed is not None and self.probed.constant,
             seed=session.options.seed,
+            shadow=flags.ShadowEvidence.of(session.knowledge, len(names)),
         )
         made = AuditRecord(
             name=self.name,

@@ -1,7 +1,7 @@
 """Gate expressions: ``boundary.tpr@1%>0.05`` is true or false of a record.
 
 Grammar: ``ATTACK.METRIC[.low|.high] OP NUMBER``. ``any`` stands for every attack: true if true of one.
-Metrics: ``auc``, ``given_correct.auc``, ``tpr@10%``, ``tpr@1%``, ``tpr@0.1%``, ``balanced_accuracy``, ``advantage``,
+Metrics: ``auc``, ``given_correct.auc``, ``tpr@5%`` at any false-positive rate, ``balanced_accuracy``, ``advantage``,
 ``precision``. OP: ``>``, ``>=``, ``<``, ``<=``. NUMBER is a fraction, or a percentage with its sign.
 """
 
@@ -27,13 +27,12 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 _METRICS: dict[str, Callable[[AttackResult], Estimate]] = {
     "auc": lambda r: r.auc,
     "given_correct.auc": lambda r: r.given_correct.auc,
-    "tpr@10%": lambda r: r.tpr_at_fpr[0.1],
-    "tpr@1%": lambda r: r.tpr_at_fpr[0.01],
-    "tpr@0.1%": lambda r: r.tpr_at_fpr[0.001],
     "balanced_accuracy": lambda r: r.balanced_accuracy,
     "advantage": lambda r: r.advantage,
     "precision": lambda r: r.precision,
 }
+METRICS = ("auc", "given_correct.auc", "tpr@10%", "tpr@1%", "tpr@0.1%", *list(_METRICS)[2:])
+"""Names to choose from; ``tpr@`` takes any rate."""
 _FORM = re.compile(
     r"^\s*(?P<attack>.+?)\.(?P<metric>given_correct\.auc|tpr@[\d.]+%|[a-z_]+)(?:\.(?P<bound>low|high))?"
     r"\s*(?P<op>>=|<=|>|<)\s*(?P<number>[-+]?[\d.]+(?:[eE][-+]?\d+)?)(?P<percent>\s*%)?\s*$"
@@ -63,7 +62,7 @@ class Condition:
         names = list(record.attacks) if self.attack == "any" else [self.attack]
         undecided = []
         for name in names:
-            estimate = _METRICS[self.metric](record.attacks[name])
+            estimate = self._estimate(record.attacks[name])
             value = getattr(estimate, self.bound)
             if value is None:
                 undecided.append(f"{name}: {estimate.reason or 'no interval'}")
@@ -73,6 +72,19 @@ class Condition:
         if undecided:
             raise SpecError(f"--fail-if {self.text!r} cannot be decided: {'; '.join(undecided)}")
         return None
+
+    def _estimate(self, result: AttackResult) -> Estimate:
+        rate = _rate(self.metric)
+        return _METRICS[self.metric](result) if rate is None else result.tpr_at_fpr[rate]
+
+
+def _rate(metric: str) -> float | None:
+    """The false-positive rate of ``tpr@5%``; None: it is another metric, or no rate."""
+    try:
+        rate = round(float(metric.removeprefix("tpr@").removesuffix("%")) / 100, 12)
+    except ValueError:
+        return None
+    return rate if metric.startswith("tpr@") and 0 < rate < 1 else None
 
 
 def parse(text: str) -> Condition:
@@ -85,8 +97,11 @@ def parse(text: str) -> Condition:
     if found is None:
         raise SpecError(f"--fail-if {text!r} is not of the form ATTACK.METRIC>NUMBER, for example boundary.tpr@1%>0.05")
     metric = found["metric"]
-    if metric not in _METRICS:
-        raise SpecError(f"--fail-if {text!r}: unknown metric {metric!r}{nearest(metric, _METRICS)}")
+    if metric.startswith("tpr@"):
+        if not _rate(metric):
+            raise SpecError(f"--fail-if {text!r}: {metric!r} needs a rate between 0 and 100 %, for example tpr@1%")
+    elif metric not in _METRICS:
+        raise SpecError(f"--fail-if {text!r}: unknown metric {metric!r}{nearest(metric, METRICS)}")
     try:
         number = float(found["number"]) / (100.0 if found["percent"] else 1.0)
     except ValueError:

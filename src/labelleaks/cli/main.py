@@ -334,7 +334,7 @@ def _show(
         typer.echo(json.dumps(tables.record_json(record), indent=2, sort_keys=True))
     elif not quiet:
         tables.print_record(record)
-        tables.print_run_log(folder if report is None else None)
+        tables.print_run_log(record, folder if report is None else None)
     if folder is not None and not as_json and not quiet:
         typer.echo(f"\nReport: {report or Path(folder) / 'report.html'}")
 

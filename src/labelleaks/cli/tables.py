@@ -78,7 +78,7 @@ def print_record(record: AuditRecord, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column("attack", overflow="fold", min_width=12)
-    for heading in ("labels", "AUC (95 %)", "correct*", "TPR@10%", "TPR@1%", "TPR@0.1%", "bal. acc.†"):
+    for heading in ("labels", "AUC (95 %)", "correct*", "TPR@10%", "TPR@1%", "TPR@0.1%", "balanced†"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, result in record.attacks.items():
         table.add_row(
@@ -101,8 +101,9 @@ def print_record(record: AuditRecord, console: Console | None = None) -> None:
     console.print(table)
     console.print(
         "[dim]* AUC among correctly classified candidates: insight beyond the accuracy gap.\n"
-        "† balanced accuracy, threshold cross-fitted. ~ unstable with so few non-members, – not measurable.\n"
-        f"{record.ledger.rows:,} rows were answered by the target, {record.ledger.setup_rows:,} of them set-up.[/]"
+        "† the attack's balanced accuracy, threshold cross-fitted. ~ unstable with so few non-members, – not "
+        "measurable.\n"
+        f"{record.ledger.rows:,} labels of the target in all, {record.ledger.setup_rows:,} of them for set-up.[/]"
     )
     for note in record.notes:
         console.print(f"note: {escape(note)}")
@@ -112,13 +113,16 @@ def print_record(record: AuditRecord, console: Console | None = None) -> None:
         )
 
 
-def print_run_log(folder: str | Path | None, console: Console | None = None) -> None:
+def print_run_log(record: AuditRecord, folder: str | Path | None, console: Console | None = None) -> None:
     """Print what the record does not say, because it differs between equal runs: journal, retries, price."""
     log = None if folder is None else RunLog.load(folder)
     if log is None:
         return
     parts = [
-        f"{log.cached:,} of these rows were answered by the journal" if log.cached else "",
+        f"{log.cached:,} of these labels were in the journal, {record.ledger.rows - log.cached:,} were asked for now"
+        if log.cached
+        else "",
+        f"{log.canary_rows:,} more rows checked that the target has not changed" if log.canary_rows else "",
         f"{log.retries:,} rows were sent again after a failure" if log.retries else "",
         f"all requests cost {money(log.cost)}" if log.cost else "",
     ]

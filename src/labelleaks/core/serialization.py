@@ -57,6 +57,11 @@ def check_writable(folder: str | Path) -> None:
         raise InputError(f"{folder}: nothing can be written there ({error.strerror or error})") from None
 
 
+OMIT_NONE = {"omit none": True}
+"""Metadata of a dataclass's field that is written only where it holds something: records of before read and look the
+same."""
+
+
 def encode(value: Any, arrays: Arrays, path: str) -> Any:
     """Return ``value`` as JSON types; arrays move to ``arrays`` and leave their path behind.
 
@@ -86,6 +91,7 @@ def encode(value: Any, arrays: Arrays, path: str) -> Any:
         return bool(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         held = [f for f in dataclasses.fields(value) if f.init]
+        held = [f for f in held if not (f.metadata.get("omit none") and getattr(value, f.name) is None)]
         return {f.name: encode(getattr(value, f.name), arrays, f"{path}.{f.name}") for f in held}
     if isinstance(value, Mapping):
         return {_key(key): encode(item, arrays, f"{path}.{key}") for key, item in value.items()}

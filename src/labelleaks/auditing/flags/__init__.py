@@ -1,4 +1,4 @@
-"""Red flags: what makes a result doubtful, found automatically and said with figures and the mend.
+"""Flags: what makes a result doubtful, found automatically and said with figures and the mend.
 
 Each flag is one function of the :class:`Evidence`. None asks the target anything, none raises, and equal evidence
 gives equal flags. (The form, raised because / meaning / what to do, follows the flags of AutoAttack.)
@@ -8,13 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from labelleaks.auditing.flags import answers, groups
-from labelleaks.auditing.flags.evidence import AttackEvidence, Evidence, Flag, Severity
+from labelleaks.auditing.flags import answers, decisions, groups
+from labelleaks.auditing.flags.decisions import of_decisions
+from labelleaks.auditing.flags.evidence import AttackEvidence, Evidence, Flag, Severity, ShadowEvidence
+from labelleaks.auditing.flags.groups import of_shadow
 
-__all__ = ["FLAGS", "AttackEvidence", "Evidence", "Flag", "Severity", "find_flags"]
+__all__ = [
+    "FLAGS",
+    "AttackEvidence",
+    "Evidence",
+    "Flag",
+    "Severity",
+    "ShadowEvidence",
+    "find_flags",
+    "of_decisions",
+    "of_shadow",
+]
 
 FLAGS: tuple[Callable[[Evidence], list[Flag]], ...] = (
     groups.few_rows,
+    groups.thin_shadow,
     groups.blind_baseline,
     groups.shared_rows,
     groups.near_duplicates,
@@ -29,7 +42,9 @@ FLAGS: tuple[Callable[[Evidence], list[Flag]], ...] = (
     answers.no_start,
     groups.fpr_out_of_reach,
     answers.audited_threshold,
-    answers.one_sided_decision,
+    decisions.unreachable_threshold,
+    decisions.accusing_threshold,
+    decisions.one_sided_decision,
     answers.only_the_gap,
     answers.out_of_budget,
 )

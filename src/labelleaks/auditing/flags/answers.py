@@ -203,27 +203,6 @@ def audited_threshold(e: Evidence) -> list[Flag]:
     ]
 
 
-def one_sided_decision(e: Evidence) -> list[Flag]:
-    """Flag decisions that call everybody, or nobody, a member."""
-    found = []
-    for name, attack in e.attacks.items():
-        for decision in attack.evaluation.decisions:
-            if len(decision.member) and (decision.member.all() or not decision.member.any()):
-                who = "everybody" if decision.member.all() else "nobody"
-                found.append(f"{name} with {decision.threshold.source} calls {who} a member")
-    if not found:
-        return []
-    return [
-        Flag(
-            "one_sided_decision",
-            "info",
-            "; ".join(found),
-            "Such a threshold lies beyond all scores: its balanced accuracy is 50 % and says nothing of the ranking.",
-            "Judge the attack by AUC and TPR at FPR, or choose another threshold.",
-        )
-    ]
-
-
 def cheap_attack_wins(e: Evidence) -> list[Flag]:
     """Flag attacks that are worse than one that asks less."""
     most = {name: int(a.queries.max(initial=0)) for name, a in e.attacks.items()}

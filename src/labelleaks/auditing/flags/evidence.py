@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelleaks.auditing.evaluation import Evaluation, PairComparison
+from labelleaks.core.attack import Knowledge
 from labelleaks.core.types import Candidates
 from labelleaks.metrics import Estimate
 
-__all__ = ["AttackEvidence", "Evidence", "Flag", "Severity"]
+__all__ = ["AttackEvidence", "Evidence", "Flag", "Severity", "ShadowEvidence"]
 
 Severity = Literal["info", "warning", "serious"]
 
@@ -41,6 +42,23 @@ class AttackEvidence(Protocol):
     def evaluation(self) -> Evaluation: ...
 
 
+@dataclass(frozen=True)
+class ShadowEvidence:
+    """Shadow rows of a run, as far as flags read them."""
+
+    rows: int
+    labels: int
+    """How many different labels they have."""
+    classes: int
+
+    @classmethod
+    def of(cls, knowledge: Knowledge, classes: int) -> ShadowEvidence | None:
+        """Return what is known of them; None: there are none, or nobody asked for a label of theirs."""
+        shadow = knowledge.shadow
+        known = None if shadow is None else shadow.y if shadow._labels is None else shadow._labels
+        return None if known is None else cls(len(known), len(known.unique()), classes)
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """A finished audit, as far as flags read it."""
@@ -61,6 +79,8 @@ class Evidence:
     one_label: bool = False
     """All rows of the probe got the same label."""
     seed: int = 0
+    shadow: ShadowEvidence | None = None
+    """Shadow rows that models were trained on; None: no attack of the run uses any."""
 
     def class_name(self, code: int) -> str:
         """The user's name of a class."""

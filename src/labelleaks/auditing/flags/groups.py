@@ -6,10 +6,11 @@ import numpy as np
 
 from labelleaks.auditing.evaluation import FPRS
 from labelleaks.auditing.flags.baseline import blind_auc
-from labelleaks.auditing.flags.evidence import Evidence, Flag, interval
+from labelleaks.auditing.flags.evidence import Evidence, Flag, ShadowEvidence, interval
 from labelleaks.core import rng
 from labelleaks.core.near_duplicates import nearly_equal
 
+_THIN = 5  # shadow rows a class below which a model learns little
 _FEW = 100  # rows of a group below which an interval is wider than what one wants to know
 
 
@@ -27,6 +28,36 @@ def few_rows(e: Evidence) -> list[Flag]:
             "Audit more rows; 1,000 of each make a TPR at 1 % FPR readable.",
         )
     ]
+
+
+def thin_shadow(e: Evidence) -> list[Flag]:
+    """Flag shadow rows too few, or too much alike, for models trained on them."""
+    return [] if e.shadow is None else list(of_shadow(e.shadow))
+
+
+def of_shadow(shadow: ShadowEvidence) -> tuple[Flag, ...]:
+    """Return the flags of shadow rows alone."""
+    reasons = []
+    if shadow.rows < _THIN * shadow.classes:
+        reasons.append(
+            f"{shadow.rows} shadow {'row' if shadow.rows == 1 else 'rows'} for {shadow.classes} classes; {_THIN} for "
+            f"each class are the least, {_THIN * shadow.classes}"
+        )
+    if shadow.labels < 2 <= shadow.classes:
+        reasons.append("all shadow rows have one label")
+    if not reasons:
+        return ()
+    hardly = shadow.labels < 2 <= shadow.classes or shadow.rows < 2 * shadow.classes
+    return (
+        Flag(
+            "thin_shadow",
+            "serious" if hardly else "warning",
+            "; ".join(reasons),
+            "Models trained on them know little of the target: attacks and thresholds that compare with such models "
+            "understate the leak.",
+            "Give more shadow rows of every class, like the training data, or leave those attacks out.",
+        ),
+    )
 
 
 def fpr_out_of_reach(e: Evidence) -> list[Flag]:

@@ -10,15 +10,19 @@ import hashlib
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from labelleaks.auditing.record import AuditRecord, RunLog
-from labelleaks.auditing.report.view_model import build
+from labelleaks.auditing.report.view_model import build, decisions_look, first_look
 from labelleaks.core import serialization
 
-__all__ = ["render", "write_report"]
+if TYPE_CHECKING:  # a record shows itself by its report
+    from labelleaks.auditing.decisions import Decisions
+    from labelleaks.auditing.record import AuditRecord, RunLog
+
+__all__ = ["asset", "decisions_html", "record_html", "render", "write_report"]
 
 
 def render(record: AuditRecord, run: RunLog | None = None) -> str:
@@ -28,15 +32,28 @@ def render(record: AuditRecord, run: RunLog | None = None) -> str:
         record: whole or incomplete; everything that comes from data is escaped.
         run: times and host, shown if given. They differ between equal runs, and so then does the page.
     """
-    style, script = _asset("report.css"), _asset("report.js")
-    page = _template().render(
-        build(record, run),
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-    )
-    return page + "\n"
+    page = _page(str(record.versions.get("labelleaks", "")), asset("report.js"))
+    return _template("report.html.j2").render(build(record, run), page=page) + "\n"
+
+
+def record_html(record: AuditRecord) -> str:
+    """Return the page's top for a notebook: the answer, the first figures, serious flags, curves. No script."""
+    page = _page(str(record.versions.get("labelleaks", "")))
+    height = 1500 + 190 * sum(flag.severity == "serious" for flag in record.flags)
+    return _framed(_template("report.html.j2").render(first_look(record), page=page), height)
+
+
+def decisions_html(decisions: Decisions) -> str:
+    """Return decisions for a notebook: how many are called members, by which threshold, its flags, the first rows."""
+    shown = _template("decisions.html.j2").render(decisions_look(decisions), page=_page(""))
+    return _framed(shown, 560 + 190 * len(decisions.flags))
+
+
+def _framed(page: str, height: int) -> str:
+    """A page inside a page: what it holds runs nothing, and neither page's style reaches the other."""
+    held = str(escape(page))
+    style = f"width:100%;height:{height}px;border:0;resize:vertical"
+    return f'<iframe sandbox="" title="labelleaks" style="{style}" srcdoc="{held}"></iframe>'
 
 
 def write_report(record: AuditRecord, path: str | Path, *, run: RunLog | None = None) -> Path:
@@ -52,16 +69,28 @@ def write_report(record: AuditRecord, path: str | Path, *, run: RunLog | None = 
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return the text of a file that comes with the page."""
     return resources.files("labelleaks.auditing.report").joinpath("templates", name).read_text("utf-8")
 
 
 @cache
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FunctionLoader(asset),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
-    return environment.from_string(_asset("report.html.j2"))
+    return environment.get_template(name)
+
+
+def _page(version: str, script: str = "") -> dict[str, str]:
+    """Style and script of a page, with their hashes for its content security policy."""
+    style = asset("report.css")
+    shown = {"style": Markup(style), "script": Markup(script), "version": version}
+    return shown | {"style_hash": _hash(style), "script_hash": _hash(script)}
 
 
 def _hash(text: str) -> str:

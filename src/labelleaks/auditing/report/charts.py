@@ -2,39 +2,70 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from labelleaks.auditing.evaluation import CurvePoint
-from labelleaks.auditing.record import AttackResult, AuditRecord
 from labelleaks.auditing.report.svg import Axis, Chart
 from labelleaks.auditing.report.wording import about, figure, number, percent
 from labelleaks.core.types import Status
 from labelleaks.metrics import Estimate
 
-__all__ = ["css_of", "distribution", "power", "roc_linear", "roc_log", "swatch"]
+if TYPE_CHECKING:  # a record shows itself by its report
+    from labelleaks.auditing.record import AttackResult, AuditRecord
+
+__all__ = ["colours", "distribution", "power", "roc_linear", "roc_log", "swatch"]
 
 _BINS = 28
-_LINES = 12  # colours and dashes in report.css
+_OWN = ("gap", "noise", "augmentation", "boundary", "transfer", "guided", "yoqo", "oslo", "dhattack", "chameleon",
+        "calibrated")  # fmt: skip
+"""Whose colours are s0, s1, … in report.css; the further ones there are for attacks of other packages."""
+_LINES = 16  # colours in report.css
+_DASHES = 6  # d0, d1, … in report.css
 _MANY = 0.2  # share of candidates at the highest score from which that score gets a pair of bars
 _FEW = 14  # distinct scores up to which each gets its own pair of bars
 _SHARES = [(0.0, "0"), (0.25, "25 %"), (0.5, "50 %"), (0.75, "75 %"), (1.0, "100 %")]
 
 
-def css_of(index: int) -> str:
-    """The class that gives the attack at ``index`` its colour and dash."""
-    return f"s{index % _LINES}"
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """Return the classes that give each attack its colour and dash, by name: the same in every report.
+
+    An attack of ours has a colour of its own, another package's one of the others, by a hash of its name. Attacks of
+    one kind share their colour and differ by their dash. Where two names meet, the later in the alphabet moves on.
+    """
+    wanted = list(names)
+    taken: dict[int, str] = {}
+    found: dict[str, str] = {}
+    for name in sorted(wanted):
+        kind, _, settings = name.partition("(")
+        if kind in _OWN:
+            colour = _OWN.index(kind)
+        else:
+            free = range(len(_OWN), _LINES)
+            tries = [free[(_hash(kind) + i) % len(free)] for i in range(len(free))]
+            colour = next((one for one in tries if taken.get(one, kind) == kind), tries[0])
+        taken[colour] = kind
+        used = {css for css in found.values() if css.split()[0] == f"s{colour}"}
+        dashes = [f"s{colour} d{(_hash(settings) + i) % _DASHES}" for i in range(_DASHES)]
+        choices = dashes if settings else [f"s{colour}", *dashes]
+        found[name] = next((css for css in choices if css not in used), choices[0])
+    return {name: found[name] for name in wanted}
 
 
-def swatch(index: int) -> Markup:
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
+
+
+def swatch(css: str) -> Markup:
     """A short stretch of an attack's line, for legends."""
     return Markup(
-        '<svg class="swatch" viewBox="0 0 28 10" aria-hidden="true">'
-        f'<path class="line {css_of(index)}" d="M1 5H27"/></svg>'
+        f'<svg class="swatch" viewBox="0 0 28 10" aria-hidden="true"><path class="line {css}" d="M1 5H27"/></svg>'
     )
 
 
@@ -46,8 +77,8 @@ def roc_log(record: AuditRecord) -> Markup:
     chart = Chart(x, y, "ROC of all attacks, logarithmic axes")
     floor = max(x.low, y.low)
     chart.line([(floor, floor), (1.0, 1.0)], "chance")
-    for i, result in enumerate(record.attacks.values()):
-        chart.line(_points(result), css_of(i), step=True)
+    for name, css in colours(record.attacks).items():
+        chart.line(_points(record.attacks[name]), css, step=True)
     return chart.render()
 
 
@@ -56,8 +87,8 @@ def roc_linear(record: AuditRecord) -> Markup:
     axis = Axis(0.0, 1.0, "wrongly accused (FPR)", _SHARES)
     chart = Chart(axis, Axis(0.0, 1.0, "members found (TPR)", _SHARES), "ROC of all attacks, linear axes")
     chart.line([(0.0, 0.0), (1.0, 1.0)], "chance")
-    for i, result in enumerate(record.attacks.values()):
-        chart.line(_points(result), css_of(i))
+    for name, css in colours(record.attacks).items():
+        chart.line(_points(record.attacks[name]), css)
     return chart.render()
 
 
@@ -79,8 +110,9 @@ def power(record: AuditRecord, fpr: float | None = None) -> Markup | None:
         name, chance = f"TPR at {percent(fpr)} FPR against labels per candidate", fpr
     chart = Chart(x, y, name)
     chart.rule(y=chance, css="chance", text="guessing")
-    for i, (attack, curve) in enumerate(curves.items()):
-        _draw_curve(chart, attack, curve, css_of(i))
+    css = colours(record.attacks)
+    for attack, curve in curves.items():
+        _draw_curve(chart, attack, curve, css[attack])
     return chart.render()
 
 

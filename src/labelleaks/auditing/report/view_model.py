@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from markupsafe import Markup
-from numpy.typing import NDArray
 
 from labelleaks.auditing.evaluation import Decision
-from labelleaks.auditing.record import AttackResult, AuditRecord, RunLog
-from labelleaks.auditing.report import charts, pictures
+from labelleaks.auditing.report import charts
+from labelleaks.auditing.report.exposed import STATUS, exposure
+from labelleaks.auditing.report.provenance import facts, ledger, pretty
 from labelleaks.auditing.report.wording import (
     Headline,
     about,
@@ -31,65 +28,89 @@ from labelleaks.auditing.report.wording import (
 from labelleaks.core.types import Status
 from labelleaks.metrics import Estimate
 
-__all__ = ["build", "json_for_script"]
+if TYPE_CHECKING:  # a record shows itself by its report
+    from labelleaks.auditing.decisions import Decisions
+    from labelleaks.auditing.record import AttackResult, AuditRecord, RunLog
 
-_EXPOSED = 12
+__all__ = ["build", "decisions_look", "first_look"]
+
 _PAIRS = 15  # of attacks, up to which all of them are shown: six attacks
-_COARSE = 14  # distinct scores up to which an attack sorts candidates into classes, not one by one
+_ROWS = 10  # candidates of decisions that a notebook shows
 _FPRS = (0.1, 0.01, 0.001)
-_NORMS = {"distance_l2": "L2", "distance_linf": "L∞", "distance_l1": "L1", "distance_l0": "L0"}
 _SEVERITY = {"serious": ("▲", "Serious"), "warning": ("●", "Warning"), "info": ("○", "For information")}
 
 
 def build(record: AuditRecord, run: RunLog | None) -> dict[str, Any]:
-    """Return the template's context."""
+    """Return the context of the whole page."""
+    top, notes = _top(record)
+    chosen = top["chosen"]
+    return {
+        **top,
+        "whole": True,
+        "run": run,
+        "flags": [_flag(flag) for flag in record.flags],
+        "fprs": [percent(fpr) for fpr in _FPRS],
+        "footnotes": notes,
+        "distributions": [
+            {"name": r.name, "svg": charts.distribution(record, r), "spread": _spread(r)}
+            for r in record.attacks.values()
+        ],
+        **exposure(record, chosen),
+        "ledger": ledger(record, run),
+        "thresholds": _thresholds(record),
+        "comparisons": _comparisons(record),
+        "facts": facts(record, run),
+        "details": {name: pretty(getattr(record, name)) for name in ("spec", "target", "domain", "shadow")},
+    }
+
+
+def first_look(record: AuditRecord) -> dict[str, Any]:
+    """Return the context of the page's top: the answer, the first figures, serious flags, curves."""
+    serious = [_flag(flag) for flag in record.flags if flag.severity == "serious"]
+    return {**_top(record)[0], "whole": False, "flags": serious}
+
+
+def _top(record: AuditRecord) -> tuple[dict[str, Any], list[str]]:
+    """Context that page and first look share, and the footnotes that it needs."""
     head = headline(record)
     notes: list[str] = []
     chosen = record.attacks.get(head.attack or "") or best_by_auc(record)
-    shown = _fine(record, chosen)
-    return {
+    css = charts.colours(record.attacks)
+    top = {
         "record": record,
-        "run": run,
         "answer": head,
         "members": count(int(record.member.sum())),
         "nonmembers": count(int((~record.member).sum())),
         "missing": joined(record.missing),
         "tiles": _tiles(record, head, chosen),
-        "flags": [_flag(flag) for flag in record.flags],
-        "attacks": [_attack(record, i, r, notes) for i, r in enumerate(record.attacks.values())],
-        "fprs": [percent(fpr) for fpr in _FPRS],
-        "footnotes": notes,
+        "attacks": [_attack(record, css[name], r, notes) for name, r in record.attacks.items()],
         "charts": _charts(record, head, chosen),
         "chosen": chosen,
-        "shown": shown,
-        "mover": _mover(record, shown),
-        "exposed": _exposed(record, shown) if shown else [],
-        "exposed_total": _standing_out(record, shown) if shown else "",
-        "tied": _tied(record, shown) if shown else 0,
-        "startless": int((record.member & (shown.status == int(Status.NO_START))).sum()) if shown else 0,
-        "as_pictures": record.inputs is not None and pictures.is_image(record.inputs.shape[1:], record.domain),
-        "ledger": _ledger(record),
-        "thresholds": _thresholds(record),
-        "comparisons": _comparisons(record),
-        "facts": _facts(record, run),
-        "details": {name: _pretty(getattr(record, name)) for name in ("spec", "target", "domain", "shadow")},
-        "candidates": json_for_script(_candidates(record)),
-        "spent": [(r.name, charts.css_of(i)) for i, r in enumerate(record.attacks.values())],
     }
+    return top, notes
 
 
-def _fine(record: AuditRecord, chosen: AttackResult | None) -> AttackResult | None:
-    """The attack that exposes single candidates: the chosen one, unless it knows only a few scores and others more."""
-    if chosen is None or len(np.unique(chosen.scores)) > _COARSE:
-        return chosen
-    finer = {name: r for name, r in record.attacks.items() if len(np.unique(r.scores)) > _COARSE}
-    return best_by_auc(replace(record, attacks=finer)) or chosen
-
-
-def json_for_script(data: Any) -> Markup:
-    """JSON that can stand inside a ``<script>``: nothing in it can end the element or open a comment."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))  # ASCII: U+2028 and U+2029 are escaped already
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+def decisions_look(decisions: Decisions) -> dict[str, Any]:
+    """Return the context of decisions in a notebook: first figures, flags, the candidates that score highest."""
+    expected, threshold = decisions.expected_fpr, decisions.threshold
+    called = int(decisions.member.sum())
+    order = np.lexsort((np.arange(len(decisions)), -decisions.scores))[:_ROWS]
+    rows = decisions.rows()
+    promised = expected.high is not None and expected.low == 0
+    tiles = [
+        ("Called members", count(called), f"of {count(len(decisions))} candidates, by {decisions.attack['name']}"),
+        ("Threshold", number(threshold.tau), f"score above it; {threshold.source}"),
+        ("Non-members called members", "–" if expected.value is None else percent(expected.value), expected.reason or
+         (f"up to {percent(expected.high)}" if promised and expected.high else _ends(expected, share=True))),
+        ("Labels per record", count(int(decisions.queries.max(initial=0))),
+         f"at most; {count(decisions.ledger.rows)} in all"),
+    ]  # fmt: skip
+    return {
+        "tiles": tiles,
+        "flags": [_flag(flag) for flag in decisions.flags],
+        "rows": [{**rows[i], "score": number(rows[i]["score"], 6), "status": STATUS[rows[i]["status"]]} for i in order],
+        "left": len(decisions) - len(order),
+    }
 
 
 def _tiles(record: AuditRecord, head: Headline, chosen: AttackResult | None) -> list[tuple[str, str, str]]:
@@ -97,20 +118,20 @@ def _tiles(record: AuditRecord, head: Headline, chosen: AttackResult | None) -> 
     if chosen is None:
         return []
     best = best_by_auc(record) or chosen
-    tiles = [
-        ("AUC of the best attack", figure(best.auc).split(" ")[0], f"{_ends(best.auc)}; {best.name}; 0.5 is guessing")
-    ]
-    fpr = head.fpr or readable_fpr(chosen)
-    tpr = chosen.tpr_at_fpr.get(fpr, Estimate(None, reason="not measured"))
-    remark = (
-        f"{_ends(tpr, share=True)}; {chosen.name}; {percent(fpr)} is guessing" if tpr.value is not None else tpr.reason
-    )
-    value = "–" if tpr.value is None else percent(tpr.value)
-    tiles.append((f"Members found, {percent(fpr)} wrongly accused", value, remark or ""))
+    tiles: list[tuple[str, str, str]] = []
     known = record.accuracy
     if known is not None:
         remark = f"of the members; {percent(known[1])} of the non-members"
         tiles.append(("The model is right about", percent(known[0]), remark))
+    tiles.append(
+        ("AUC of the best attack", figure(best.auc).split(" ")[0], f"{_ends(best.auc)}; {best.name}; 0.5 is guessing")
+    )
+    fpr = head.fpr or readable_fpr(chosen)
+    tpr = chosen.tpr_at_fpr.get(fpr, Estimate(None, reason="not measured"))
+    found, remark = "–", tpr.reason or ""
+    if tpr.value is not None:
+        found, remark = percent(tpr.value), f"{_ends(tpr, share=True)}; {chosen.name}; {percent(fpr)} is guessing"
+    tiles.append((f"Members found, {percent(fpr)} wrongly accused", found, remark))
     tiles.append(
         (
             "Labels per record",
@@ -118,19 +139,22 @@ def _tiles(record: AuditRecord, head: Headline, chosen: AttackResult | None) -> 
             f"at most, {chosen.name}; {count(record.ledger.rows)} in the whole audit",
         )
     )
-    serious = sum(flag.severity == "serious" for flag in record.flags)
-    warnings = sum(flag.severity == "warning" for flag in record.flags)
+    return [*tiles, ("Serious flags", *_counted_flags(record))]
+
+
+def _counted_flags(record: AuditRecord) -> tuple[str, str]:
+    """Return the number of serious flags, and a remark on the others."""
     if not record.complete:
-        return [*tiles, ("Serious flags, warnings", "–", "not looked for yet: the run did not end")]
-    remark = f"{serious} serious, {warnings} {'warning' if warnings == 1 else 'warnings'}; read them before the figures"
-    tiles.append(
-        (
-            "Serious flags, warnings",
-            str(serious + warnings),
-            remark if serious + warnings else "nothing that spoils the figures",
-        )
+        return "–", "not looked for yet: the run did not end"
+    serious, warnings, infos = (
+        sum(flag.severity == severity for flag in record.flags) for severity in ("serious", "warning", "info")
     )
-    return tiles
+    if not record.flags:
+        return "0", "and none of another kind"
+    others = [f"{warnings} {'warning' if warnings == 1 else 'warnings'}"] if warnings else []
+    others += [f"{infos} for information"] if infos else []
+    beside = f"and {joined(others)}" if others else ""
+    return str(serious), f"{beside}; read them before the figures".removeprefix("; ") if serious + warnings else beside
 
 
 def _ends(estimate: Estimate, *, share: bool = False) -> str:
@@ -153,12 +177,11 @@ def _flag(flag: Any) -> dict[str, str]:
     }
 
 
-def _attack(record: AuditRecord, index: int, result: AttackResult, notes: list[str]) -> dict[str, Any]:
+def _attack(record: AuditRecord, css: str, result: AttackResult, notes: list[str]) -> dict[str, Any]:
     statuses = {Status(s).name: int((result.status == s).sum()) for s in np.unique(result.status).tolist()}
     return {
         "name": result.name,
-        "css": charts.css_of(index),
-        "swatch": charts.swatch(index),
+        "swatch": charts.swatch(css),
         "what": about(result).summary,
         "labels": count(int(np.median(result.queries))) if len(result.queries) else "0",
         "labels_most": _most(result.queries),
@@ -170,18 +193,9 @@ def _attack(record: AuditRecord, index: int, result: AttackResult, notes: list[s
         "given_correct": _cell(result.given_correct.auc, notes),
         "source": result.threshold.source,
         "upper_bound": result.threshold.upper_bound,
-        "statuses": ", ".join(f"{count(k)} {_STATUS[name]}" for name, k in statuses.items()),
-        "spec": _pretty(result.spec),
+        "statuses": ", ".join(f"{count(k)} {STATUS[name]}" for name, k in statuses.items()),
+        "spec": pretty(result.spec),
     }
-
-
-_STATUS = {
-    "DONE": "done",
-    "BUDGET": "out of labels",
-    "NO_START": "without a start",
-    "MISCLASSIFIED": "misclassified",
-    "UNASKED": "asked about by other inputs",
-}
 
 
 def _cell(estimate: Estimate | None, notes: list[str], *, share: bool = False) -> dict[str, str]:
@@ -204,16 +218,12 @@ def _charts(record: AuditRecord, head: Headline, chosen: AttackResult | None) ->
     if not record.attacks:
         return {}
     fpr = head.fpr or (readable_fpr(chosen) if chosen else 0.1)
-    distributions = [
-        {"name": r.name, "svg": charts.distribution(record, r), "spread": _spread(r)} for r in record.attacks.values()
-    ]
     return {
         "roc_log": charts.roc_log(record),
         "roc_linear": charts.roc_linear(record),
         "power": charts.power(record),
         "power_tpr": charts.power(record, fpr),
         "power_fpr": percent(fpr),
-        "distributions": distributions,
         "floor": percent(1 / max(int((~record.member).sum()), 10)),
     }
 
@@ -222,130 +232,23 @@ def _spread(result: AttackResult) -> str:
     return f"AUC {figure(result.auc)}"
 
 
-def _exposed(record: AuditRecord, result: AttackResult) -> list[dict[str, Any]]:
-    """The members that the attack calls members and that fewest non-members outrank; those without a start are told,
-    not shown: their score is a bound, not a finding."""
-    needed = record.fpr_needed(result.name)
-    order = _exposed_order(record, result)[:_EXPOSED]
-    others = int((~record.member).sum())
-    return [_one_exposed(record, result, i, round(needed[i] * others), others) for i in order.tolist()]
-
-
-def _exposed_order(record: AuditRecord, result: AttackResult) -> NDArray[np.int64]:
-    needed = record.fpr_needed(result.name)
-    found = np.flatnonzero(record.member & result.decided & (result.status != int(Status.NO_START)))
-    return found[np.lexsort((found, -result.scores[found], needed[found]))]
-
-
-def _tied(record: AuditRecord, result: AttackResult) -> int:
-    """Count the members with the score of the last one shown, where some of them are left out."""
-    order = _exposed_order(record, result)
-    if len(order) <= _EXPOSED or result.scores[order[_EXPOSED]] != result.scores[order[_EXPOSED - 1]]:
-        return 0
-    return int((result.scores[order] == result.scores[order[_EXPOSED]]).sum())
-
-
-def _mover(record: AuditRecord, result: AttackResult | None) -> AttackResult | None:
-    """The attack whose perturbed candidates are shown: ``result`` itself where it has them."""
-    able = [r for r in record.attacks.values() if "adversarial" in r.details]
-    return next((r for r in able if r is result), able[0] if able else None)
-
-
-def _one_exposed(record: AuditRecord, result: AttackResult, i: int, above: int, others: int) -> dict[str, Any]:
-    source = _mover(record, result)
-    moved = source is not None and source.status[i] in (int(Status.DONE), int(Status.BUDGET))
-    drawn = None
-    if record.inputs is not None and pictures.is_image(record.inputs.shape[1:], record.domain):
-        perturbed = source.details["adversarial"][i] if source is not None and moved else None
-        drawn = pictures.triple(record.inputs[i], perturbed, record.domain)
-    norms = {} if source is None or not moved else source.details
-    return {
-        "id": record.ids[i],
-        "label": record.classes[int(record.y[i])],
-        "score": number(float(result.scores[i]), 6),
-        "above": f"{count(above)} of {count(others)}" if above else f"none of {count(others)}",
-        "exposure": f"{count(above) if above else 'no'} non-member{'' if above == 1 else 's'} of {count(others)} "
-        f"{'scores' if above == 1 else 'score'} as high",
-        "picture": drawn,
-        "distances": [(name, number(float(norms[key][i]))) for key, name in _NORMS.items() if key in norms],
-        "labels": count(int(result.queries[i])),
-    }
-
-
-def _standing_out(record: AuditRecord, result: AttackResult) -> str:
-    """Return a sentence that counts the members above every non-member."""
-    top = int((record.member & (record.fpr_needed(result.name) == 0)).sum())
-    if top == 0:
-        return f"By the {result.name} attack, no member scores above every non-member."
-    return (
-        f"By the {result.name} attack, {count(top)} of {count(int(record.member.sum()))} members "
-        f"{'scores' if top == 1 else 'score'} above every non-member: of {'this one' if top == 1 else 'these'} an "
-        "attacker can be all but sure."
-    )
-
-
 def _most(queries: Any) -> str:
     """The most labels that any candidate took, where that is not the typical number."""
     most = int(queries.max(initial=0))
     return "" if not len(queries) or most == int(np.median(queries)) else count(most)
 
 
-def _ledger(record: AuditRecord) -> dict[str, Any]:
-    ledger = record.ledger
-    most = max([*ledger.setup.values(), *ledger.candidates.values(), 1])
-
-    def rows(phases: Mapping[str, int]) -> list[dict[str, Any]]:
-        return [
-            {"phase": phase, "rows": count(k), "share": percent(k / max(ledger.rows, 1)), "bar": _bar(k / most)}
-            for phase, k in phases.items()
-        ]
-
-    return {
-        "candidates": rows(ledger.candidates),
-        "candidate_rows": count(ledger.rows - ledger.setup_rows),
-        "setup": rows(ledger.setup),
-        "setup_rows": count(ledger.setup_rows),
-        "total": count(ledger.rows),
-        "typical": count(int(np.median(ledger.by_candidate))) if len(ledger.by_candidate) else "0",
-        "most": count(int(ledger.by_candidate.max(initial=0))),
-        "models": _models(record),
-    }
-
-
-def _models(record: AuditRecord) -> str:
-    """Say what training shadow models took, or nothing where there were none."""
-    trained = record.shadow.get("models", ())
-    if not trained:
-        return ""
-    rows, epochs = [m["rows"] for m in trained], [m["epochs"] for m in trained if m["epochs"]]
-    words = f"{count(len(trained))} shadow {'model' if len(trained) == 1 else 'models'} trained on {_span(rows)} rows"
-    return f"{words}, {_span(epochs)} epochs" if epochs else words
-
-
-def _span(values: Sequence[int]) -> str:
-    low, high = min(values), max(values)
-    return count(low) if low == high else f"{count(low)} to {count(high)}"
-
-
-def _bar(share: float) -> Markup:
-    return Markup(
-        '<svg class="meter" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect width="{max(100 * share, 0.5):.1f}" height="8"/></svg>'
-    )
-
-
 def _thresholds(record: AuditRecord) -> list[dict[str, Any]]:
     return [
-        _threshold(result.name, charts.css_of(i), decision, j == 0)
-        for i, result in enumerate(record.attacks.values())
+        _threshold(result.name, decision, j == 0)
+        for result in record.attacks.values()
         for j, decision in enumerate(result.evaluation.decisions)
     ]
 
 
-def _threshold(attack: str, css: str, decision: Decision, reported: bool) -> dict[str, Any]:
+def _threshold(attack: str, decision: Decision, reported: bool) -> dict[str, Any]:
     return {
         "attack": attack,
-        "css": css,
         "reported": reported,
         "source": decision.threshold.source,
         "objective": decision.threshold.objective,
@@ -374,55 +277,3 @@ def _comparisons(record: AuditRecord) -> dict[str, list[dict[str, str]]]:
         folded = len(record.comparisons) > _PAIRS and best is not None and best.name not in (first, second)
         found["folded" if folded else "shown"].append(row)
     return found
-
-
-def _facts(record: AuditRecord, run: RunLog | None) -> list[tuple[str, str]]:
-    facts = [
-        ("Target", str(record.target.get("name") or record.target.get("kind") or "not described")),
-        ("Fingerprint", str(record.target.get("fingerprint", "not taken"))),
-        ("Candidates", f"{count(len(record))}, {count(len(record.classes))} classes"),
-        ("Seed", str(record.seed)),
-        *[(name, version) for name, version in record.versions.items()],
-        ("Record schema", str(record.schema_version)),
-    ]
-    if run is not None:
-        facts += [
-            ("Started", run.started),
-            ("Took", f"{run.seconds:.1f} s, {run.target_seconds:.1f} s of them in the target"),
-            (
-                "Calls",
-                f"{count(run.calls)}; {count(run.cached)} rows from the journal, {count(run.retries)} sent again",
-            ),
-            ("Host", f"{run.host} {run.platform}".strip()),
-        ]
-    return [(name, value) for name, value in facts if value]
-
-
-def _pretty(data: Any) -> str:
-    return _shorten(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, default=str)) if data else ""
-
-
-def _shorten(text: str, most: int = 4000) -> str:
-    return text if len(text) <= most else f"{text[:most]}\n… {len(text) - most:,} more characters, in record.json"
-
-
-def _candidates(record: AuditRecord) -> dict[str, Any]:
-    """Columns for the page's table; scores with six digits."""
-    return {
-        "ids": list(record.ids),
-        "member": record.member.astype(int).tolist(),
-        "y": record.y.tolist(),
-        "classes": list(record.classes),
-        "statuses": [_STATUS[status.name] for status in Status],
-        "attacks": [
-            {
-                "name": r.name,
-                "score": [float(f"{v:.6g}") for v in r.scores.tolist()],
-                "fpr": [float(f"{v:.6g}") for v in record.fpr_needed(r.name).tolist()],
-                "decided": r.decided.astype(int).tolist(),
-                "status": r.status.tolist(),
-                "queries": r.queries.tolist(),
-            }
-            for r in record.attacks.values()
-        ],
-    }

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from labelleaks import attacks as registry
-from labelleaks.auditing.record import AttackResult, AuditRecord
 from labelleaks.core.attack import About
 from labelleaks.metrics import Estimate
+
+if TYPE_CHECKING:  # a record shows itself by its report
+    from labelleaks.auditing.record import AttackResult, AuditRecord
 
 __all__ = [
     "Headline",

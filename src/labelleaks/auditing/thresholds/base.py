@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,8 +13,10 @@ from torch import Tensor
 
 from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.oracle.label_oracle import Gate, LabelOracle
+from labelleaks.core.serialization import OMIT_NONE
 from labelleaks.core.types import Candidates, Scores
 from labelleaks.errors import InputError
+from labelleaks.metrics import Estimate
 
 __all__ = ["Setting", "Threshold", "ThresholdRule", "own_oracle", "own_scores", "rerun_cost", "values"]
 
@@ -30,6 +32,11 @@ class Threshold:
     """What tau was fitted on, for people."""
     upper_bound: bool = False
     """Fitted on the audited candidates: an attacker without their membership cannot do it."""
+    expected_fpr: Estimate | None = field(default=None, metadata=OMIT_NONE)
+    """The share of non-members that it calls members, as the rule measured or promises it; None: it knows no
+    non-members."""
+    doubt: str | None = field(default=None, metadata=OMIT_NONE)
+    """Why it may serve for nothing, as far as the rule can see."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.tau):

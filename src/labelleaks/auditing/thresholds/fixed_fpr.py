@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from labelleaks import metrics
 from labelleaks.auditing.thresholds.base import Setting, Threshold, own_oracle, own_scores, rerun_cost, values
@@ -73,12 +75,27 @@ class FixedFPR:
         streams = rng.streams(rng.content_keys(held.x), setting.seed, "fixed fpr")
         chosen = torch.argsort(streams, stable=True)[:rows]
         oracle = own_oracle(setting, self.name, rows)
-        scores = own_scores(setting, oracle, held.x[chosen], y[chosen])
+        scores = values(own_scores(setting, oracle, held.x[chosen], y[chosen]))
         whose = "the target's own" if held.y is None else "their true"
+        tau = float(metrics.conformal_threshold(scores, self.fpr))
         return Threshold(
-            tau=float(metrics.conformal_threshold(values(scores), self.fpr)),
+            tau=tau,
             objective=f"FPR of at most {self.fpr:.4g}",
             source=f"conformal quantile of {rows} held-out shadow rows with {whose} labels",
+            expected_fpr=metrics.Estimate(float((scores > tau).mean()), 0.0, self.fpr),
+            doubt=self._too_coarse(scores),
+        )
+
+    def _too_coarse(self, scores: NDArray[np.float64]) -> str | None:
+        """Return a doubt where more rows than may pass share the highest score."""
+        tied = int((scores == scores.max()).sum())
+        if tied <= self.fpr * (len(scores) + 1):
+            return None
+        enough = min(math.ceil(100 * (tied + 1) / (len(scores) + 1)) / 100, 0.99)
+        return (
+            f"{tied} of {len(scores)} held-out rows share the highest score, {scores.max():g}, and no more than "
+            f"{self.fpr:.4g} of them may pass: a candidate has to score above it, which this attack may never give. "
+            f"Use fpr={enough:g} or more, more labels, or an attack with finer scores"
         )
 
     def describe(self) -> dict[str, Any]:

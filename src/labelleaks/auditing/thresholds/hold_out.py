@@ -59,14 +59,16 @@ class HoldOut:
         x = self._rows(setting.candidates)
         y = torch.cat([_labels(pair[1], setting) for pair in (self.members, self.nonmembers)])
         member = np.arange(len(x)) < len(self.members[0])
-        scores = own_scores(setting, own_oracle(setting, self.name, len(x)), x, y)
+        scores = values(own_scores(setting, own_oracle(setting, self.name, len(x)), x, y))
+        tau = float(metrics.best_threshold(scores, member))
         audited = int(torch.isin(rng.content_keys(x, y), setting.candidates.keys).sum())
         also = f"; {audited} of them are candidates too" if audited else ""
         return Threshold(
-            tau=float(metrics.best_threshold(values(scores), member)),
+            tau=tau,
             objective="balanced accuracy",
             source=f"hold-out of {int(member.sum())} known members and {int((~member).sum())} known non-members{also}",
             upper_bound=audited > 0,
+            expected_fpr=metrics.rate(int((scores[~member] > tau).sum()), int((~member).sum())),
         )
 
     def describe(self) -> dict[str, Any]:

@@ -77,6 +77,13 @@ class RandomInputs:
             tau=float(np.percentile(values(scores), self.percentile)),
             objective=f"percentile {self.percentile:g}",
             source=f"boundary distances of {self.n} random inputs, percentile {self.percentile:g}{left}",
+            doubt=None if censored <= self.n * (1 - self.percentile / 100) else self._censored(censored),
+        )
+
+    def _censored(self, censored: int) -> str:
+        return (
+            f"{censored} of {self.n} random inputs had no start, so that the threshold is the distance at which a "
+            "search gives up: no candidate can be farther. Give starts= (inputs of every class) or a smaller percentile"
         )
 
     def describe(self) -> dict[str, Any]:

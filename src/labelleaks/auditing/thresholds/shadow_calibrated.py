@@ -100,13 +100,15 @@ class ShadowCalibrated:
         like, attack = setting.candidates, setting.attack
         ready = prepared(attack, simulated, like, seed=seed)
         there = replace(setting, gate=gate, knowledge=simulated, prepared=ready, holdout=None)
-        scores = own_scores(there, own_oracle(there, self.name, len(scored)), x[scored], y[scored])
+        scores = values(own_scores(there, own_oracle(there, self.name, len(scored)), x[scored], y[scored]))
+        tau = float(metrics.best_threshold(scores, member))
         whose = "the target's" if shadow.y is None else "their true"
         return Threshold(
-            tau=float(metrics.best_threshold(values(scores), member)),
+            tau=tau,
             objective="balanced accuracy",
             source=f"a simulated target trained on {len(a)} shadow rows with {whose} labels; "
             f"{int(member.sum())} of its members and {int((~member).sum())} non-members scored",
+            expected_fpr=metrics.rate(int((scores[~member] > tau).sum()), int((~member).sum())),
         )
 
     def describe(self) -> dict[str, Any]:
