@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from labelleaks.attacks import surrogate_gradients
-from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.domains import Binary, Box, Continuous, Integer, Mixed, OneHot
-from labelleaks.core.oracle.label_oracle import Gate
-from labelleaks.core.types import Candidates
-from labelleaks.errors import NeedsError
 from labelleaks.models import shadow_training
 from labelleaks.models.training import Recipe
 
@@ -131,18 +126,3 @@ def test_elsewhere_the_feature_that_is_pulled_most_and_can_move_goes_first() -> 
     assert seen[0][0].tolist() == [5, 1, 1, 0, 0]
     assert seen[2][0].tolist() == [5, 1, 0, 0, 1]  # another category has overtaken
     assert seen[-1][0].tolist() == [0, 4, 0, 0, 1]
-
-
-def test_a_family_without_gradients_is_refused_by_name() -> None:
-    gate = Gate(lambda x: torch.zeros(len(x), dtype=torch.int64))
-    rows = Candidates(torch.rand(4, 5), torch.zeros(4, dtype=torch.int64), Box(0, 1), 2)
-    setup, shadow = gate.setup_oracle("s"), ShadowRows(torch.rand(9, 5))
-    surrogate_gradients.need_gradients("oslo", rows, Knowledge(setup=setup, shadow=shadow))
-    surrogate_gradients.need_gradients(
-        "oslo", rows, Knowledge(setup=setup, shadow=shadow, family=lambda: nn.Linear(5, 2))
-    )
-    with pytest.raises(NeedsError, match=r"oslo needs gradients .* LogisticRegression has none"):
-        surrogate_gradients.need_gradients(
-            "oslo", rows, Knowledge(setup=setup, shadow=shadow, family=LogisticRegression())
-        )
-    assert gate.ledger.rows == 0

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
 from labelleaks.attacks import yoqo
+from labelleaks.attacks.single_changes import SingleChanges
 from labelleaks.attacks.surrogate_gradients import Moves
 from labelleaks.attacks.yoqo import Yoqo, _Loss
 from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.types import Candidates, Status
-from labelleaks.errors import InputError, NeedsError
+from labelleaks.errors import InputError
 from labelleaks.models import reference_models, shadow_training
 from labelleaks.models.training import Recipe
 from labelleaks.testing.planted import remembered
@@ -33,7 +33,8 @@ def test_the_loss_is_the_papers_and_the_slope_is_its_gradient(online: bool) -> N
     models = reference_models.references(knowledge, 2, seed=0, recipe=SHORT).models
     x, y = made.candidates.x[:6], made.candidates.y[:6]
     alpha, inside = (2.0, models[:1]) if online else (5.0, ())
-    loss = _Loss(x, y, models[1:], inside, alpha, Moves.of(made.candidates))
+    changes = SingleChanges.of(made.candidates.domain, torch.ones(made.candidates.shape))
+    loss = _Loss(x, y, models[1:], inside, alpha, Moves.of(made.candidates), changes)
     who = torch.tensor([4, 1])
     shift = torch.randn(2, 16, generator=torch.Generator().manual_seed(0)) * 0.1
     points = (x[who] + shift).requires_grad_()
@@ -131,12 +132,3 @@ def test_online_trains_models_with_each_candidate(monkeypatch: pytest.MonkeyPatc
 def test_bad_settings_are_refused(settings: dict, says: str) -> None:
     with pytest.raises(InputError, match=says):
         Yoqo(**settings)
-
-
-def test_models_without_gradients_are_refused_before_a_label_is_bought() -> None:
-    made, gate, knowledge = given(family=LogisticRegression())
-    with pytest.raises(NeedsError, match="LogisticRegression has none"):
-        Yoqo().cost(made.candidates, knowledge, 1)
-    with pytest.raises(NeedsError, match="LogisticRegression has none"):
-        Yoqo().prepare(knowledge, made.candidates, seed=0)
-    assert gate.ledger.rows == 0

@@ -12,7 +12,7 @@ from torch import Tensor
 from labelleaks.attacks._guided.directions import StartPoints, ensemble_log_odds, feature_scale, perturb_to, splits
 from labelleaks.attacks._guided.posterior import Posterior, ScoreScale, saturated
 from labelleaks.attacks._guided.tuning import TUNING
-from labelleaks.attacks.surrogate_gradients import need_gradients
+from labelleaks.attacks.single_changes import need_directions
 from labelleaks.core import rng
 from labelleaks.core.attack import About, Cost, Knowledge, ShadowRows
 from labelleaks.core.batch_invariant import mean_of
@@ -31,7 +31,7 @@ _VALUES_AT_A_TIME, _ROWS_AT_A_TIME = 1 << 22, 1 << 14
 
 @dataclass(frozen=True)
 class Guided:
-    """Membership score from the target's log-odds, inferred from labels along a reference-model ensemble's gradients.
+    """Membership score from the target's log-odds, inferred from labels along a reference-model ensemble's directions.
 
     1. Reference models r are trained on relabelled shadow rows; none has seen a candidate (x, y).
     2. Half of them direct a *way*: an ascent direction of their loss, away from x. The other half measure each point
@@ -57,8 +57,9 @@ class Guided:
 
     Domains: in a continuous one (Box) a way is straight; in others features change one after the other (a bit flips, a
     category is chosen, a number goes two standard deviations), each way within a random quarter of them, some 16 at
-    least. Steps are measured in the features' standard deviations over the shadow rows: a feature that never varies
-    there stays.
+    least. So they do everywhere with references that have no gradients (trees), which are asked what each single change
+    does to them: rows of at most 1,024 features. Steps are measured in the features' standard deviations over the
+    shadow rows: a feature that never varies there stays.
 
     Args:
         labels: labels per candidate at most, 1 to 1,000.
@@ -72,7 +73,7 @@ class Guided:
     ``reference_spread`` (σ). With several votes ``agreement``, too: the share of answers that were the majority's to
     their question; 1 where no label ever changed. ``trajectory`` then starts at ``votes``.
 
-    Needs shadow rows and references with gradients; ``knowledge.references`` of them, by default 8.
+    Needs shadow rows; ``knowledge.references`` references, by default 8.
 
     Source: ours; see docs/guided.md. It joins the two adversaries of Li & Zhang (2007.15528).
 
@@ -116,10 +117,10 @@ class Guided:
         """``votes`` at least; set-up: a label per shadow row, bought once a run.
 
         Raises:
-            NeedsError: there are no shadow rows, or the references' family has no gradients.
+            NeedsError: there are no shadow rows, or rows too wide for a family of references without gradients.
         """
         setup = reference_models.setup_cost(knowledge)
-        need_gradients(self.name, candidates, knowledge)
+        need_directions(self.name, candidates, knowledge)
         return Cost(least=self.votes, most=max(self.votes, min(budget, self._most(candidates.domain))), setup=setup)
 
     def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
@@ -166,7 +167,7 @@ class Guided:
         turn, place = divmod(number, len(available))
         smoothing = TUNING.smoothing[(place // 2 + turn) % len(TUNING.smoothing)]  # each turn pairs them anew
         allowed = None
-        if not start.domain.continuous:
+        if not start.straight:
             allowed = _allowed(start, rows, streams(seed, f"guided way {number}")[posterior.owner[rows]])
         drop = posterior.drop_at(posterior.next_u(rows, first=number == 0))
         points, reached = perturb_to(

@@ -9,7 +9,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from labelleaks.attacks.surrogate_gradients import Moves, confidence, ensemble_gradient, need_gradients, transferable
+from labelleaks.attacks._guided.directions import feature_scale
+from labelleaks.attacks.single_changes import SingleChanges, need_directions, slopes
+from labelleaks.attacks.surrogate_gradients import (
+    Gradient,
+    Moves,
+    confidence,
+    cross_entropy,
+    ensemble_gradient,
+    transferable,
+)
 from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.batch_invariant import row_sums
 from labelleaks.core.oracle.label_oracle import LabelOracle
@@ -17,6 +26,7 @@ from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkp
 from labelleaks.core.validation import flag, number, numbers, optional, whole
 from labelleaks.errors import InputError
 from labelleaks.models import reference_models
+from labelleaks.models.reference_models import References
 from labelleaks.models.shadow_model import ShadowModel
 from labelleaks.models.training import Recipe
 
@@ -67,7 +77,8 @@ class Oslo:
     ``details``: ``level``, int64 (n,): the level k whose input flipped the label (that of the last tau where none did).
 
     Raises:
-        InputError: taus out of range, a share or a number out of its range; NeedsError: references without gradients.
+        InputError: taus out of range, a share or a number out of its range; NeedsError: references without gradients,
+            and more than 1,024 features.
 
     Source: Peng et al., "OSLO: One-Shot Label-Only Membership Inference Attacks" (NeurIPS 2024, 2405.16978). The attack
     that crafts is theirs to choose ("matters little"): TI, DI and momentum here. A level goes on where the one
@@ -112,7 +123,7 @@ class Oslo:
         """One label for each tau, until the label flips. Set-up: a label per shadow row, bought once a run.
 
         Raises:
-            NeedsError: there are no shadow rows, or the references' family has no gradients.
+            NeedsError: there are no shadow rows, or rows too wide for a family of references without gradients.
             InputError: fewer than two references.
         """
         if knowledge.references is not None and knowledge.references < 2:
@@ -121,7 +132,7 @@ class Oslo:
                 f"{knowledge.references}"
             )
         setup = reference_models.setup_cost(knowledge)
-        need_gradients(self.name, candidates, knowledge)
+        need_directions(self.name, candidates, knowledge)
         return Cost(least=1, most=max(1, min(budget, len(self.taus))), setup=setup)
 
     def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
@@ -132,9 +143,9 @@ class Oslo:
 
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Craft an input for each tau, ask from the smallest move to the largest until the label flips."""
-        models = reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe).models
+        references = reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
         taus = _spread(self.taus, min([len(self.taus), *oracle.remaining().tolist()]))
-        craft = _Craft(self, candidates, models, seed)
+        craft = _Craft(self, candidates, references, seed)
         n, device = len(candidates), candidates.device
         survived = torch.zeros(n, dtype=torch.int64, device=device)
         level = torch.zeros(n, dtype=torch.int64, device=device)
@@ -166,15 +177,17 @@ def _spread(taus: tuple[float, ...], count: int) -> tuple[float, ...]:
 class _Craft:
     """Moves candidates away from their labels with the source models, watched by the validation models."""
 
-    def __init__(self, attack: Oslo, candidates: Candidates, models: Sequence[ShadowModel], seed: int) -> None:
+    def __init__(self, attack: Oslo, candidates: Candidates, references: References, seed: int) -> None:
+        models = references.models
         crafting = min(max(1, round(attack.source * len(models))), len(models) - 1)
         source, self._validation = models[:crafting], models[crafting:]
         self._attack = attack
         self._candidates = candidates
         self._streams = candidates.streams(seed, "oslo: diverse inputs")
         self._moves = Moves.of(candidates)
+        scale = feature_scale(references.rows.x, candidates.domain).to(candidates.device)
         self._gradient = transferable(
-            lambda x, y: ensemble_gradient(source, x, y),
+            _gradient_of(source, SingleChanges.of(candidates.domain, scale)),
             candidates.domain,
             candidates.shape,
             diversity=attack.diversity,
@@ -216,6 +229,13 @@ class _Craft:
             push = attack.momentum * push + gradient / _l1(gradient)
             z = self._moves.signed(x, z, push, step=step, radius=radius)
         return z, push
+
+
+def _gradient_of(source: Sequence[ShadowModel], changes: SingleChanges) -> Gradient:
+    """Return the gradient of the models' cross-entropy; differences of it where a model has none."""
+    if all(model.differentiable for model in source):
+        return lambda x, y: ensemble_gradient(source, x, y)
+    return lambda x, y: slopes(source, x, y, cross_entropy, changes=changes)
 
 
 def _l1(gradient: Tensor) -> Tensor:

@@ -11,26 +11,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from labelleaks.core import rng
-from labelleaks.core.attack import Knowledge
 from labelleaks.core.batch_invariant import row_max, row_sums
 from labelleaks.core.domains import Domain, image_layout
 from labelleaks.core.types import Candidates
-from labelleaks.errors import NeedsError
-from labelleaks.models import architectures, reference_models
+from labelleaks.models import reference_models
 from labelleaks.models.shadow_model import ShadowModel
 
 __all__ = [
+    "Gradient",
     "Moves",
     "confidence",
     "cross_entropy",
     "ensemble_gradient",
     "mean_logits",
     "nats",
-    "need_gradients",
     "smoothed",
     "softmax",
     "transferable",
@@ -243,17 +241,3 @@ def smoothed(x: Tensor, domain: Domain, share: float, *, least: int = 0) -> Tens
             total = total + term
         pictures = total
     return _from_pictures(pictures, layout, shape)
-
-
-def need_gradients(attack: str, candidates: Candidates, knowledge: Knowledge) -> None:
-    """Refuse a family of reference models that has no gradients, before a label is bought.
-
-    Raises:
-        NeedsError: naming the family.
-    """
-    model = architectures.build(knowledge.family, candidates.shape, candidates.classes, seed=0)
-    if not isinstance(model, nn.Module):
-        raise NeedsError(
-            f"{attack} needs gradients of its reference models, {type(model).__name__} has none: use a torch family, "
-            "family='mlp', family='cnn' or a function that makes an nn.Module"
-        )

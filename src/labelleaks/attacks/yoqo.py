@@ -10,7 +10,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from labelleaks.attacks.surrogate_gradients import Moves, cross_entropy, nats, need_gradients
+from labelleaks.attacks._guided.directions import feature_scale
+from labelleaks.attacks.single_changes import SingleChanges, need_directions, slopes
+from labelleaks.attacks.surrogate_gradients import Moves, cross_entropy, nats
 from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.batch_invariant import mean_of, row_sums
 from labelleaks.core.oracle.label_oracle import LabelOracle
@@ -78,7 +80,7 @@ class Yoqo:
     ``details``: ``loss``, float64 (n,), at the input that was sent.
 
     Raises:
-        InputError: an unknown mode, or numbers out of their range; NeedsError: models without gradients.
+        InputError: an unknown mode, or numbers out of their range; NeedsError: models without gradients for wide rows.
 
     Source: Wu et al., "You Only Query Once: An Efficient Label-Only Membership Inference Attack" (ICLR 2024), and the
     authors' code.
@@ -115,10 +117,10 @@ class Yoqo:
         """One label. Set-up: a label per shadow row, bought once a run.
 
         Raises:
-            NeedsError: there are no shadow rows, or the references' family has no gradients.
+            NeedsError: there are no shadow rows, or rows too wide for a family of references without gradients.
         """
         setup = reference_models.setup_cost(knowledge)
-        need_gradients(self.name, candidates, knowledge)
+        need_directions(self.name, candidates, knowledge)
         return Cost(least=1, most=1, setup=setup)
 
     def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
@@ -136,7 +138,7 @@ class Yoqo:
         loss = torch.zeros_like(kept)
         for rows in everyone.split(most):
             inside = self._inside(candidates, rows, references, knowledge, seed) if self.mode == "online" else ()
-            points, loss[rows] = self._moved(candidates, rows, references.models, inside)
+            points, loss[rows] = self._moved(candidates, rows, references, inside)
             kept[rows] = (oracle.query(points, rows, phase="moved") == candidates.y[rows]).to(torch.float64)
         return Scores(
             value=kept,
@@ -161,13 +163,15 @@ class Yoqo:
         )
 
     def _moved(
-        self, candidates: Candidates, rows: Tensor, outside: Sequence[ShadowModel], inside: Sequence[ShadowModel]
+        self, candidates: Candidates, rows: Tensor, references: References, inside: Sequence[ShadowModel]
     ) -> tuple[Tensor, Tensor]:
         """Return the inputs to send, float32 (k, *shape), and their losses, float64 (k,)."""
         online = bool(inside)
         alpha = self.alpha or (2.0 if online else 5.0)
         enough = self.threshold or (4.0 if online else 8.0)
-        loss = _Loss(candidates.x[rows], candidates.y[rows], outside, inside, alpha, Moves.of(candidates))
+        scale = feature_scale(references.rows.x, candidates.domain).to(candidates.device)
+        moves, changes = Moves.of(candidates), SingleChanges.of(candidates.domain, scale)
+        loss = _Loss(candidates.x[rows], candidates.y[rows], references.models, inside, alpha, moves, changes)
         z, best = loss.x.clone(), loss.x.clone()
         lowest = torch.full((len(rows),), math.inf, dtype=torch.float64, device=z.device)
         active = torch.arange(len(rows), device=z.device)
@@ -195,8 +199,9 @@ class _Loss:
         inside: Sequence[ShadowModel],
         alpha: float,
         moves: Moves,
+        changes: SingleChanges,
     ) -> None:
-        self.x, self._y, self.moves = x, y, moves
+        self.x, self._y, self.moves, self._changes = x, y, moves, changes
         self._outside, self._inside, self._alpha = outside, inside, alpha
         self.unit = TUNING.unit * moves.span(x.device)
         """float32 (1, *shape): how much of each feature is one unit."""
@@ -215,13 +220,17 @@ class _Loss:
     def slope(self, points: Tensor, who: Tensor) -> Tensor:
         """Return the gradient by the features, in units: float32 (k, *shape)."""
         pairs = zip(self._outside, self._targets, strict=True)
-        out = mean_of([reference_models.gradient([model], points, t[who], cross_entropy) for model, t in pairs])
+        out = mean_of([self._slope([model], points, t[who]) for model, t in pairs])
         if self._inside:
-            inner = reference_models.gradient(self._inside, points, self._y[who], cross_entropy)
+            inner = self._slope(self._inside, points, self._y[who])
             return self._scale * self.unit * (inner + self._alpha * out)
         away = (points - self.x[who]) / self.unit
         pull = (2.0 * self._alpha / self.x[0].numel()) * away
         return self._scale * (pull + self.unit * out)
+
+    def _slope(self, models: Sequence[ShadowModel], points: Tensor, y: Tensor) -> Tensor:
+        """Return the gradient of the models' cross-entropy, (k, *shape), downhill where it is of differences."""
+        return slopes(models, points, y, cross_entropy, changes=self._changes, falling=True)
 
     def step(self, points: Tensor, z: Tensor, who: Tensor, length: float) -> Tensor:
         """Return the next z, from the slope at its projection: float32 (k, *shape)."""

@@ -39,6 +39,11 @@ _MOVES = (9, 21)  # places by which the trial moves its rows: odd, so that lanes
 class ShadowModel(Protocol):
     """A trained shadow model: all of its posteriors, since it is the adversary's own. n >= 0 rows, any device."""
 
+    @property
+    def differentiable(self) -> bool:
+        """Whether it has gradients."""
+        ...
+
     def logits(self, x: Tensor) -> Tensor:
         """Return float32 (n, K); the log-probabilities, where the model has no logits."""
         ...
@@ -68,6 +73,8 @@ class Network:
     classes: int
     shape: tuple[int, ...]
     training: Training
+
+    differentiable = True
 
     def logits(self, x: Tensor) -> Tensor:
         return _in_blocks(self._ask, self.block, x) if len(x) else x.new_empty(0, self.classes)
@@ -127,6 +134,8 @@ class Fitted:
     classes: int
     rows: Tensor
     training: Training
+
+    differentiable = False
 
     def logits(self, x: Tensor) -> Tensor:
         return self.log_posteriors(x).to(torch.float32)

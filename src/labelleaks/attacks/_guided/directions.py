@@ -1,10 +1,11 @@
 """Ascent directions of a reference-model ensemble, parameterised by the held-out models' drop in log-odds.
 
-A *way* starts at a candidate and follows the gradient of half of the reference models (the *directing* ones) away from
-the candidate's label. A point on it is named by its *log-odds drop*: log-odds of the label at the candidate minus
-log-odds at the point, in nats, averaged over the other half (the *measuring* ones, held out of the direction). A drop
-means the same on every way and in every domain, so a label that the target gives at a drop tells whether its own
-log-odds at the candidate are larger. Nothing here asks the target, and all of it is row by row, bit for bit.
+A *way* starts at a candidate and goes where half of the reference models (the *directing* ones) lose confidence in the
+candidate's label: along their gradient, or one feature after the other. A point on it is named by its *log-odds drop*:
+log-odds of the label at the candidate minus log-odds at the point, in nats, averaged over the other half (the
+*measuring* ones, held out of the direction). A drop means the same on every way and in every domain, so a label that
+the target gives at a drop tells whether its own log-odds at the candidate are larger. Nothing here asks the target, and
+all of it is row by row, bit for bit.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks._guided.tuning import TUNING
+from labelleaks.attacks.single_changes import SingleChanges, mean_objective
 from labelleaks.attacks.surrogate_gradients import smoothed
 from labelleaks.core.batch_invariant import mean_of, row_max, row_sums
-from labelleaks.core.domains import Domain, Group, image_layout
+from labelleaks.core.domains import Domain, image_layout
 from labelleaks.models import reference_models
 from labelleaks.models.architectures import moments
 from labelleaks.models.shadow_model import ShadowModel
@@ -105,9 +107,19 @@ class StartPoints:
         object.__setattr__(self, "curvature", torch.ones(len(self.x), dtype=torch.float64, device=self.x.device))
 
     @cached_property
+    def changes(self) -> SingleChanges:
+        """Changes of single features."""
+        return SingleChanges.of(self.domain, self.scale)
+
+    @cached_property
     def gradients(self) -> Tensor:
         """Each model's gradient of the log-odds at x: float32 (R, n, *shape)."""
         return torch.stack([reference_models.gradient((model,), self.x, self.y, log_odds) for model in self.models])
+
+    @property
+    def straight(self) -> bool:
+        """Whether ways are straight: features can move a little, and models have gradients to follow."""
+        return self.domain.continuous and all(model.differentiable for model in self.models)
 
     def drop(self, split: Split, rows: Tensor, points: Tensor, sign: int) -> Tensor:
         """Return the measuring models' mean log-odds drop from these rows to ``points``, nats: float64 (k,).
@@ -132,26 +144,24 @@ def perturb_to(
 ) -> tuple[Tensor, Tensor]:
     """Perturb candidates away from their labels (``sign`` -1), or towards them (+1), until the wanted log-odds drop.
 
-    In a continuous domain a way is straight, along the directing models' mean gradient at the candidate. In others
-    groups of features change one after the other, those first whose change raises the directing models' loss most.
+    In a continuous domain a way is straight, along the directing models' mean gradient at the candidate. In others, and
+    where models have no gradients, features change one after the other, those first whose change raises the directing
+    models' loss most: as a gradient predicts it, or as the models say of the changed row itself where one has none.
 
     Args:
         rows: int64 (k,), places in ``start``.
         drop: float64 (k,), nats, above 0; the gain, where ``sign`` is +1.
         smoothing: three standard deviations of a Gaussian over a picture's gradient, in sides; 0: none. Fine structure
             of a gradient is the model's own; the coarse structure is shared by all models of the data.
-        allowed: bool (k, *shape): the features that may change, in a domain that is not continuous; ways over
-            different features differ. None: all.
+        allowed: bool (k, *shape): the features that may change, where the way is not straight; ways over different
+            features differ. None: all.
 
     Returns:
         The points, float32 (k, *shape), in the domain's bounds but not on its levels, and the drops reached, float64
-        (k,): near the wanted ones in a continuous domain; elsewhere those of the first point that has them, or the
-        way's largest.
-
-    Raises:
-        NeedsError: a directing model has no gradient.
+        (k,): near the wanted ones on a straight way; elsewhere those of the first point that has them, or the way's
+        largest.
     """
-    if start.domain.continuous:
+    if start.straight:
         return _along_gradient(start, split, rows, drop, sign, smoothing)
     return _feature_by_feature(start, split, rows, drop, sign, allowed)
 
@@ -198,19 +208,17 @@ def _step_per_nat(domain: Domain, x: Tensor, gradient: Tensor, scale: Tensor) ->
 def _feature_by_feature(
     start: StartPoints, split: Split, rows: Tensor, drop: Tensor, sign: int, allowed: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Greedy search: change the features with the largest first-order gain until the wanted drop is reached."""
+    """Greedy search: change the features that gain most for the directing models until the wanted drop is reached."""
     x, y = start.x[rows], start.y[rows]
-    directing = [start.models[j] for j in split.directing]
     varies = (start.scale > 0).expand_as(x)
     free = varies if allowed is None else allowed & varies
     points, reached, here = x, torch.zeros_like(drop), x
     for _ in range(TUNING.most_changes // TUNING.changes_per_gradient):
-        active = (reached < drop).nonzero().reshape(-1)
+        left = free & (here == x)
+        active = ((reached < drop) & left.flatten(1).any(1)).nonzero().reshape(-1)
         if len(active) == 0:
             break
-        z = here[active]
-        gradient = sign * reference_models.gradient(directing, z, y[active], log_odds)
-        for changed in _changed(start, z, gradient, free[active] & (z == x[active])):
+        for changed in _changed(start, split, here[active], y[active], sign, left[active]):
             here = here.index_copy(0, active, changed)
             at = start.drop(split, rows[active], changed, sign)
             higher = (at > reached[active]) & (reached[active] < drop[active])
@@ -230,54 +238,23 @@ def _clipped(domain: Domain, z: Tensor) -> Tensor:
     return torch.minimum(torch.maximum(z, low), high)
 
 
-def _changed(start: StartPoints, z: Tensor, gradient: Tensor, free: Tensor) -> list[Tensor]:
-    """Change the features of largest first-order gain, one after the other; return the rows after each change."""
-    shape, groups = z.shape, start.domain.groups(z.shape[1:])
-    z, gradient, free = z.flatten(1), gradient.flatten(1), free.flatten(1).clone()
-    value, gain = _best_values(groups, z, gradient, start.scale.flatten())
-    choices = [group.columns for group in groups if group.kind == "one_hot"]
-    rows = torch.arange(len(z), device=z.device)
+def _changed(start: StartPoints, split: Split, x: Tensor, y: Tensor, sign: int, free: Tensor) -> list[Tensor]:
+    """Change the features of largest gain, one after the other; return the rows after each change."""
+    changes, z, free = start.changes, x.flatten(1), free.flatten(1)
+    directing = [start.models[j] for j in split.directing]
+    if all(model.differentiable for model in directing):
+        gradient = sign * reference_models.gradient(directing, x, y, log_odds)
+        gains = changes.first_order(z, gradient.flatten(1))
+    else:
+        gains = changes.measured(z, free, mean_objective(directing, x, y, log_odds, sign=sign))
+    value, gain = changes.best(z, gains)
     after = []
     for _ in range(TUNING.changes_per_gradient):
         left = torch.where(free, gain, -math.inf)
         best = left.argmax(1)
-        changes = left[rows, best] > -math.inf
-        z = z.clone()
-        for columns in choices:
-            inside = changes & (best >= columns.start) & (best < columns.stop)
-            z[inside, columns] = 0.0
-            free[inside, columns] = False
-        z[rows[changes], best[changes]] = value[rows[changes], best[changes]]
-        free[rows, best] = False
-        after.append(z.reshape(shape))
+        each = best[:, None]
+        changed = changes.made(z, best, value.gather(1, each)[:, 0])
+        z = torch.where(left.gather(1, each) > -math.inf, changed, z)
+        free = changes.without(free, best)
+        after.append(z.reshape(x.shape))
     return after
-
-
-def _best_values(groups: Sequence[Group], z: Tensor, gradient: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Return another value for each feature of z (m, d), and its first-order gain: (m, d) each.
-
-    A bit flips, a category of a one-hot group is chosen, a number goes two scales (d,) up or down.
-    """
-    value, gain = z.clone(), torch.full_like(z, -math.inf)
-    for group in groups:
-        columns = group.columns
-        block, slope = z[:, columns], gradient[:, columns]
-        if group.kind == "one_hot":
-            value[:, columns] = 1.0
-            hot = block.argmax(1, keepdim=True)
-            gain[:, columns] = (slope - slope.gather(1, hot)).scatter(1, hot, -math.inf)
-            continue
-        value[:, columns] = _moved(group, block, slope, TUNING.number_step * scale[columns])
-        changed = value[:, columns] != block
-        gain[:, columns] = torch.where(changed, slope * (value[:, columns] - block), -math.inf)
-    return value, gain
-
-
-def _moved(group: Group, block: Tensor, slope: Tensor, step: Tensor) -> Tensor:
-    """Return the other value of each feature of a group that is no one-hot choice: (m, features)."""
-    low, high = (torch.as_tensor(end, dtype=block.dtype, device=block.device) for end in (group.low, group.high))
-    if group.kind == "binary":
-        return low + high - block
-    if group.kind == "integer":
-        step = step.round().clamp_min(1)
-    return torch.minimum(torch.maximum(block + step * slope.sign(), low), high)

@@ -62,8 +62,6 @@ class Tuning:
     """Features that a way changes at most in tables; a bound, not tuned."""
     changes_per_gradient: int = 2
     """Features that are changed by one gradient."""
-    number_step: float = 2.0
-    """Step of a number in a table, in its scale. One, two and four were alike on digits as a table."""
 
     # -- posterior ----------------------------------------------------------------------------------------------------
     grid: int = 64
