@@ -33,7 +33,7 @@ from labelleaks.errors import LabelLeaksError
 from labelleaks.inputs.files import read_rows
 from labelleaks.targets import Http, wrap
 from labelleaks.targets.files import read_answers
-from labelleaks.targets.http.attempt import Fault, read_json
+from labelleaks.targets.http.attempt import Fault, parsed
 from labelleaks.targets.http.body import Breach
 from labelleaks.targets.http.formats import format_of
 
@@ -164,7 +164,7 @@ def answer(content: bytes) -> None:
         form = format_of(options)
         target = wrap(options, numpy=True, classes=3)
         try:
-            labels = target._codes(form.read(read_json(content), 4), 4)
+            labels = target._codes(form.read(parsed(content, form.parse), 4, target.classes), 4)
         except (Breach, Fault):
             continue
         assert labels.shape == (4,) and bool(((labels >= 0) & (labels < 3)).all())

@@ -71,7 +71,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def answer(self, content: bytes) -> None:
-        self.send(200, json.dumps(self.server.faulty.reply(json.loads(content))).encode())
+        faulty = self.server.faulty
+        self.send(200, faulty.encode(faulty.reply(faulty.decode(content))))
 
     def send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -222,6 +223,8 @@ class Faulty:
         """Requests that meet the fault "timeout" now."""
         self.documents: dict[str, Any] = {}
         self.reply: Callable[[Any], Any] = lambda document: {"predictions": _labels(document["instances"])}
+        self.decode: Callable[[bytes], Any] = json.loads
+        self.encode: Callable[[Any], bytes] = lambda answer: json.dumps(answer).encode()
         self.rows_of: Callable[[Any], list[Any]] = lambda document: document["instances"]
         self._lock = threading.Lock()
         self._going: list[threading.Thread] = []
@@ -244,7 +247,7 @@ class Faulty:
     def arrived(self, handler: _Handler, content: bytes) -> str | None:
         with self._lock:
             try:
-                rows = self.rows_of(json.loads(content))
+                rows = self.rows_of(self.decode(content))
             except (ValueError, UnicodeDecodeError):  # a form
                 rows = [[]]
             self.seen.append(rows)

@@ -17,7 +17,7 @@ from torch import nn
 import labelleaks as ll
 from labelleaks.core.classes import Classes, label_array
 from labelleaks.errors import TargetError
-from labelleaks.targets import Onnx, resolve_classes, wrap
+from labelleaks.targets import Http, Onnx, resolve_classes, wrap
 from labelleaks.targets.answers import read_answer
 
 X = torch.linspace(-1, 1, 60).reshape(12, 5)
@@ -162,6 +162,49 @@ def test_the_best_class_of_maps(answer: Any) -> None:
     assert read_answer(answer, 3, Classes((0, 1))).tolist() == [0, 1, 0]
     words = Classes(("0", "1"), ordered=False)  # whose order need not be known
     assert read_answer(eval(repr(answer).replace("0:", "'0':").replace("1:", "'1':")), 3, words).tolist() == [0, 1, 0]
+
+
+def service(given: Any, /, *, classes: Any = 2, **options: Any) -> Any:
+    """A service that answers so, for each row of a request."""
+    target: Any = wrap(Http(url="http://service/invocations", **options), classes=classes, width=5)
+    form = target._format
+    return lambda x: target._codes(form.read({"predictions": given}, len(x), target.classes), len(x))
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+@pytest.mark.parametrize("sigmoid", [True, False])
+def test_a_service_of_one_probability_or_logit_becomes_two_classes(sigmoid: bool, shape: Any) -> None:
+    answers = scores_of(X, sigmoid=sigmoid).reshape(shape).tolist()
+    with pytest.raises(Exception, match="fractions are not labels") as caught:
+        service(answers)(X)
+    cut = threshold_in(str(caught.value), sigmoid=sigmoid)
+    assert service(answers, classes=Classes((0, 1), threshold=cut))(X).equal(TRUTH)
+    sure = TRUTH.reshape(shape).tolist() if sigmoid else (2 * TRUTH - 1).reshape(shape).tolist()  # JSON of 1.0 is 1
+    assert service(sure, classes=Classes((0, 1), threshold=cut))(X).equal(TRUTH)
+    with pytest.raises(Exception, match="2 scores a row, and threshold= is for one: leave it out"):
+        service([[0.5, 0.25]] * len(X), classes=Classes((0, 1), threshold=cut))(X)
+
+
+def test_whole_numbers_of_a_service_are_scores_or_ids_as_the_user_says() -> None:
+    """JSON of ``1.0`` is often ``1``: scores of a service that is sure of itself look like ids."""
+    sure = [[1, 0] if label == 0 else [0, 1] for label in TRUTH.tolist()]
+    with pytest.raises(Exception, match="may be ids or scores") as caught:
+        service(sure)(X)
+    assert "of scores or one-hot rows say answers: scores" in str(caught.value)
+    assert "of ids say answers: ids" in str(caught.value)
+    assert service(sure, answers="scores")(X).equal(TRUTH)
+    ids = [[label, 1 - label] for label in TRUTH.tolist()]
+    assert service(ids, answers="ids")(X).equal(TRUTH)
+
+
+def test_a_service_that_names_its_classes_otherwise_is_told_of_label_map() -> None:
+    answers = ["good" if label else "bad" for label in TRUTH.tolist()]
+    for classes in (2, ["no", "yes"]):
+        with pytest.raises(Exception, match="none of the 2 classes") as caught:
+            service(answers, classes=classes)(X)
+        assert "say label_map: {its label: yours, …}" in str(caught.value)
+    assert service(answers, label_map={"bad": 0, "good": 1})(X).equal(TRUTH)
+    assert service(answers, label_map={"bad": "no", "good": "yes"}, classes=["no", "yes"])(X).equal(TRUTH)
 
 
 @pytest.mark.parametrize("kind", ["callable", "estimator", "torch", "onnx", "http"])

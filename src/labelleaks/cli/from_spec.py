@@ -176,8 +176,8 @@ def loaded(spec: TargetSpec | HttpSpec | KindSpec, *, trust_pickle: bool = False
     if isinstance(spec, KindSpec):
         return _of_a_kind(spec)
     if isinstance(spec, HttpSpec):
-        options = spec.model_dump(exclude_unset=True, exclude={"classes"})
-        return {"target": Http(**options), "classes": spec.classes}
+        options = spec.model_dump(exclude_unset=True, exclude={"classes", "threshold"})
+        return {"target": Http(**options), "classes": _classes(spec)}
     return {
         "target": load_target(spec.path, factory=spec.factory, output=spec.output, trust_pickle=trust_pickle),
         "preprocess": None if spec.preprocess is None else import_object(spec.preprocess),
@@ -187,7 +187,7 @@ def loaded(spec: TargetSpec | HttpSpec | KindSpec, *, trust_pickle: bool = False
     }
 
 
-def _classes(spec: TargetSpec) -> Any:
+def _classes(spec: TargetSpec | HttpSpec) -> Any:
     """The classes of a spec, with the number above which a lone score means the second one."""
     if spec.threshold is None:
         return spec.classes

@@ -37,6 +37,7 @@ def probe(
 ) -> None:
     """Ask a service a few billed questions: what it speaks, what it answers, its limits and its speed."""
     from labelleaks.targets.http import Http, discover
+    from labelleaks.targets.http.rows import Rows
 
     settings = _settings(set_)
     service = discover.spoken(url, settings)
@@ -44,7 +45,7 @@ def probe(
     options = Http(**{"url": url, **{k: v for k, v in settings.items() if v is not None}})
     x = _rows(rows, shape, service, (low, high), most_rows)
     batches = tuple(size for size in discover.BATCHES if size < most_rows and size <= len(x))
-    found = discover.ask(options, x, (*batches, min(most_rows, len(x))))
+    found = discover.ask(options, Rows(len(x), x), (*batches, min(most_rows, len(x))))
     if as_json:
         typer.echo(json.dumps({"spoken": asdict(service), "found": asdict(found)}, indent=2))
     else:

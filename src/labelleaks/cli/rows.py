@@ -18,6 +18,7 @@ from labelleaks.inputs.files import FileRows, ImageFormat, read_rows
 from labelleaks.inputs.row_format import Columns, Table, is_frame, learn
 from labelleaks.inputs.row_format.text import is_prose
 from labelleaks.inputs.tables import Dtype, as_numbers, column_names, is_numbers, one_type, type_together
+from labelleaks.targets.http import Http
 from labelleaks.targets.tables import column_names_of, takes_numbers_only, takes_table
 
 __all__ = ["bring", "image_format", "labelled", "names_of", "read_one"]
@@ -119,7 +120,8 @@ def bring(
         texts = {what: _written(rows, word) for what, rows in tables.items()}
         return {what: replace(rows, x=texts.get(what, rows.x), texts=None) for what, rows in groups.items()}
     if all(rows.texts is not None for rows in tables.values()):
-        library = "columns" if data.as_ == "columns" else "pandas"
+        plain = data.as_ == "columns" or (data.as_ is None and isinstance(target, Http))  # names and values go out
+        library = "columns" if plain else "pandas"
         made = type_together({what: rows.texts or {} for what, rows in tables.items()}, library=library)
     else:
         made = one_type({what: rows.x for what, rows in tables.items()})
@@ -166,7 +168,7 @@ def _as_asked(
     if word is None:
         complete = is_numbers(tables)
         table = not complete if target is None else takes_table(target, complete_numbers=complete)
-        word = "frame" if table else "array"
+        word = "array" if not table else "columns" if isinstance(target, Http) else "frame"
     if word in ("frame", "columns"):
         if word == "frame" and any(isinstance(table, Columns) for table in tables.values()):
             raise MissingExtra(

@@ -69,6 +69,8 @@ class _Service(_SpecPart):
     url: str
     classes: int | list[str | int] | None = None
     """number of classes, or their names in the order of the target's outputs"""
+    threshold: float | None = None
+    """of a service that answers one number a row: the second class lies above it (0.5 of probabilities, 0 of logits)"""
 
 
 if TYPE_CHECKING:

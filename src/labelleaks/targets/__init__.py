@@ -115,8 +115,7 @@ def wrap(
         _only_numbers("an ONNX file", form)
         return OnnxTarget(target, form=form, classes=found, batch_rows=rows)
     if kind == "http":
-        _only_numbers("a service", form)
-        return _http(target, found, preprocess, batch_rows, width)
+        return _http(target, found, form, preprocess, batch_rows, width)
     if kind == "recorded":
         if preprocess is not None:
             raise InputError("preprocess does not apply to recorded answers: record the rows as the candidates are")
@@ -177,13 +176,18 @@ def _kind(target: Any) -> str:
 
 
 def _http(
-    options: Http, classes: Classes, preprocess: Preprocess | None, batch_rows: int | None, width: int | None
+    options: Http,
+    classes: Classes,
+    form: RowFormat,
+    preprocess: Preprocess | None,
+    batch_rows: int | None,
+    width: int | None,
 ) -> Target:
     if preprocess is not None:
         raise InputError("preprocess does not apply to a service: give rows in its units, or change them in template:")
     if batch_rows is not None:
         options = replace(options, batch_rows=batch_rows)
-    return HttpTarget(options, classes=classes, width=width)
+    return HttpTarget(options, form=form, classes=classes, width=width)
 
 
 def _device(device: torch.device | str | None, kind: str, *, numpy: bool) -> torch.device | None:

@@ -23,9 +23,11 @@ _FIRST = {
     "estimator": "give a function that returns the best one, lambda x: model.predict(x)[:, 0]",
     "torch": "give a function that returns the best one, lambda x: model(x)[:, 0]",
     "onnx": "name the output that holds labels or scores (output=), or give a function that returns the best one",
-    "http": "read the best one, with template: and a label: such as ids[*][0]",
+    "http": "say answers: ids",
 }
 """By kind of target: the mend of several ids a row."""
+_WHOLE_SCORES = {"http": "of scores or one-hot rows say answers: scores"}
+"""By kind of target: the mend of scores that are whole numbers, where it is another than of a function."""
 
 
 def read_answer(answer: Any, rows: int, classes: Classes, *, kind: str = "callable") -> Tensor:
@@ -153,7 +155,7 @@ def _scores(raw: Any, kind: str) -> Tensor:
         return hot
     raise TargetError(
         f"the target answered {_described(to_numpy(raw))}: {hot.shape[1]} whole numbers a row may be ids or scores: "
-        f"of ids {_FIRST[kind]}; of scores return floats; of one-hot rows their argmax(1)"
+        f"of ids {_FIRST[kind]}; " + _WHOLE_SCORES.get(kind, "of scores return floats; of one-hot rows their argmax(1)")
     )
 
 

@@ -20,8 +20,8 @@ _COUNTED = re.compile(r"(Column_|f|x|feature_)?\d+", re.IGNORECASE)
 
 
 def takes_numbers_only(target: Any) -> bool:
-    """Whether a target gets float32 numbers only: a torch module, an ONNX file, a service, or a Target."""
-    return isinstance(target, (nn.Module, Onnx, Http)) or is_target(target)
+    """Whether a target gets float32 numbers only: a torch module, an ONNX file, or a Target."""
+    return isinstance(target, (nn.Module, Onnx)) or is_target(target)
 
 
 def takes_table(target: Any, *, complete_numbers: bool) -> bool:
@@ -34,6 +34,8 @@ def takes_table(target: Any, *, complete_numbers: bool) -> bool:
     Args:
         complete_numbers: every column of the rows is of numbers, and none is missing.
     """
+    if isinstance(target, Http):
+        return target.takes_columns(complete_numbers=complete_numbers)
     if takes_numbers_only(target):
         return not complete_numbers
     if is_estimator(target) or hasattr(target, "predict"):

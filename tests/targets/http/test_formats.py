@@ -35,6 +35,7 @@ from labelleaks.targets.http import pictures
 from labelleaks.targets.http.body import Breach, parse
 from labelleaks.targets.http.formats import address_of, format_of
 from labelleaks.targets.http.pacing import Pace, backoff, retry_after
+from labelleaks.targets.http.rows import Rows
 from labelleaks.targets.http.secrets import credentials
 from labelleaks.targets.http.service import proxy_for
 from tests.servers.faulty import Faulty, rows_of, truth
@@ -43,11 +44,12 @@ ROWS = np.array([[0.1, 0.5], [1.0, 0.0], [0.25, 0.75]], dtype=np.float32)
 
 
 def sent(rows: Any, **options: Any) -> Any:
+    rows = rows if isinstance(rows, Rows) else Rows(len(rows), rows)
     return json.loads(format_of(Http(**options)).body(rows).content)
 
 
 def read(answer: Any, rows: int, **options: Any) -> Any:
-    return np.asarray(format_of(Http(**options)).read(parse(json.dumps(answer).encode()), rows)).tolist()
+    return np.asarray(format_of(Http(**options)).read(parse(json.dumps(answer).encode()), rows, None)).tolist()
 
 
 V2 = {"url": "http://h/v2/models/m"}
@@ -65,7 +67,7 @@ def test_every_number_is_read_as_what_was_hashed() -> None:
         (TF, lambda d: d["instances"]),
         (ML, lambda d: d["inputs"]),
     ):
-        content = format_of(Http(**options)).body(rows).content
+        content = format_of(Http(**options)).body(Rows(len(rows), rows)).content
         read = np.array(found(json.loads(content)), dtype=np.float64).reshape(-1, 1)
         assert (read == rows).all() and (np.signbit(read) == np.signbit(rows)).all()  # by who computes in float64
         assert read.astype(np.float32).tobytes() == rows.tobytes()  # and in float32, read in one step or in two
@@ -78,7 +80,7 @@ def test_every_number_is_read_as_what_was_hashed() -> None:
 @pytest.mark.parametrize("options", [V2, TF, {**TF, "input": "x"}, ML, {**ML, "columns": ["a", "b"]}])
 def test_what_json_has_no_number_for_is_not_written(options: dict[str, Any], value: float) -> None:
     with pytest.raises(ValueError, match="NaN or an infinity"):
-        format_of(Http(**options)).body(np.array([[0.5, value]], dtype=np.float32))
+        format_of(Http(**options)).body(Rows(1, np.array([[0.5, value]], dtype=np.float32)))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,7 @@ def test_list_answers() -> None:
         ([[1, 2], [3, 4], 5], "unequal length"),
         ([[[1, 2]], [[1, 2]], [[1, 2]]], "a list"),
         ([{"a": 1, "b": 2}] * 3, "say output"),
-        ([{"a": 1}, {"a": 1}, 3], "it is a number, not a prediction with 'a'"),
+        ([{"a": 1}, {"a": 1}, 3], "it is a number for one row and an object for another"),
         ([{}, {}, {}], "say output"),
         ([[], [], []], "null"),
     ],
@@ -244,7 +246,7 @@ def test_whatever_is_answered_is_labels_for_the_rows_or_a_breach(options: Any, a
     target = wrap(Http(**options), numpy=True, classes=3)
     form = format_of(Http(**options))
     try:
-        labels = target._codes(form.read(parse(json.dumps(answer).encode()), rows), rows)
+        labels = target._codes(form.read(parse(json.dumps(answer).encode()), rows, target.classes), rows)
     except Breach:
         return
     assert labels.shape == (rows,) and labels.dtype == torch.int64
@@ -336,7 +338,9 @@ def test_pictures_as_base64_and_as_files() -> None:
     assert body["r"] == []
     found = [np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))).tolist() for text in body["i"]]
     assert found == shown
-    form = format_of(Http(**ANY, upload="file", form={"top": "1"}, label="y", pictures="png")).body(rows)
+    form = format_of(Http(**ANY, upload="file", form={"top": "1"}, label="y", pictures="png")).body(
+        Rows(len(rows), rows)
+    )
     whole = b"Content-Type: " + form.kind.encode() + b"\r\n\r\n" + form.content
     parts = list(email.message_from_bytes(whole, policy=email.policy.HTTP).iter_parts())  # type: ignore[attr-defined]
     assert [part.get_param("name", header="content-disposition") for part in parts] == ["file", "file", "top"]

@@ -51,6 +51,10 @@ class ArrayTableFormat:
         """Whether queries are torch tensors, which stay on their device."""
         return self.library == "torch"
 
+    def each_value(self) -> Tensor:
+        """Return codes (m, *shape) of rows that show every value of a feature that is no number."""
+        return self._columns.each_value()
+
     def encode(self, rows: Any, what: str) -> Tensor:
         """Return float32 (n, *shape); InputError where a value cannot be carried exactly (feature named)."""
         x = self._columns.encode(_columns(to_numpy(rows), self._kinds, what), what)

@@ -38,6 +38,11 @@ class Codec(Protocol):
         """Domains of its features; their widths add up to the number of features, 0 where the column is constant."""
         ...
 
+    @property
+    def examples(self) -> Raw:
+        """Every category, or one of the numbers, that was learnt or declared (k,); k >= 1."""
+        ...
+
     def encode(self, values: Raw) -> Codes:
         """Return float32 (n, width) for values (n,). InputError where one cannot be carried exactly."""
         ...
@@ -90,6 +95,10 @@ class Numbers:
         if self.whole and self.even:
             return (Integer(int(self.low), int(self.high)),)
         return (Continuous(self.low, self.high),)
+
+    @property
+    def examples(self) -> Raw:
+        return self.values[:1]
 
     def encode(self, values: Raw) -> Codes:
         place = np.minimum(np.searchsorted(self.values, values), len(self.values) - 1)
@@ -250,6 +259,10 @@ class Constant:
     def parts(self) -> tuple[DomainPart, ...]:
         return ()
 
+    @property
+    def examples(self) -> Raw:
+        return _array([self.value], self.dtype)
+
     def encode(self, values: Raw) -> Codes:
         for value in values.tolist() if values.dtype == object else values:
             if not _same(value, self.value):
@@ -282,6 +295,10 @@ class Categories:
     def parts(self) -> tuple[DomainPart, ...]:
         k = len(self.values)
         return (OneHot(k),) if 2 < k <= MOST_ONE_HOT else (Integer(0, k - 1),)
+
+    @property
+    def examples(self) -> Raw:
+        return _array(self.values, self.dtype)
 
     def encode(self, values: Raw) -> Codes:
         places = {_key(value): i for i, value in enumerate(self.values)}

@@ -149,6 +149,16 @@ class FrameFormat:
             made[column.name] = (values, missing, column.dtype)
         return self._library.build(made, len(codes))
 
+    def each_value(self) -> Tensor:
+        """Return codes (m, width) of rows that show every category of every column, and one number of the others."""
+        examples = [column.codec.examples for column in self._columns]
+        rows = max(map(len, examples))
+        parts = []
+        for column, values in zip(self._columns, examples, strict=True):
+            codes = column.codec.encode(values[np.arange(rows) % len(values)])
+            parts.append(np.hstack([codes, np.zeros((rows, column.width - codes.shape[1]), np.float32)]))
+        return torch.from_numpy(np.ascontiguousarray(np.hstack(parts)))
+
     def domain(self) -> Domain:
         """Return what the columns were seen to hold, or were said to, as a domain of the encoded rows."""
         parts: list[Continuous | Integer | OneHot | Tokens] = []

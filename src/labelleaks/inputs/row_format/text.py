@@ -155,6 +155,12 @@ class TextColumn:
     def parts(self) -> tuple[Tokens | Integer, ...]:
         return (self.tokens, Integer(0, len(self.others))) if self.others else (self.tokens,)
 
+    @property
+    def examples(self) -> NDArray[Any]:
+        made = np.empty(1 + len(self.others), dtype=object)
+        made[:] = ["", *self.others]
+        return made
+
     def encode(self, values: NDArray[Any]) -> NDArray[np.float32]:
         texts = [value if isinstance(value, str) else "" for value in values.tolist()]
         codes = self.tokens.vocabulary.encode(texts, self.tokens.width)

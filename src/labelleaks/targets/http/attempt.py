@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from labelleaks.targets.http.body import Body, Breach, parse
+from labelleaks.targets.http.body import Body, Breach
 from labelleaks.targets.http.pacing import retry_after
 
 if TYPE_CHECKING:
     from labelleaks.targets.http.service import Answer, Service
 
-__all__ = ["Fault", "exchange", "read_json"]
+__all__ = ["Fault", "exchange", "parsed"]
 
 _MOST_BYTES = 1 << 26
 """Of an answer; a larger one is broken off."""
@@ -25,7 +25,8 @@ _MEND = {
     407: "; the proxy wants a password",
     413: "; lower batch_rows:",
     415: "; check protocol:",
-    422: "; check protocol:, input: and the shape of the rows",
+    400: "; check the shape and the type of the rows: labelleaks probe URL says what it takes",
+    422: "; check protocol:, input: and the shape and the type of the rows: labelleaks probe URL says what it takes",
 }
 
 
@@ -99,7 +100,7 @@ def _check_status(answer: Answer) -> None:
     )
 
 
-def read_json(content: bytes) -> Any:
+def parsed(content: bytes, parse: Callable[[bytes], Any]) -> Any:
     """Parse an answer.
 
     Raises:

@@ -1,7 +1,7 @@
 """A request's body and a parsed answer: JSON both ways, and what makes an answer one label a row. No network.
 
-Numbers go out as the shortest decimal form of their float32 value taken as a float64, which reads back as exactly that
-value in either width: what is hashed, billed and reported is what the server reads.
+Fractions go out as the shortest decimal form of their float64 value (of a float32: the same value in that width), which
+reads back as exactly that value in either width; whole numbers as whole numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Body", "Breach", "dump", "entry", "kind", "numbers", "parse", "rectangular"]
+__all__ = ["Body", "Breach", "dump", "entry", "kind", "parse", "rectangular"]
 
 
 class Breach(Exception):
@@ -30,13 +30,22 @@ class Body:
 
 
 def parse(content: bytes) -> Any:
-    """Parse the JSON of an answer.
+    """Parse the JSON of an answer; where it is several lines of JSON, a list of what each holds.
 
     Raises:
         ValueError: it is none (cut off, HTML, nested too deeply).
         Breach: it holds NaN or an infinity, which are no JSON and no label.
     """
+    try:
+        return _json(content)
+    except ValueError:
+        lines = [line for line in content.splitlines() if line.strip()]
+        if len(lines) < 2:
+            raise
+        return [_json(line) for line in lines]
 
+
+def _json(content: bytes) -> Any:
     def refuse(word: str) -> Any:
         raise Breach(f"it holds {word}")
 
@@ -47,21 +56,18 @@ def parse(content: bytes) -> Any:
 
 
 def dump(document: Any) -> Body:
-    """Return a document as a JSON body; arrays in it are lists of numbers, see :func:`numbers`."""
+    """Return a document as a JSON body; arrays in it are lists of numbers."""
     import orjson
 
-    return Body(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), "application/json")
+    content = orjson.dumps(document, default=_objects, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Body(content, "application/json")
 
 
-def numbers(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return rows as what :func:`dump` writes: the same values as float64, in C order.
-
-    Raises:
-        ValueError: one is NaN or an infinity, for which JSON has no number (and orjson writes null).
-    """
-    if not np.isfinite(rows).all():
-        raise ValueError("a row holds NaN or an infinity, which JSON cannot carry")
-    return np.ascontiguousarray(rows, dtype=np.float64)
+def _objects(value: Any) -> Any:
+    """An array of objects as a list, which orjson does not make of it."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 def entry(answer: Any, key: str, what: str) -> Any:

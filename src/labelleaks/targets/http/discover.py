@@ -12,15 +12,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from labelleaks.core.oracle.remote import Answered, Sent
 from labelleaks.errors import InputError, TargetError
-from labelleaks.targets.http.formats import address_of, format_of
+from labelleaks.targets.http.formats import Format, address_of, format_of
 from labelleaks.targets.http.options import Http, protocol_of
+from labelleaks.targets.http.rows import Rows
 from labelleaks.targets.http.secrets import Credentials, credentials
 from labelleaks.targets.http.wire import Part, Wire
 
@@ -176,12 +176,12 @@ def _open_inference(asker: _Asker, how: str, model: str) -> Spoken:
     return Spoken("v2", how, model, str(inputs[0].get("name")), shape, outputs)
 
 
-def ask(options: Http, rows: NDArray[np.float32], batches: tuple[int, ...] = BATCHES) -> Discovery:
+def ask(options: Http, rows: Rows, batches: tuple[int, ...] = BATCHES) -> Discovery:
     """Ask about rows in growing batches; each request is sent once, whatever becomes of it.
 
     Args:
         options: where and how; retries are off.
-        rows: (m, *shape) float32, at least as many as the largest batch.
+        rows: at least as many as the largest batch.
 
     Raises:
         TargetError: the first request was refused.
@@ -197,7 +197,7 @@ def ask(options: Http, rows: NDArray[np.float32], batches: tuple[int, ...] = BAT
             seen: list[Any] = []
             began = time.perf_counter()
             try:
-                wire.deliver([_part(form.body, form.read, rows[:size], seen)], _book(found))
+                wire.deliver([_part(form, rows[:size], seen)], _book(found))
             except TargetError as error:
                 if not found.seconds:
                     raise
@@ -210,12 +210,12 @@ def ask(options: Http, rows: NDArray[np.float32], batches: tuple[int, ...] = BAT
     return found
 
 
-def _part(body: Callable[..., Any], read: Callable[..., Any], rows: NDArray[np.float32], seen: list[Any]) -> Part:
+def _part(form: Format, rows: Rows, seen: list[NDArray[Any]]) -> Part:
     def labels(answer: Any) -> Tensor:
-        seen.append(np.asarray(read(answer, len(rows))))
+        seen.append(form.read(answer, len(rows), None))
         return torch.zeros(len(rows), dtype=torch.int64)
 
-    return Part(slice(0, len(rows)), lambda: body(rows), labels)
+    return Part(slice(0, len(rows)), lambda: form.body(rows), form.parse, labels)
 
 
 def _book(discovery: Discovery) -> Callable[[Sent | Answered], None]:

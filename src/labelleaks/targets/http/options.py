@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import parse_qsl, urlsplit
 
 from labelleaks.core.domains import Box, Domain
@@ -14,8 +14,11 @@ from labelleaks.errors import InputError
 
 __all__ = ["PROTOCOLS", "Http", "is_url", "protocol_of"]
 
-ServiceProtocol = Literal["v2", "tensorflow", "mlflow", "template"]
-PROTOCOLS: tuple[ServiceProtocol, ...] = ("v2", "tensorflow", "mlflow", "template")
+ServiceProtocol = Literal["v2", "tensorflow", "mlflow", "csv", "jsonl", "template"]
+PROTOCOLS: tuple[ServiceProtocol, ...] = get_args(ServiceProtocol)
+Datatype = Literal[
+    "FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL"
+]
 _TELLING = re.compile(r"auth|cookie|token|secret|passw|api.?key|signature|credential", re.IGNORECASE)
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -36,7 +39,8 @@ class Http:
     url: str
     """The server (``http://host:8000``), or the whole address that answers."""
     protocol: ServiceProtocol | None = None
-    """``"v2"`` (Open Inference Protocol), ``"tensorflow"``, ``"mlflow"``, ``"template"``; None: as the address says."""
+    """``"v2"`` (Open Inference Protocol), ``"tensorflow"``, ``"mlflow"``, ``"csv"`` (SageMaker), ``"jsonl"`` (a line of
+    JSON a row), ``"template"``; None: as the address says."""
     model: str | None = None
     """Name of the model (v2, tensorflow) where the address does not hold it; ``model`` in a template."""
     version: str | int | None = None
@@ -45,14 +49,17 @@ class Http:
     """Name of the input tensor (v2: ``input-0`` where not given; tensorflow: instances are bare rows then)."""
     output: str | None = None
     """Name of the output that holds labels or scores, where the model has several."""
-    datatype: Literal["FP16", "FP32", "FP64"] = "FP32"
-    """Of the input tensor (v2)."""
+    datatype: Datatype | None = None
+    """Of the numbers in input tensors (v2); None: that of the rows."""
     columns: tuple[str, ...] = ()
-    """Names of the features: rows are sent as a data frame (mlflow)."""
+    """Names of the features of an array, or the order of named columns, each sent by its name (v2: as a tensor)."""
     template: str | None = None
-    """Jinja template of a JSON body; it sees ``rows``, ``images``, ``n``, ``shape``, ``model`` and ``version``."""
+    """Jinja template of a JSON body (jsonl: of a line); it sees ``rows``, ``records`` where columns are named, and
+    others: ``docs/http-targets.md``."""
     label: str | None = None
-    """JMESPath to the labels (or scores) in the answer to a template: one for each row."""
+    """JMESPath to the labels (or scores) in the answer (template, csv, jsonl): one for each row."""
+    answers: Literal["scores", "ids"] | None = None
+    """What several whole numbers a row are: scores in the order of the classes, or ids of classes, the best first."""
     label_map: Mapping[str | int, str | int] | None = None
     """What the service answers -> the label it stands for; an answer that is not in it is refused."""
     pictures: Literal["png", "jpeg"] | None = None
@@ -112,6 +119,15 @@ class Http:
         if self.protocol is None:
             object.__setattr__(self, "protocol", protocol_of(self.url))
         _check_protocol(self)
+
+    def takes_columns(self, *, complete_numbers: bool) -> bool:
+        """Whether rows of a table go out by the names of their columns; if not, as arrays of numbers.
+
+        Args:
+            complete_numbers: every column is of numbers, and none is missing.
+        """
+        as_array = self.protocol in ("v2", "tensorflow") and not self.columns
+        return not (as_array and complete_numbers)
 
     def narrow(self, domain: Domain) -> Domain:
         """Return the inputs that can really be sent: of pictures, 256 levels a pixel.
@@ -184,7 +200,8 @@ def _check_url(url: Any) -> None:
 def _check_choices(options: Http) -> None:
     for name, known in (
         ("protocol", (None, *PROTOCOLS)),
-        ("datatype", ("FP16", "FP32", "FP64")),
+        ("datatype", (None, *get_args(Datatype))),
+        ("answers", (None, "scores", "ids")),
         ("pictures", (None, "png", "jpeg")),
         ("layout", ("chw", "hwc")),
     ):
@@ -253,6 +270,7 @@ def _check_protocol(options: Http) -> None:
         if options.upload is not None and options.pictures is None:
             raise InputError("upload: say pictures: png (or jpeg), in which form a row is sent as a file")
         return
+    allowed = {"jsonl": ("template", "label"), "csv": ("label",)}.get(str(options.protocol), ())
     for name in ("template", "label", "upload", "pictures"):
-        if getattr(options, name) is not None:
+        if getattr(options, name) is not None and name not in allowed:
             raise InputError(f"{name} belongs to protocol template, this one is {options.protocol}")

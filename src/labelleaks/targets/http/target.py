@@ -17,11 +17,14 @@ from torch import Tensor
 from labelleaks.core.classes import Classes
 from labelleaks.core.oracle.remote import Answered, Observer, Sent
 from labelleaks.errors import InputError, TargetError
+from labelleaks.inputs.row_format import RowFormat
 from labelleaks.targets.answers import read_answer
-from labelleaks.targets.base import scope
+from labelleaks.targets.base import gets, scope
+from labelleaks.targets.http.answers import spelled
 from labelleaks.targets.http.body import Breach
 from labelleaks.targets.http.formats import address_of, format_of
 from labelleaks.targets.http.options import Http
+from labelleaks.targets.http.rows import Rows, check_sendable, decoded
 from labelleaks.targets.http.secrets import credentials
 from labelleaks.targets.http.wire import Part, Wire
 
@@ -32,8 +35,8 @@ _ROUNDS = 16
 _FEATURES = 1 << 22
 """Numbers in one call at most (16 MB), as long as every connection has a request."""
 _DECIDING = (
-    "protocol", "model", "version", "input", "output", "columns", "template", "label", "label_map", "upload", "form",
-    "fingerprint",
+    "protocol", "model", "version", "input", "output", "columns", "template", "label", "label_map", "answers",
+    "upload", "form", "fingerprint",
 )  # fmt: skip
 """Options that decide what is answered. Others (pace, prices, secrets) may change without another record."""
 
@@ -51,9 +54,11 @@ class HttpTarget:
 
     kind = "http"
 
-    def __init__(self, options: Http, *, classes: Classes, width: int | None = None) -> None:
+    def __init__(self, options: Http, *, form: RowFormat, classes: Classes, width: int | None = None) -> None:
+        check_sendable(form)
         self.options = options
         self.classes = replace(classes, open=False)
+        self._rows = form
         self.address = address_of(options)
         self.name = self.address.partition("?")[0]
         width = width or 1
@@ -100,9 +105,9 @@ class HttpTarget:
         if self._wire is None:
             with self:
                 return self.deliver(x, note)
-        rows = x.detach().to("cpu", torch.float32).contiguous().numpy()
-        if not np.isfinite(rows).all():
+        if not bool(torch.isfinite(x).all()):
             raise InputError("a row holds NaN or an infinity, which JSON cannot carry")
+        rows = decoded(self._rows, x.detach().to("cpu", torch.float32).contiguous())
         step = self.options.batch_rows
         starts = range(0, len(rows), step)
         return self._wire.deliver([self._part(rows, start, min(start + step, len(rows))) for start in starts], note)
@@ -112,11 +117,12 @@ class HttpTarget:
         """See :attr:`labelleaks.core.oracle.remote.Remote.window`."""
         return self.options.batch_rows * self.options.concurrency
 
-    def _part(self, rows: NDArray[np.float32], start: int, stop: int) -> Part:
+    def _part(self, rows: Rows, start: int, stop: int) -> Part:
         return Part(
             rows=slice(start, stop),
             body=lambda: self._format.body(rows[start:stop]),
-            read=lambda answer: self._codes(self._format.read(answer, stop - start), stop - start),
+            parse=self._format.parse,
+            read=lambda answer: self._codes(self._format.read(answer, stop - start, self.classes), stop - start),
         )
 
     def _codes(self, answers: Any, rows: int) -> Tensor:
@@ -125,7 +131,9 @@ class HttpTarget:
         try:
             return read_answer(answers, rows, self.classes, kind="http")
         except TargetError as error:
-            raise Breach(str(error)) from None
+            other = answers.ndim == 1 and answers.dtype.kind != "f" and self._map is None
+            mend = "; where the service names its classes otherwise, say label_map: {its label: yours, …}"
+            raise Breach(f"{error}{mend if other else ''}") from None
 
     def _mapped(self, answers: NDArray[Any]) -> NDArray[Any]:
         assert self._map is not None
@@ -133,7 +141,7 @@ class HttpTarget:
             answers = answers[:, 0]
         if answers.ndim != 1:
             raise Breach(f"it has scores of shape {answers.shape}, and label_map maps labels")
-        values = [_spelled(value) for value in answers.tolist()]
+        values = [spelled(value) for value in answers.tolist()]
         unknown = sorted({value for value in values if value not in self._map})
         if unknown:
             raise Breach(f"it answers {', '.join(map(repr, unknown[:5]))}, which label_map does not name")
@@ -157,13 +165,14 @@ class HttpTarget:
         """Hash of the address and of every option that decides the answers; what is served there is not seen."""
         deciding = json.dumps(self._deciding(), sort_keys=True)
         digest = hashlib.blake2b(f"{self.address}\n{deciding}".encode(), digest_size=16).hexdigest()
-        return scope(f"http:{digest}", self.classes, None)
+        return scope(f"http:{digest}", self.classes, None, self._rows)
 
     def describe(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
             "name": self.name,
             "batch_rows": self.options.batch_rows,
+            **({} if self._rows.plain else {"gets": gets(self._rows)}),
             **self._deciding(),
             "fingerprint": self.fingerprint,
             "fingerprint_of": "the address and its options, not what is served there",
@@ -171,8 +180,9 @@ class HttpTarget:
 
     def _deciding(self) -> dict[str, Any]:
         pictures = ("pictures", "layout", "pixel_range", "quality") if self.options.pictures else ()
-        datatype = ("datatype",) if self.options.protocol == "v2" else ()
-        held = {name: getattr(self.options, name) for name in (*_DECIDING, *pictures, *datatype)}
+        held = {name: getattr(self.options, name) for name in (*_DECIDING, *pictures)}
+        if self.options.protocol == "v2":
+            held["datatype"] = self.options.datatype or ("FP32" if self._rows.plain else None)
         plain = {("version_told" if name == "fingerprint" else name): _plain(value) for name, value in held.items()}
         return {name: value for name, value in plain.items() if value not in (None, [], {})}
 
@@ -183,16 +193,9 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _spelled(value: Any) -> str:
-    """A label as the key of a map: 1, 1.0 and "1" are one."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
 def _codes_of(label_map: Mapping[Any, str | int], classes: Classes) -> dict[str, int]:
     codes = classes.encode(list(label_map.values()), "label_map").tolist()
-    keys = [_spelled(key) for key in label_map]
+    keys = [spelled(key) for key in label_map]
     if len(set(keys)) < len(keys):
         raise InputError("label_map: an answer is named twice")
     return dict(zip(keys, codes, strict=True))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from labelleaks.core.oracle.remote import Answered, Observer, Sent
 from labelleaks.errors import InputError, LabelLeaksError, MissingExtra, TargetError
-from labelleaks.targets.http.attempt import Fault, exchange, read_json
+from labelleaks.targets.http.attempt import Fault, exchange, parsed
 from labelleaks.targets.http.body import Body, Breach
 from labelleaks.targets.http.loop import Loop
 from labelleaks.targets.http.options import Http
@@ -35,6 +35,8 @@ class Part:
     rows: slice
     body: Callable[[], Body]
     """Encodes them, shortly before their turn comes."""
+    parse: Callable[[bytes], Any]
+    """What an answer holds; ValueError where it cannot be parsed, Breach where it holds what no label is."""
     read: Callable[[Any], Tensor]
     """Their labels from a parsed answer; raises Breach."""
 
@@ -233,7 +235,7 @@ class Wire:
 
 
 def _read(part: Part, content: bytes) -> Tensor:
-    answer = read_json(content)
+    answer = parsed(content, part.parse)
     try:
         return part.read(answer)
     except Breach as error:
