@@ -27,6 +27,7 @@ PUBLIC = {
     "LabelLeaksError",
     "LabelOracle", "Ledger", "MissingExtra", "Mixed", "NeedsError", "OneHot", "RandomInputs", "Recipe", "Recorded",
     "Scores", "ShadowCalibrated", "ShadowRows", "SpecError", "Status", "Table", "TargetError", "Threshold",
+    "Canaries", "CanaryAudit", "Text", "audit_canaries", "load_canaries", "make_canaries",
     "Trajectory", "attacks", "audit", "data", "errors", "forecast", "infer", "load", "metrics", "targets",
     "write_report",
 }  # fmt: skip

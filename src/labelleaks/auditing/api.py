@@ -113,7 +113,8 @@ def audit(
         out: folder to write to: record.json, arrays.npz, candidates.csv, run.json, report.html. After every attack, so
             that an interrupted run keeps what was finished.
         overwrite: replace another run in ``out``.
-        show_progress: None: only where standard error is a terminal.
+        show_progress: None: where standard error is a terminal and in notebooks, or as the environment variable
+            LABELLEAKS_PROGRESS (0, 1) says; True: elsewhere a line for each stage; False: nothing.
 
     Returns:
         the record; rows = members as given, then non-members as given.

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from labelleaks import metrics
 from labelleaks.auditing.thresholds import Threshold
+from labelleaks.core import progress
 from labelleaks.core.types import Status
 from labelleaks.errors import InputError
 from labelleaks.metrics import Estimate, Roc
@@ -213,6 +214,7 @@ def _numpy(array: Any, dtype: Any) -> NDArray[Any]:
 
 
 def _ranking(value: Floats, truth: Bools, which: str = "") -> Ranking:
+    progress.beat()
     members, nonmembers = int(truth.sum()), int((~truth).sum())
     if members == 0 or nonmembers == 0:
         nothing = _none(members, nonmembers, which)

@@ -14,6 +14,7 @@ from labelleaks.auditing import ladder, thresholds
 from labelleaks.auditing.options import AuditOptions, name_of
 from labelleaks.auditing.rows import RunRows
 from labelleaks.auditing.thresholds import ThresholdRule
+from labelleaks.core import progress
 from labelleaks.core.attack import Attack, Cost, Knowledge, ShadowRows
 from labelleaks.core.domains import is_ambiguous, why_no_layout
 from labelleaks.core.oracle.label_oracle import LabelOracle
@@ -69,6 +70,7 @@ def plan(options: AuditOptions, rows: RunRows, setup: LabelOracle) -> Plan:
     """
     candidates, shadow, dropped = rows.candidates, rows.shadow, 0
     if shadow is not None:
+        progress.stage("comparing shadow rows with candidates")
         shadow, dropped = shadow_training.drop_near_duplicates(shadow, candidates)
     family = architectures.in_layout(options.family, candidates.shape, candidates.domain.layout)
     _check_family(family, candidates, rows.classes.open)

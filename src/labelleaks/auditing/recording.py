@@ -22,6 +22,7 @@ from labelleaks.auditing.plan import Planned
 from labelleaks.auditing.record import AttackResult, AuditRecord, LedgerSummary, RunLog
 from labelleaks.auditing.session import Session
 from labelleaks.auditing.thresholds import Threshold
+from labelleaks.core import progress
 from labelleaks.core.oracle.label_oracle import CANARY
 from labelleaks.core.types import Scores
 from labelleaks.models.reference_models import trainings
@@ -97,6 +98,7 @@ class Recording:
         )
 
     def _evaluate(self, scores: Scores, thresholds: Sequence[Threshold]) -> evaluation.Evaluation:
+        progress.stage("figures and intervals")
         keys = self.session.candidates.keys.cpu().numpy()
         return evaluation.evaluate(scores, self._member(), keys=keys, thresholds=thresholds)
 
@@ -152,6 +154,7 @@ class Recording:
         from labelleaks.auditing.report import write_report
 
         assert self.out is not None
+        progress.stage("writing the report")
         made.save(self.out, overwrite=True)
         ledger = self.session.gate.ledger
         models = trainings(self.session.knowledge.store)

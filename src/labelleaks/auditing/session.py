@@ -26,6 +26,7 @@ from labelleaks.core.attack import Knowledge, prepared
 from labelleaks.core.oracle.journal import Journal, default_path
 from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.oracle.remote import Remote
+from labelleaks.core.progress import stage
 from labelleaks.core.types import Candidates, Scores
 from labelleaks.engine import Engine, choose
 from labelleaks.errors import InputError
@@ -108,11 +109,13 @@ class Session:
             most = None if self.options.budget_total is None else planned.cost.most
             return self.shards.score(course, knowledge, most=most)
         accounts = len(self.candidates)
+        stage(planned.name)
         return course.score(lambda b: self.gate.oracle(planned.name, accounts, b), self.candidates, knowledge)
 
     def prepare(self, planned: Planned) -> Knowledge:
         """Do one attack's set-up, the first time; return what it knows then."""
         if planned.name not in self.prepared:
+            stage(f"{planned.name}: set-up")
             given = replace(self._given(planned), store=Used(self.knowledge.store))
             ready = prepared(planned.attack, given, self.candidates, seed=self.options.seed)
             self.prepared[planned.name] = ready
@@ -153,7 +156,11 @@ class Session:
             seed=self.options.seed,
             encode=lambda y: self.rows.classes.encode(y, "hold-out rows"),
         )
-        return tuple(rule.fit(setting) for rule, _ in planned.rules)
+        found = []
+        for rule, _ in planned.rules:
+            stage(f"{planned.name}: {rule.name.replace('_', ' ')}")
+            found.append(rule.fit(setting))
+        return tuple(found)
 
     def forecast(self, probed: ProbeResult | None = None) -> Forecast:
         """Say what the run will cost at most."""
@@ -200,7 +207,9 @@ def open_session(
     Raises:
         InputError: and its kinds, for whatever is wrong with what was given. Nothing was sent.
     """
+    stage("reading rows")
     rows = gather(target, groups, options)
+    stage("opening the target")
     wrapped = partial(
         wrap,
         form=rows.form,

@@ -158,6 +158,7 @@ def audit(
     from labelleaks.auditing.api import audit as run_audit
     from labelleaks.cli import from_spec, gate
     from labelleaks.cli.spec import AuditSpec
+    from labelleaks.core import progress
     from labelleaks.engine import choose
 
     conditions = [gate.parse(text) for text in fail_if or []]
@@ -168,7 +169,10 @@ def audit(
         "seed": seed, "out": out, "references_dir": references_dir,
     })  # fmt: skip
     gate.check_attacks(conditions, from_spec.attack_names(loaded))
-    arguments = from_spec.audit_arguments(loaded, trust_pickle=trust_pickle)
+    show_progress = False if quiet or as_json else None
+    with progress.meter(show_progress):
+        progress.stage("reading files")
+        arguments = from_spec.audit_arguments(loaded, trust_pickle=trust_pickle)
     record = run_audit(
         **arguments,
         out=loaded.out,
@@ -179,7 +183,7 @@ def audit(
         engine=choose(engine, address=address),
         shard_rows=shard_rows,
         name=loaded.name or (spec.stem if spec else "audit"),
-        show_progress=False if quiet or as_json else None,
+        show_progress=show_progress,
     )
     _show(record, loaded.out, as_json=as_json, quiet=quiet)
     _gate(conditions, record)
@@ -217,7 +221,7 @@ def infer(
     from labelleaks.auditing.api import infer as run_infer
     from labelleaks.cli import from_spec
     from labelleaks.cli.spec import InferSpec
-    from labelleaks.core import serialization
+    from labelleaks.core import progress, serialization
     from labelleaks.engine import choose
 
     set_threads(threads)
@@ -226,7 +230,10 @@ def infer(
         "attack": attack, "threshold": threshold, "budget": budget, "budget_total": budget_total, "seed": seed,
         "out": out, "references_dir": references_dir,
     })  # fmt: skip
-    arguments = from_spec.infer_arguments(loaded, trust_pickle=trust_pickle)
+    show_progress = False if quiet or as_json else None
+    with progress.meter(show_progress):
+        progress.stage("reading files")
+        arguments = from_spec.infer_arguments(loaded, trust_pickle=trust_pickle)
     if loaded.out is not None:
         serialization.check_writable(Path(loaded.out).parent)
     decisions = run_infer(
@@ -235,7 +242,7 @@ def infer(
         accept_changed=accept_changed,
         engine=choose(engine, address=address),
         shard_rows=shard_rows,
-        show_progress=False if quiet or as_json else None,
+        show_progress=show_progress,
     )
     if not quiet:
         typer.echo(

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from labelleaks.core import progress
 from labelleaks.engine import Engine, Local, Result, Shared, Task, Watch
 from labelleaks.models import architectures
 from labelleaks.models.checkpoints import Training
@@ -54,8 +55,10 @@ def train_all(
     Raises:
         InputError: training diverged. EngineError: a process died.
     """
+    tell, count = progress.teller(), len(jobs)
     if family is None or x.device.type != "cpu":
-        for job in jobs:
+        for place, job in enumerate(jobs, 1):
+            tell(f"shadow model {place} of {count}")
             job.training = _train(job.module, x, y, recipe, job.seed)
         return
     rows = Shared({"x": x, "y": y}, name="shadow rows")
@@ -71,10 +74,16 @@ def train_all(
     ]
 
     def keep(place: int, result: Result) -> None:
+        left.discard(place)
+        if left:
+            tell(f"shadow model {count - len(left) + 1} of {count}")
         jobs[place].module.load_state_dict(dict(result.arrays))
         jobs[place].module.eval()
         jobs[place].training = Training(**result.value)
 
+    left = set(range(count))
+    if left:
+        tell(f"shadow model 1 of {count}")
     (Local() if engine is None else engine).run(tasks, done=keep)
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from labelleaks.core import progress
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.models.checkpoints import Training
 
@@ -202,15 +203,21 @@ def _in_blocks(ask: Callable[..., Tensor], size: int, *rows: Tensor) -> Tensor:
         count = min(size, len(rows[0]) - start)
         places = torch.arange(start, start + size, device=rows[0].device).clamp_max(start + count - 1)
         found.append(ask(*[part[places] for part in rows])[:count])
+        progress.beat()
     return torch.cat(found)
 
 
 def _steady(ask: Callable[[Tensor], Tensor], rows: Tensor) -> bool:
     """Whether each row's answer keeps its bits at another place of the block and beside other rows."""
-    answers = ask(rows)
+
+    def asked(x: Tensor) -> Tensor:
+        progress.beat()
+        return ask(x)
+
+    answers = asked(rows)
     beside_others = torch.cat([rows[: BLOCK // 2], rows[:1].expand_as(rows[BLOCK // 2 :])])
-    return torch.equal(ask(beside_others)[: BLOCK // 2], answers[: BLOCK // 2]) and all(
-        torch.equal(ask(rows.roll(move, 0)), answers.roll(move, 0)) for move in _MOVES
+    return torch.equal(asked(beside_others)[: BLOCK // 2], answers[: BLOCK // 2]) and all(
+        torch.equal(asked(rows.roll(move, 0)), answers.roll(move, 0)) for move in _MOVES
     )
 
 

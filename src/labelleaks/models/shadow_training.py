@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from labelleaks.core import rng
+from labelleaks.core import progress, rng
 from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.names import module_of
 from labelleaks.core.near_duplicates import nearly_equal
@@ -157,6 +157,7 @@ def _kept(folder: Path | None, key: str, module: nn.Module) -> Training | None:
 
 
 def _fitted(estimator: Any, x: Tensor, y: Tensor, classes: int) -> Fitted:
+    progress.stage(f"shadow model {type(estimator).__name__}")
     began = time.monotonic()
     fitted = _fit(estimator, x, y)
     some = torch.arange(BLOCK, device=x.device) % len(x)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from labelleaks.core.progress import beat
 from labelleaks.core.rng import seed_from
 from labelleaks.errors import InputError, nearest
 from labelleaks.models.architectures import Inputs, seeded
@@ -142,6 +143,7 @@ def train(
                 schedule.step()
                 losses.append(loss.detach() * len(rows))
                 hits.append((logits.detach().argmax(1) == yb)[: len(rows)].sum())
+                beat()
             right = int(torch.stack(hits).sum())
             epoch = Epoch(number, sum(torch.stack(losses).tolist()) / len(x), right / len(x))
             if not math.isfinite(epoch.loss):

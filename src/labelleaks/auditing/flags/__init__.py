@@ -12,6 +12,7 @@ from labelleaks.auditing.flags import answers, decisions, groups
 from labelleaks.auditing.flags.decisions import of_decisions
 from labelleaks.auditing.flags.evidence import AttackEvidence, Evidence, Flag, Severity, ShadowEvidence
 from labelleaks.auditing.flags.groups import of_shadow
+from labelleaks.core import progress
 
 __all__ = [
     "FLAGS",
@@ -53,6 +54,9 @@ FLAGS: tuple[Callable[[Evidence], list[Flag]], ...] = (
 
 def find_flags(evidence: Evidence) -> tuple[Flag, ...]:
     """Return the raised flags, the serious first, then in the order of :data:`FLAGS`."""
-    found = [flag for check in FLAGS for flag in check(evidence)]
+    found: list[Flag] = []
+    for check in FLAGS:
+        progress.stage(f"flags: {check.__name__.replace('_', ' ')}")
+        found += check(evidence)
     order = {"serious": 0, "warning": 1, "info": 2}
     return tuple(sorted(found, key=lambda flag: order[flag.severity]))

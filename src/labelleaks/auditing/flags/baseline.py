@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from labelleaks import metrics
 from labelleaks.auditing.evaluation import folds
-from labelleaks.core import rng
+from labelleaks.core import progress, rng
 from labelleaks.metrics import Estimate
 
 __all__ = ["LEVEL", "blind_auc"]
@@ -57,6 +57,7 @@ def blind_auc(
     fold = folds(keys[rows], truth, _FOLDS)
     score = np.full(len(rows), 0.5)
     for f in range(_FOLDS):
+        progress.beat()
         test = fold == f
         train = ~test
         if test.any() and truth[train].any() and not truth[train].all():
