@@ -12,11 +12,16 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import typer
+
 from labelleaks.auditing.record import AttackResult, AuditRecord
 from labelleaks.errors import SpecError, nearest
 from labelleaks.metrics import Estimate
 
-__all__ = ["Condition", "parse"]
+__all__ = ["Condition", "enforce", "parse"]
+
+GATE_FAILED = 4
+"""Exit code."""
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
@@ -145,3 +150,15 @@ def first_that_holds(conditions: Iterable[Condition], record: AuditRecord) -> st
     if undecided is not None:
         raise undecided
     return None
+
+
+def enforce(conditions: Iterable[Condition], record: AuditRecord) -> None:
+    """End the command with exit code 4 where a condition holds; say which.
+
+    Raises:
+        SpecError: as :func:`first_that_holds`.
+    """
+    sentence = first_that_holds(conditions, record)
+    if sentence is not None:
+        typer.echo(f"gate failed: {sentence}", err=True)
+        raise typer.Exit(GATE_FAILED)

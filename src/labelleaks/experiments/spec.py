@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from labelleaks import data
 from labelleaks.core.types import CHECKPOINTS
 from labelleaks.errors import InputError, SpecError, nearest
-from labelleaks.models.architectures import FAMILIES
+from labelleaks.models.networks import FAMILIES
 
 __all__ = [
     "POSTERIORS",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from labelleaks import metrics
 from labelleaks.core import rng
 from labelleaks.core.attack import Knowledge, ShadowRows
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates
 from labelleaks.data import Dataset, LabelLeaksSplit
 from labelleaks.defenses import MemGuard, memguard
@@ -25,7 +25,7 @@ from labelleaks.experiments.spec import MeasureSpec, StudySpec
 from labelleaks.experiments.stages import Stage, World, revision_of
 from labelleaks.experiments.store import Reading, Scored, Store
 from labelleaks.metrics import Estimate
-from labelleaks.models import architectures, checkpoints, reference_models, shadow_training
+from labelleaks.models import architectures, checkpoints, networks, reference_models, shadow_training
 from labelleaks.models.checkpoints import Training
 from labelleaks.models.shadow_model import Network, ShadowModel
 from labelleaks.models.training import Epoch, Recipe, train
@@ -95,7 +95,7 @@ class Bench:
             module = architectures.build(self.world.spec.model, shape, self.dataset.classes, seed=0)
             training = checkpoints.load(self.store.place("weights"), stage.key, module)
             assert training is not None
-            deployed = architectures.folded(module.eval())
+            deployed = networks.folded(module.eval())
             self._loaded = stage.key, Network(deployed, self.dataset.classes, shape, training)
         return self._loaded[1]
 

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from labelleaks.core.progress import beat
 from labelleaks.core.rng import seed_from
 from labelleaks.errors import InputError, nearest
-from labelleaks.models.architectures import Inputs, seeded
+from labelleaks.models.architectures import seeded
+from labelleaks.models.networks import Inputs
 
 __all__ = ["Augment", "Epoch", "Label", "Recipe", "train"]
 

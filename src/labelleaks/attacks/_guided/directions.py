@@ -24,7 +24,7 @@ from labelleaks.attacks.surrogate_gradients import smoothed
 from labelleaks.core.batch_invariant import mean_of, row_max, row_sums
 from labelleaks.core.domains import Domain, image_layout
 from labelleaks.models import reference_models
-from labelleaks.models.architectures import moments
+from labelleaks.models.networks import moments
 from labelleaks.models.shadow_model import ShadowModel
 
 __all__ = ["Split", "StartPoints", "ensemble_log_odds", "feature_scale", "log_odds", "perturb_to", "splits"]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelleaks.core.attack import Attack, Knowledge, ShadowRows
-from labelleaks.core.oracle.label_oracle import Gate, LabelOracle
+from labelleaks.core.oracle.gate import Gate
+from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.serialization import OMIT_NONE
 from labelleaks.core.types import Candidates, Scores
 from labelleaks.errors import InputError
