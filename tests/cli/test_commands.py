@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -157,6 +158,13 @@ def test_attacks_are_listed(here: Here) -> None:
     listed = here("attacks").stdout
     assert "needs shadow" in listed
     assert "Raises" not in listed and ":mod:" not in listed and ":class:" not in listed
+
+
+def test_the_source_of_an_attack_is_a_citation(here: Here) -> None:
+    """Tuning and deviations stand in the docstring; the list names the paper, or whose it is."""
+    for attack in json.loads(here("attacks", "--json").stdout):
+        assert 0 < len(attack["source"]) <= 200, attack["name"]
+        assert not re.search(r"AUC|best|defaults", attack["source"]), attack["name"]
 
 
 def test_help_imports_nothing_heavy(folder: Path) -> None:

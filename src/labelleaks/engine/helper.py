@@ -1,4 +1,4 @@
-"""A helper process of the local engine: a fresh interpreter that gets tasks as lines of JSON, and rows as files.
+"""Worker process of the local engine: a fresh interpreter that gets tasks as lines of JSON, and arrays as files.
 
 So it never imports the user's script. When whoever started it goes away its input ends, and it ends at once: nobody is
 left behind to do what a new run does too.

@@ -1,4 +1,4 @@
-"""Tasks on a Ray cluster (``pip install 'labelleaks[ray]'``): of this machine, or of many.
+"""The Ray engine: tasks on a Ray cluster of one machine or many (``pip install 'labelleaks[ray]'``).
 
 What tasks share is put into the cluster's object store once, and fetched once by each worker process. A worker that is
 killed costs the task that it was at: Ray does that one again, on another. Nothing else is lost, since a task's result

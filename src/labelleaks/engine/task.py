@@ -1,4 +1,4 @@
-"""Tasks of plain data, whose results are plain data, and the protocol of engines."""
+"""Tasks, their results and progress as plain data, and the protocol of engines."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ __all__ = ["CANARY", "SETUP", "Agreement", "AskRows", "LabelOracle", "Ledger", "
 
 
 class Door(Protocol):
-    """What a view is a view of: :class:`labelleaks.core.oracle.gate.Gate`."""
+    """The part of :class:`labelleaks.core.oracle.gate.Gate` that a view needs."""
 
     ledger: Ledger
 
