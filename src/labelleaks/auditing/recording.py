@@ -107,13 +107,13 @@ class Recording:
 
     def _evidence(self, comparisons: Sequence[evaluation.PairComparison]) -> flags.Evidence:
         """Results, counts and candidates that flags are raised on."""
-        session = self.session
+        session, names = self.session, self._class_names()
         return flags.Evidence(
             candidates=session.candidates,
             member=self._member(),
             attacks=self.results,
             comparisons=comparisons,
-            class_names=self._class_names(),
+            class_names=names,
             probed=0 if self.probed is None else len(self.probed.labels),
             changed=0 if self.probed is None else self.probed.changed,
             noise_asked=0 if self.noise is None else self.noise.asked,
