@@ -212,8 +212,8 @@ def _recorded(
 def _of_a_kind(spec: KindSpec) -> dict[str, Any]:
     """A target of a registered kind. What its kind has no setting for and ``audit`` has is given to that."""
     make, settings = registry.load("targets", spec.kind), spec.settings()
-    known, _ = registry.settings_of(make)
-    shared = {key: settings.pop(key) for key in _OF_ANY_TARGET if key in settings and key not in known}
+    own, _ = registry.settings_of(make)
+    shared = {key: settings.pop(key) for key in _OF_ANY_TARGET if key in settings and key not in own}
     if isinstance(shared.get("preprocess"), str):
         shared["preprocess"] = import_object(shared["preprocess"])
     return {"target": registry.configure(f"target {spec.kind}", make, settings), **shared}
@@ -226,9 +226,9 @@ def _family(name: str | None) -> Any:
 def _domain_of(spec: AuditSpec | InferSpec) -> Domain | Table | Text | None:
     """The domain that the spec names, else that of the data set whose rows are in question, else None."""
     if "domain" not in spec.model_fields_set:
-        for given in (spec.data.members, spec.data.candidates):
-            if isinstance(given, RowsSpec) and given.dataset is not None:
-                return datasets.card(given.dataset).inputs
+        for rows in (spec.data.members, spec.data.candidates):
+            if isinstance(rows, RowsSpec) and rows.dataset is not None:
+                return datasets.card(rows.dataset).inputs
         return None
     return _domain(spec.domain)
 
@@ -251,10 +251,10 @@ def _domain(spec: DomainSpec | OtherDomainSpec) -> Domain | Table | Text:
     return Box(spec.low, spec.high, levels=spec.levels, layout=spec.layout)
 
 
-def _column(given: BoundsSpec | TextSpec | list[Any]) -> Any:
-    if isinstance(given, TextSpec):
-        return given.made()
-    return Continuous(given.low, given.high) if isinstance(given, BoundsSpec) else given
+def _column(column: BoundsSpec | TextSpec | list[Any]) -> Any:
+    if isinstance(column, TextSpec):
+        return column.made()
+    return Continuous(column.low, column.high) if isinstance(column, BoundsSpec) else column
 
 
 def _part(part: PartSpec) -> Continuous | Integer | OneHot:
@@ -305,7 +305,7 @@ def _group_of(item: NamedSpec, side: str) -> str:
 
 def _rows_of_rules(items: Sequence[Any], data: DataSpec) -> dict[str, FileRows]:
     """Rows and labels that thresholds name: a file's path, or the keys of a file or a data set."""
-    found = {}
+    groups = {}
     for item in items:
         if not isinstance(item, NamedSpec) or thresholds.load(item.name) is not thresholds.HoldOut:
             continue
@@ -313,13 +313,13 @@ def _rows_of_rules(items: Sequence[Any], data: DataSpec) -> dict[str, FileRows]:
             if side not in ("members", "nonmembers"):
                 continue
             try:
-                given = value if isinstance(value, str) else RowsSpec.model_validate(value)
+                rows = value if isinstance(value, str) else RowsSpec.model_validate(value)
             except ValidationError as error:
                 wrong = error.errors()[0]
                 key = ".".join(map(str, (side, *wrong["loc"])))
                 raise SpecError(f"threshold hold_out: {key}: {wrong['msg'].removeprefix('Value error, ')}") from None
-            found[_group_of(item, side)] = labelled(side, read_one(given, data))
-    return found
+            groups[_group_of(item, side)] = labelled(side, read_one(rows, data))
+    return groups
 
 
 def _numbers_of(rows: FileRows) -> tuple[Any, Any]:
