@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -82,7 +82,7 @@ class Recording:
 
     def _attack(self, planned: Planned) -> AttackResult:
         scores = self.session.score(planned)
-        thresholds = self.session.thresholds(planned)
+        thresholds = tuple(replace(t, nonmember_scores=None) for t in self.session.thresholds(planned))
         trajectory = scores.trajectory
         return AttackResult(
             name=planned.name,

@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from labelleaks.models.training import Recipe
 from labelleaks.targets.files import answers_by_id, load_target, recorded_by_id, recorded_rows
 from labelleaks.targets.http import Http, is_url
 
-__all__ = ["attack_names", "audit_arguments", "infer_arguments", "loaded", "write_decisions"]
+__all__ = ["attack_names", "audit_arguments", "infer_arguments", "loaded", "threshold_for_fdr", "write_decisions"]
 
 _CANDIDATES = ("members", "nonmembers", "candidates")
 _OF_ANY_TARGET = ("classes", "preprocess", "device", "batch_rows")
@@ -100,19 +101,33 @@ def infer_arguments(spec: InferSpec, *, trust_pickle: bool = False) -> dict[str,
     }
 
 
+def threshold_for_fdr(fdr: float, threshold: Any) -> Any:
+    """Return the threshold rule that calls at a false-discovery rate need: the one given, else ``"fixed_fpr"``.
+
+    Raises:
+        SpecError: a rule that scores no known non-members, or a rate that is none.
+    """
+    if not 0 < fdr <= 1:
+        raise SpecError(f"--fdr {fdr:g}: a share of false calls above 0 and at most 1 is needed (10 % is 0.1)")
+    rule = thresholds.FixedFPR(fpr=0.1) if threshold is None else threshold
+    if not isinstance(rule, thresholds.FixedFPR | thresholds.HoldOut):
+        raise SpecError("--fdr needs known non-members: --threshold fixed_fpr with --shadow, or hold_out in the spec")
+    return rule
+
+
 def write_decisions(decisions: Decisions, path: Path | None, *, as_json: bool) -> None:
     """Write a row for each candidate as CSV, or everything as JSON, to a file or standard output."""
     if as_json:
         document = {
             "attack": dict(decisions.attack),
-            "threshold": vars(decisions.threshold),
+            "threshold": asdict(replace(decisions.threshold, nonmember_scores=None)),
             "ledger": decisions.ledger.describe(),
             "candidates": decisions.rows(),
         }
         _write(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
         return
     lines = [list(row.values()) for row in decisions.rows()]
-    header = ["id", "member", "score", "status", "queries"]
+    header = decisions.columns
     if path is None:
         csv.writer(sys.stdout, lineterminator="\n").writerows([header, *lines])
         return

@@ -160,6 +160,10 @@ def infer(
     threshold: Annotated[
         str | None, typer.Option(help="random_inputs, fixed_fpr, shadow_calibrated or a number.")
     ] = None,
+    fdr: Annotated[
+        float | None,
+        typer.Option(help="Call so many that a share of at most FDR is false; needs fixed_fpr or a hold-out."),
+    ] = None,
     budget: Budget = None,
     budget_total: BudgetTotal = None,
     seed: Seed = None,
@@ -193,6 +197,8 @@ def infer(
     with progress.meter(show_progress):
         progress.stage("reading files")
         arguments = from_spec.infer_arguments(loaded, trust_pickle=trust_pickle)
+    if fdr is not None:
+        arguments["threshold"] = from_spec.threshold_for_fdr(fdr, arguments["threshold"])
     if loaded.out is not None:
         serialization.check_writable(Path(loaded.out).parent)
     decisions = run_infer(
@@ -203,6 +209,8 @@ def infer(
         shard_rows=shard_rows,
         show_progress=show_progress,
     )
+    if fdr is not None:
+        decisions = decisions.at_fdr(fdr)
     if not quiet:
         typer.echo(
             f"{int(decisions.member.sum())} of {len(decisions)} candidates are called members "

@@ -38,6 +38,9 @@ class Threshold:
     non-members."""
     doubt: str | None = field(default=None, metadata=OMIT_NONE)
     """Why it may serve for nothing, as far as the rule can see."""
+    nonmember_scores: tuple[float, ...] | None = field(default=None, repr=False, metadata=OMIT_NONE)
+    """Scores of the known non-members that the rule scored, none of them a candidate; None: it scored none. A record
+    leaves them out."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.tau):
