@@ -38,7 +38,7 @@ def _table() -> Iterator[tuple[Attack, str, tuple[str, ...]]]:
         yield attacks.Boundary(search="rays", norm="linf"), name, ()
     for name in (*IMAGES, "text"):
         yield attacks.Augmentation(), name, ()
-    for name in ("vector", "image", "mixed"):
+    for name in ("vector", "image", "mixed", "text"):
         yield attacks.Transfer(recipe=SHORT), name, ()
 
 
@@ -63,7 +63,9 @@ def _compared() -> Iterator[tuple[Attack, str, bool]]:
     yield attacks.Guided(labels=12, ways=2, recipe=SHORT), "memory", True
     yield attacks.Guided(labels=8, ways=2, recipe=SHORT), "binary", True
     yield attacks.Guided(labels=8, ways=2, recipe=SHORT), "mixed", True
+    yield attacks.Guided(labels=8, ways=3), "text", True
     yield attacks.Chameleon(copies=6, recipe=SHORT), "binary", True
+    yield attacks.Chameleon(copies=6), "text", True
     yield attacks.Chameleon(copies=6, recipe=SHORT), "vector", True
     yield attacks.Chameleon(copies=6, recipe=SHORT), "far image", True  # noise: a shift is no small change
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from labelleaks.attacks.boundary import Boundary, check_search
 from labelleaks.attacks.search.registry import SearchName
 from labelleaks.attacks.search.subspaces import Subspace
+from labelleaks.attacks.words import refuse_texts
 from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.batch_invariant import row_sums
 from labelleaks.core.domains import Norm
@@ -73,10 +74,9 @@ class Calibrated:
 
     Needs shadow rows; their labels are bought once, as set-up. There is no trajectory: the ray is known at the end.
 
-    To compare a record with itself under models that never saw it is the idea of calibration by difficulty and of
-    DHAttack, which does so along a direction fixed beforehand.
-
-    Source: ours; after Watson et al. (ICLR 2022, arXiv 2111.08440) and DHAttack (Li et al., USENIX Security 2025).
+    Source: ours. To compare a record with itself under models that never saw it is the idea of calibration by
+    difficulty (Watson et al., ICLR 2022, arXiv 2111.08440) and of DHAttack (Li et al., USENIX Security 2025), which
+    does so along a direction fixed beforehand.
     """
 
     norm: Norm = "l2"
@@ -114,6 +114,7 @@ class Calibrated:
         Raises:
             NeedsError: there are no shadow rows.
         """
+        refuse_texts(self.name, candidates, "it follows straight rays, and there are no points between two texts")
         relabelled = replace(knowledge, shadow=usable(knowledge).as_labelled())
         found = self.boundary.cost(candidates, relabelled, budget)
         return replace(found, setup=found.setup + setup_cost(knowledge))

@@ -78,11 +78,9 @@ class Chameleon:
     Raises:
         InputError: numbers out of their range.
 
-    The authors' code has 128 copies, kl 0.75, 8 models; its copies are those of AutoAugment (GTSRB: mirror, blur,
-    shift).
-
     Source: Chaudhari, Severi, Oprea, Ullman, "Chameleon: Increasing Label-Only Membership Leakage with Adaptive
-    Poisoning" (ICLR 2024), the test, and the authors' code.
+    Poisoning" (ICLR 2024), the test, and the authors' code: 128 copies, kl 0.75, 8 models. Its copies are those of
+    AutoAugment (GTSRB: mirror, blur, shift).
     """
 
     name: ClassVar[str] = "chameleon"
@@ -170,8 +168,8 @@ def _divergence(models: Sequence[ShadowModel], points: Tensor, y: Tensor) -> Ten
     """KL divergence of the fit at points[:, 0] from the fit at each point: float64 (k, m) of points (k, m, *shape)."""
     k, m = points.shape[:2]
     phi = []
-    for model in models:
-        posteriors = softmax(reference_models.logits(model, points.flatten(0, 1)))
+    for logits in reference_models.all_logits(models, points.flatten(0, 1)):
+        posteriors = softmax(logits.to(torch.float32))
         p = posteriors.gather(1, y.repeat_interleave(m)[:, None])[:, 0]
         phi.append((p + TUNING.least_posterior).log() - (1 - p + TUNING.least_posterior).log())
     mean = sum(phi[1:], phi[0]) / len(phi)

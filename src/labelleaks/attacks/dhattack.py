@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from labelleaks.attacks.words import refuse_texts
 from labelleaks.core import rng
 from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.batch_invariant import mean_of
@@ -78,9 +79,8 @@ class DHAttack:
     Raises:
         InputError: queries below 2, an sd_floor that is not positive, an end that is not a point of the domain.
 
-    The authors train 256 references; here the count is the adversary's choice.
-
-    Source: Li, Li et al., "DHAttack" (USENIX Security 2025), fixedBD and relScore, and the authors' code.
+    Source: Li, Li et al., "DHAttack" (USENIX Security 2025), fixedBD and relScore, and the authors' code. They train
+    256 references; here the count is the adversary's choice.
     """
 
     name: ClassVar[str] = "dhattack"
@@ -115,6 +115,7 @@ class DHAttack:
         Raises:
             NeedsError: there are no shadow rows. InputError: the end of the walk is not a point of the domain.
         """
+        refuse_texts(self.name, candidates, "it walks towards a white or black input, and there is none")
         _end(candidates, self.towards)
         return Cost(least=2, most=max(2, min(budget, self.queries)), setup=reference_models.setup_cost(knowledge))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from labelleaks.attacks._guided.directions import StartPoints, ensemble_log_odds, feature_scale, perturb_to, splits
 from labelleaks.attacks._guided.posterior import Posterior, ScoreScale, saturated
 from labelleaks.attacks._guided.tuning import TUNING
+from labelleaks.attacks._guided.word_paths import some_words
 from labelleaks.attacks.single_changes import need_directions
 from labelleaks.core import rng
 from labelleaks.core.attack import About, Cost, Knowledge, ShadowRows
@@ -106,12 +107,15 @@ class Guided:
         whole(self, "votes", 1, "labels", odd=True)
         optional(self, "recipe", Recipe)
 
-    def _ways_in(self, domain: Domain) -> int:
-        return self.ways or (TUNING.ways if domain.continuous else TUNING.ways_of_table)
+    def _ways_in(self, domain: Domain, shape: Sequence[int]) -> int:
+        if self.ways is not None or domain.continuous:
+            return self.ways or TUNING.ways
+        texts = all(group.kind == "token" for group in domain.groups(shape))
+        return TUNING.ways_of_text if texts else TUNING.ways_of_table
 
-    def _most(self, domain: Domain) -> int:
+    def _most(self, candidates: Candidates) -> int:
         """Labels that a candidate can take: for each way and for itself, as often as there are votes."""
-        return min(self.labels, (self._ways_in(domain) + 1) * self.votes)
+        return min(self.labels, (self._ways_in(candidates.domain, candidates.shape) + 1) * self.votes)
 
     def cost(self, candidates: Candidates, knowledge: Knowledge, budget: int) -> Cost:
         """``votes`` at least; set-up: a label per shadow row, bought once a run.
@@ -121,7 +125,7 @@ class Guided:
         """
         setup = reference_models.setup_cost(knowledge)
         need_directions(self.name, candidates, knowledge)
-        return Cost(least=self.votes, most=max(self.votes, min(budget, self._most(candidates.domain))), setup=setup)
+        return Cost(least=self.votes, most=max(self.votes, min(budget, self._most(candidates))), setup=setup)
 
     def prepare(self, knowledge: Knowledge, candidates: Candidates, *, seed: int) -> Knowledge:
         """Relabel the shadow rows and train the reference models, unless that was done."""
@@ -132,9 +136,9 @@ class Guided:
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Ask along each candidate's ways, one way after the other, and once for it itself."""
         references = reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
-        scale = fitted_scale(references, knowledge.setup)
+        scale = _fitted_scale(references, knowledge.setup)
         features = feature_scale(references.rows.x, candidates.domain).to(candidates.device)
-        most = min([self._most(candidates.domain), *oracle.remaining().tolist()])
+        most = min([self._most(candidates), *oracle.remaining().tolist()])
         log_odds = ensemble_log_odds(references.models, candidates.x, candidates.y)
         mean, deviation, upper = _summary(log_odds)
         posteriors = []
@@ -151,7 +155,7 @@ class Guided:
         away, towards = -1, +1
         self._ask_along(posterior, 0, away, streams, seed)
         posterior.ask_candidates(~posterior.settled)
-        for number in range(1, self._ways_in(posterior.start.domain)):
+        for number in range(1, self._ways_in(posterior.start.domain, posterior.start.x.shape[1:])):
             for sign in (away, towards):  # away from a label that holds, towards one that does not
                 self._ask_along(posterior, number, sign, streams, seed)
         posterior.ask_candidates(~posterior.asked)
@@ -180,11 +184,13 @@ def _allowed(start: StartPoints, rows: Tensor, streams: Tensor) -> Tensor:
     """Return the features that one way may change in a table: bool (k, *shape), a random part."""
     x = start.x[rows]
     width = x[0].numel()
+    if start.words is not None:
+        return some_words(x.flatten(1), start.words, rng.uniform(streams, width)).reshape(x.shape)
     share = max(TUNING.feature_share, TUNING.fewest_features / width)
     return (rng.uniform(streams, width) < share).reshape(x.shape)
 
 
-def fitted_scale(references: reference_models.References, setup: LabelOracle) -> ScoreScale:
+def _fitted_scale(references: reference_models.References, setup: LabelOracle) -> ScoreScale:
     """Fit s, a and the usual confidence on shadow rows that the references trained on, and on those held out."""
     trained, held_out = (_log_odds_of(rows, references, setup) for rows in (references.rows, references.held))
     count = held_out.shape[1]

@@ -1,4 +1,4 @@
-"""OSLO: one label at a transferable adversarial example of the smallest size that deceives validation models."""
+"""OSLO: one label for an input that was moved just far enough to deceive models that never saw the candidate."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from labelleaks.attacks.surrogate_gradients import (
     ensemble_gradient,
     transferable,
 )
+from labelleaks.attacks.words import refuse_texts
 from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.batch_invariant import row_sums
 from labelleaks.core.oracle.label_oracle import LabelOracle
@@ -40,7 +41,7 @@ TAUS = (0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001)
 
 @dataclass(frozen=True)
 class Oslo:
-    """One query at an adversarial example just large enough for models without the candidate; members resist it.
+    """A member keeps its label at an input that was moved just far enough to deceive models that never saw it.
 
     1. The reference models are split: ``source`` models craft, validation models say when to stop.
     2. For k = 1 … ``budgets``: eps = k / budgets · ``eps``; ``steps`` steps of 1.25 eps / steps along the sign of the
@@ -80,10 +81,9 @@ class Oslo:
         InputError: taus out of range, a share or a number out of its range; NeedsError: references without gradients,
             and more than 1,024 features.
 
-    The paper leaves the attack that crafts open ("matters little"): TI, DI and momentum here. A level goes on where the
-    one below it ended, the validation models are asked after each level, and at eps = 0 besides.
-
-    Source: Peng et al., "OSLO: One-Shot Label-Only Membership Inference Attacks" (NeurIPS 2024, 2405.16978).
+    Source: Peng et al., "OSLO: One-Shot Label-Only Membership Inference Attacks" (NeurIPS 2024, 2405.16978). The attack
+    that crafts is theirs to choose ("matters little"): TI, DI and momentum here. A level goes on where the one
+    below it ended, the validation models are asked after each level, and at eps = 0 besides.
     """
 
     name: ClassVar[str] = "oslo"
@@ -133,6 +133,7 @@ class Oslo:
                 f"{knowledge.references}"
             )
         setup = reference_models.setup_cost(knowledge)
+        refuse_texts(self.name, candidates, "it adds up steps of a feature, and a word is there or not")
         need_directions(self.name, candidates, knowledge)
         return Cost(least=1, most=max(1, min(budget, len(self.taus))), setup=setup)
 

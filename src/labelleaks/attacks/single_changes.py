@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from labelleaks.attacks.words import Words
 from labelleaks.core.attack import Knowledge
 from labelleaks.core.batch_invariant import mean_of
 from labelleaks.core.domains import Domain, Group
@@ -56,8 +57,8 @@ class SingleChanges:
     def others(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return two values that each feature can take instead: (m, d) each, its own value where there are no more.
 
-        A bit flips, a category of a one-hot group is chosen, a word is taken out, a number goes ``NUMBER_STEP``
-        scales up or down.
+        A bit flips, a category of a one-hot group is chosen, a word is left out, a number goes ``NUMBER_STEP`` scales
+        up or down.
         """
         first, second = z.clone(), z.clone()
         for group in self.groups:
@@ -65,10 +66,10 @@ class SingleChanges:
             block = z[:, columns]
             if group.kind == "one_hot":
                 first[:, columns] = 1.0
+            elif group.kind == "token":
+                first[:, columns] = Words((group,)).each_left_out(z)[:, columns]
             elif group.kind == "binary":
                 first[:, columns] = group.low + group.high - block
-            elif group.kind == "token":
-                first[:, columns] = 0.0
             else:
                 first[:, columns], second[:, columns] = _moved(group, block, NUMBER_STEP * self.scale[columns])
         return first, second
@@ -199,7 +200,7 @@ def need_directions(attack: str, candidates: Candidates, knowledge: Knowledge) -
     Raises:
         NeedsError: naming the family and the width.
     """
-    if candidates.width <= MOST_FEATURES:
+    if candidates.width <= MOST_FEATURES or Words.of(candidates.domain, candidates.shape) is not None:
         return
     model = architectures.build(knowledge.family, candidates.shape, candidates.classes, seed=0)
     if not isinstance(model, nn.Module):

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from labelleaks.core.domains import Domain, Group, Spelling
+from labelleaks.core.types import Candidates
+from labelleaks.errors import NeedsError
 
-__all__ = ["Words"]
+__all__ = ["Words", "refuse_texts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,15 @@ class Words:
                 first = there & (there.cumsum(1) == 1)
                 taken = taken & ~(first & none_left[:, None])
             made[:, group.columns] = torch.where(taken, float(gone), block)
+        return made
+
+    def each_left_out(self, x: Tensor) -> Tensor:
+        """Return what stands at each position of rows (n, d) where it alone is left out; a text's only word stays."""
+        made = x.clone()
+        for group in self.groups:
+            there = Words((group,)).there(x)[:, group.columns]
+            several = (there.sum(1) > 1)[:, None]
+            made[:, group.columns] = torch.where(there & several, float(_gone(group)), x[:, group.columns])
         return made
 
     def characters(self, x: Tensor) -> Tensor:
@@ -87,3 +98,13 @@ class Words:
 def _gone(group: Group) -> int:
     assert group.vocabulary is not None
     return group.vocabulary.gone
+
+
+def refuse_texts(attack: str, candidates: Candidates, why: str) -> None:
+    """Refuse rows with texts, before a label is bought.
+
+    Raises:
+        NeedsError: naming the attack, the reason and what to use.
+    """
+    if Words.of(candidates.domain, candidates.shape) is not None:
+        raise NeedsError(f"{attack} is not made for texts: {why}; use guided, boundary or noise")

@@ -1,4 +1,4 @@
-"""YOQO: one label at an adversarial example of OUT reference models that IN reference models still classify right."""
+"""YOQO: one label for an input that models with the candidate still know, and models without it do not."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from labelleaks.attacks._guided.directions import feature_scale
 from labelleaks.attacks.single_changes import SingleChanges, need_directions, slopes
 from labelleaks.attacks.surrogate_gradients import Moves, cross_entropy, nats
+from labelleaks.attacks.words import refuse_texts
 from labelleaks.core.attack import About, Cost, Knowledge
 from labelleaks.core.batch_invariant import mean_of, row_sums
 from labelleaks.core.oracle.label_oracle import LabelOracle
@@ -46,7 +47,7 @@ _MODES = ("offline", "online")
 
 @dataclass(frozen=True)
 class Yoqo:
-    """One query at an input optimised until OUT models misclassify it and IN models do not; members keep their label.
+    """A member keeps its label at an input that is changed until models that never saw the candidate give it up.
 
     From x' = x, by plain gradient descent (step 0.01, at most 50 rounds, until the loss is below a threshold):
 
@@ -120,6 +121,7 @@ class Yoqo:
             NeedsError: there are no shadow rows, or rows too wide for a family of references without gradients.
         """
         setup = reference_models.setup_cost(knowledge)
+        refuse_texts(self.name, candidates, "it adds up steps of a feature, and a word is there or not")
         need_directions(self.name, candidates, knowledge)
         return Cost(least=1, most=1, setup=setup)
 

@@ -21,7 +21,7 @@ from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.oracle.query_keys import digests
 from labelleaks.core.types import Candidates
 from labelleaks.errors import InputError, NeedsError
-from labelleaks.models import architectures, checkpoints, shadow_training
+from labelleaks.models import architectures, checkpoints, shadow_training, text_models
 from labelleaks.targets.probe import NOISE_ROWS, PROBE_ROWS
 
 __all__ = ["Plan", "Planned", "plan"]
@@ -68,23 +68,35 @@ def plan(options: AuditOptions, rows: RunRows, setup: LabelOracle) -> Plan:
     Raises:
         NeedsError: an attack or a rule lacks what it needs. InputError: whatever else cannot be.
     """
-    candidates = rows.candidates
-    knowledge, dropped = _knowledge(options, rows, setup)
-    shadow = knowledge.shadow
+    candidates, shadow, dropped = rows.candidates, rows.shadow, 0
+    if shadow is not None:
+        progress.stage("comparing shadow rows with candidates")
+        shadow, dropped = shadow_training.drop_near_duplicates(shadow, candidates)
+    family = text_models.for_texts(options.family, candidates.domain, candidates.shape)
+    family = architectures.in_layout(family, candidates.shape, candidates.domain.layout)
+    _check_family(family, candidates, rows.classes.open)
+    knowledge = Knowledge(
+        setup=setup,
+        shadow=shadow,
+        starts=rows.starts,
+        family=family,
+        references=options.references,
+        references_dir=None if options.references_dir is None else checkpoints.check_folder(options.references_dir),
+    )
     chosen, left_out = _chosen(options, candidates, knowledge)
     climbing = ladder.asked(options.attacks)
     rules = {name: _rules_for(options.thresholds, attack) for name, attack in chosen.items()}
     _check_thresholds_used(options.thresholds, chosen)
 
     holdout = None
-    if shadow is not None and any("holdout" in rule.needs for several in rules.values() for rule in several):
+    if shadow is not None and any("holdout" in rule.needs for found in rules.values() for rule in found):
         shadow, holdout = shadow_training.split_shadow(shadow, HOLDOUT_SHARE, options.seed)
         knowledge = replace(knowledge, shadow=shadow)
     _check_needs(chosen, knowledge, dropped)
     relabelled = replace(knowledge, shadow=None if shadow is None else shadow.as_labelled())
 
     def at(budget: int) -> tuple[Planned, ...]:
-        affordable = []
+        found = []
         have = knowledge
         for name, attack in chosen.items():
             cost = attack.cost(candidates, have, budget)
@@ -96,8 +108,8 @@ def plan(options: AuditOptions, rows: RunRows, setup: LabelOracle) -> Plan:
             if cost.setup > attack.cost(candidates, relabelled, budget).setup:
                 have = relabelled  # who asks first pays for the labels of the shadow rows
             costs = tuple((rule, rule.cost(attack, candidates, have, budget, holdout)) for rule in rules[name])
-            affordable.append(Planned(name, attack, cost, costs, budgets))
-        return tuple(affordable)
+            found.append(Planned(name, attack, cost, costs, budgets))
+        return tuple(found)
 
     budget, notes = _affordable(options, at, len(candidates))
     planned = at(budget)
@@ -109,25 +121,6 @@ def plan(options: AuditOptions, rows: RunRows, setup: LabelOracle) -> Plan:
     dropped_later = [name for name in chosen if name not in {p.name for p in planned}]
     left_out += tuple(f"ladder: {name} is left out, {budget} labels do not pay for a step" for name in dropped_later)
     return Plan(planned, knowledge, holdout, budget, dropped, (*notes, *left_out))
-
-
-def _knowledge(options: AuditOptions, rows: RunRows, setup: LabelOracle) -> tuple[Knowledge, int]:
-    """The adversary's knowledge, and how many shadow rows were left out: those that are candidates, or nearly."""
-    candidates, shadow, dropped = rows.candidates, rows.shadow, 0
-    if shadow is not None:
-        progress.stage("comparing shadow rows with candidates")
-        shadow, dropped = shadow_training.drop_near_duplicates(shadow, candidates)
-    family = architectures.in_layout(options.family, candidates.shape, candidates.domain.layout)
-    _check_family(family, candidates, rows.classes.open)
-    knowledge = Knowledge(
-        setup=setup,
-        shadow=shadow,
-        starts=rows.starts,
-        family=family,
-        references=options.references,
-        references_dir=None if options.references_dir is None else checkpoints.check_folder(options.references_dir),
-    )
-    return knowledge, dropped
 
 
 def _chosen(

@@ -1,4 +1,4 @@
-"""Ledger of a record (rows by phase and candidate), and the log of a run (times, calls, retries, price)."""
+"""Beside the scores: what the target was sent, and how the run went."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["LedgerSummary", "RunLog"]
 
 @dataclass(frozen=True, eq=False)
 class LedgerSummary:
-    """Rows that the target saw, by phase and by candidate."""
+    """Rows that the target saw, by what they were for."""
 
     setup: Mapping[str, int]
     """Rows that belong to no candidate, by phase."""
@@ -60,10 +60,10 @@ class LedgerSummary:
     @property
     def by_phase(self) -> dict[str, int]:
         """Rows by phase, set-up first."""
-        rows_of = dict(self.setup)
+        found = dict(self.setup)
         for phase, rows in self.candidates.items():
-            rows_of[phase] = rows_of.get(phase, 0) + rows
-        return rows_of
+            found[phase] = found.get(phase, 0) + rows
+        return found
 
 
 @dataclass(frozen=True)

@@ -88,15 +88,15 @@ def members(path: Path, wanted: Callable[[str], bool], limits: Limits = Limits()
 
 def names(path: Path, limits: Limits = Limits()) -> list[str]:
     """Return the names of all regular files. Raises as :func:`members`."""
-    listed: list[str] = []
+    found: list[str] = []
 
     def note(name: str) -> bool:
-        listed.append(name)
+        found.append(name)
         return False
 
     for _ in members(path, note, limits):
         pass
-    return listed
+    return found
 
 
 def gunzip(path: Path, most: int) -> bytes:

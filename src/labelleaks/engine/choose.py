@@ -1,4 +1,4 @@
-"""Choice of an engine by its name."""
+"""An engine by its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worker side of the Ray engine: runs one task, fetches shared data once a process, reports progress."""
+"""Tasks on a worker of a Ray cluster; what they share is fetched once a process."""
 
 from __future__ import annotations
 

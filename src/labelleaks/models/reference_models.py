@@ -19,6 +19,7 @@ from labelleaks.errors import InputError
 from labelleaks.models import architectures, shadow_training
 from labelleaks.models.checkpoints import Training
 from labelleaks.models.shadow_model import BLOCK, Fitted, Network, Objective, ShadowModel
+from labelleaks.models.text_models import TextModel, logits_of_all
 from labelleaks.models.training import Augment, Recipe, train
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "DEFAULT_COUNT",
     "HELD_OUT",
     "References",
+    "all_logits",
     "gradient",
     "logits",
     "margins",
@@ -119,7 +121,7 @@ def relabelled_models(
     def changed(rows: Tensor, generator: torch.Generator) -> Tensor:
         return project(augment(rows, generator))
 
-    models: list[ShadowModel] = []
+    found: list[ShadowModel] = []
     for r in range(count):
         own = shadow_training.reference_seed(seed, r)
         model = architectures.build(knowledge.family, shadow.x.shape[1:], classes, seed=own)
@@ -133,8 +135,8 @@ def relabelled_models(
             model, shadow.x, None, recipe, seed=own, augment=changed, label=shadow_training.checked(label, classes)
         )
         training = Training(len(shadow), recipe.epochs, round(time.monotonic() - began, 3))
-        models.append(Network(trained, classes, tuple(shadow.x.shape[1:]), training))
-    return tuple(models)
+        found.append(Network(trained, classes, tuple(shadow.x.shape[1:]), training))
+    return tuple(found)
 
 
 def setup_cost(knowledge: Knowledge) -> int:
@@ -149,8 +151,8 @@ def setup_cost(knowledge: Knowledge) -> int:
 
 def trainings(store: Mapping[str, object]) -> list[Training]:
     """Return what each model of a store cost, in an order that equal runs share."""
-    trainings = [model.training for model in store.values() if isinstance(model, Network | Fitted)]
-    return sorted(trainings, key=lambda training: (training.rows, training.epochs))
+    found = [model.training for model in store.values() if isinstance(model, Network | Fitted | TextModel)]
+    return sorted(found, key=lambda training: (training.rows, training.epochs))
 
 
 def logits(model: ShadowModel, x: Tensor) -> Tensor:
@@ -161,6 +163,18 @@ def logits(model: ShadowModel, x: Tensor) -> Tensor:
     return model.logits(x)
 
 
+def all_logits(models: Sequence[ShadowModel], x: Tensor) -> Tensor:
+    """Return the logits of several models, R >= 1: (R, n, K). Models that share their features compute these once."""
+    shared = [model for model in models if isinstance(model, TextModel) and model.features is _features(models[0])]
+    if len(shared) == len(models):
+        return logits_of_all(shared, x)
+    return torch.stack([model.logits(x) for model in models])
+
+
+def _features(model: ShadowModel) -> object:
+    return model.features if isinstance(model, TextModel) else None
+
+
 def margins(models: Sequence[ShadowModel], x: Tensor, y: Tensor) -> Tensor:
     """Return float32 (R, n): each model's logit of y minus its largest other one; above 0 where it predicts y.
 
@@ -168,7 +182,7 @@ def margins(models: Sequence[ShadowModel], x: Tensor, y: Tensor) -> Tensor:
         models: R of them, R >= 1.
         x: float32 (n, *shape). y: int64 (n,), 0 … K - 1.
     """
-    return torch.stack([_margin(model.logits(x), y) for model in models])
+    return torch.stack([_margin(z.to(torch.float32), y) for z in all_logits(models, x)])
 
 
 def gradient(models: Sequence[ShadowModel], x: Tensor, y: Tensor, of: Objective) -> Tensor:

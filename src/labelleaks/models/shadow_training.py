@@ -29,6 +29,7 @@ from labelleaks.models import architectures, checkpoints, shadow_model
 from labelleaks.models.checkpoints import Training
 from labelleaks.models.parallel_training import Job, train_all
 from labelleaks.models.shadow_model import BLOCK, Fitted, Network, ShadowModel
+from labelleaks.models.text_models import PreparedTexts, TextPipeline, UntrainedText
 from labelleaks.models.training import Label, Recipe
 
 __all__ = [
@@ -101,13 +102,17 @@ def train_shadows(
     data = _digest(x, y)
     keys: list[str] = []
     new: dict[str, Job] = {}
+    texts: PreparedTexts | None = None
     for seed in seeds:
         untrained = architectures.build(family, x.shape[1:], classes, seed=seed)
         key = _content_key(data, classes, untrained, recipe, seed)
         keys.append(key)
         if key in store or key in new:
             continue
-        if not isinstance(untrained, nn.Module):
+        if isinstance(untrained, UntrainedText):
+            texts = texts or PreparedTexts.of(untrained.groups, x)
+            store[key] = untrained.train(texts, y, classes)
+        elif not isinstance(untrained, nn.Module):
             store[key] = _fitted(untrained, x, y, classes)
         elif (training := _kept(folder, key, untrained.to(x.device))) is not None:
             store[key] = Network(untrained.eval(), classes, tuple(x.shape[1:]), training)
@@ -193,8 +198,8 @@ def split_shadow(shadow: ShadowRows, fraction: float, seed: int) -> tuple[Shadow
     if len(shadow) == 0:
         return shadow, shadow
     streams = rng.streams(rng.content_keys(shadow.x), seed, "shadow split")
-    inside = rng.uniform(streams, 1)[:, 0] < fraction
-    return _subset(shadow, ~inside), _subset(shadow, inside)
+    held = rng.uniform(streams, 1)[:, 0] < fraction
+    return _subset(shadow, ~held), _subset(shadow, held)
 
 
 def drop_near_duplicates(shadow: ShadowRows, candidates: Candidates) -> tuple[ShadowRows, int]:
@@ -283,5 +288,6 @@ def _content_key(data: bytes, classes: int, untrained: Any, recipe: Recipe, seed
     else:
         import joblib  # comes with scikit-learn, only needed with it
 
-        digest.update(joblib.hash(untrained).encode())
+        made_of = untrained.identity if isinstance(untrained, (UntrainedText, TextPipeline)) else untrained
+        digest.update(joblib.hash(made_of).encode())
     return f"shadow-{digest.hexdigest()}"

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from labelleaks.core.attack import Attack, Cost, Knowledge, ShadowRows, prepared
-from labelleaks.core.oracle.gate import Gate
-from labelleaks.core.oracle.label_oracle import Ledger
+from labelleaks.core.oracle.label_oracle import Gate, Ledger
 from labelleaks.core.types import Candidates, Scores
 from labelleaks.errors import BudgetExceeded, LabelLeaksError
-from labelleaks.models import architectures
+from labelleaks.models import architectures, text_models
 from labelleaks.testing.planted import Counted, PlantedCase
 
 __all__ = ["NotConformant", "Outcome", "Runner", "expect"]
@@ -70,7 +69,11 @@ class Runner:
             setup=gate.setup_oracle("setup"),
             shadow=ShadowRows(x.clone(), self.case.decide(x)) if "shadow" in self.give else None,
             starts=x.clone() if "starts" in self.give else None,
-            family=architectures.in_layout(None, self.case.candidates.shape, self.case.candidates.domain.layout),
+            family=architectures.in_layout(
+                text_models.for_texts(None, self.case.candidates.domain, self.case.candidates.shape),
+                self.case.candidates.shape,
+                self.case.candidates.domain.layout,
+            ),
             store=self.trained,
         )
 

@@ -19,12 +19,14 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks._guided.tuning import TUNING
+from labelleaks.attacks._guided.word_paths import leave_one_out, without_words
 from labelleaks.attacks.single_changes import SingleChanges, mean_objective
 from labelleaks.attacks.surrogate_gradients import smoothed
+from labelleaks.attacks.words import Words
 from labelleaks.core.batch_invariant import mean_of, row_max, row_sums
-from labelleaks.core.domains import Domain, image_layout
+from labelleaks.core.domains import Domain, image_layout, token_columns
 from labelleaks.models import reference_models
-from labelleaks.models.networks import moments
+from labelleaks.models.architectures import moments
 from labelleaks.models.shadow_model import ShadowModel
 
 __all__ = ["Split", "StartPoints", "ensemble_log_odds", "feature_scale", "log_odds", "perturb_to", "splits"]
@@ -69,7 +71,7 @@ def log_odds(logits: Tensor, y: Tensor) -> Tensor:
 
 def ensemble_log_odds(models: Sequence[ShadowModel], x: Tensor, y: Tensor) -> Tensor:
     """Return each model's log-odds of y at x: float64 (R, n)."""
-    return torch.stack([log_odds(reference_models.logits(model, x).to(torch.float64), y) for model in models])
+    return torch.stack([log_odds(logits.to(torch.float64), y) for logits in reference_models.all_logits(models, x)])
 
 
 def feature_scale(rows: Tensor, domain: Domain) -> Tensor:
@@ -83,7 +85,8 @@ def feature_scale(rows: Tensor, domain: Domain) -> Tensor:
     if domain.continuous and image_layout(shape, domain.layout) is not None:
         return domain.span(shape).to(rows.device)
     _, deviation, _, _ = moments(rows)
-    return deviation[0].to(rows.dtype)
+    words = token_columns(domain, shape).reshape(shape).to(rows.device)  # codes are names
+    return torch.where(words, 1.0, deviation[0].to(rows.dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +119,22 @@ class StartPoints:
         """Each model's gradient of the log-odds at x: float32 (R, n, *shape)."""
         return torch.stack([reference_models.gradient((model,), self.x, self.y, log_odds) for model in self.models])
 
+    @cached_property
+    def words(self) -> Words | None:
+        """Positions of words, where rows are texts and nothing else."""
+        groups = self.domain.groups(self.x.shape[1:])
+        return Words(groups) if all(group.kind == "token" for group in groups) else None
+
+    @cached_property
+    def falls(self) -> Tensor:
+        """By how much each model's log-odds fall without a word: float64 (R, n, d)."""
+        assert self.words is not None
+        return leave_one_out(self, self.words)
+
+    def ask(self, rows: Tensor, y: Tensor) -> Tensor:
+        """Return each model's log-odds of y at flat rows: float64 (R, k)."""
+        return ensemble_log_odds(self.models, rows.reshape(-1, *self.x.shape[1:]), y)
+
     @property
     def straight(self) -> bool:
         """Whether ways are straight: features can move a little, and models have gradients to follow."""
@@ -147,6 +166,7 @@ def perturb_to(
     In a continuous domain a way is straight, along the directing models' mean gradient at the candidate. In others, and
     where models have no gradients, features change one after the other, those first whose change raises the directing
     models' loss most: as a gradient predicts it, or as the models say of the changed row itself where one has none.
+    Of texts words are left out (:mod:`labelleaks.attacks._guided.word_paths`).
 
     Args:
         rows: int64 (k,), places in ``start``.
@@ -163,6 +183,8 @@ def perturb_to(
     """
     if start.straight:
         return _along_gradient(start, split, rows, drop, sign, smoothing)
+    if start.words is not None and allowed is not None:
+        return without_words(start, start.words, split, rows, drop, sign=sign, allowed=allowed.flatten(1))
     return _feature_by_feature(start, split, rows, drop, sign, allowed)
 
 

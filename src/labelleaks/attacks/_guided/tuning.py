@@ -46,6 +46,10 @@ class Tuning:
     """Ways elsewhere: 0.812 to 0.841 AUC on made-up purchases, 0.954 to 0.957 on Location-30, against 12."""
     smoothing: tuple[float, ...] = (3 / 32, 6 / 32)
     """Three standard deviations of the Gaussian over a picture's gradient, in sides; ways alternate (CIFAR-10)."""
+    ways_of_text: int = 9
+    """Ways of texts: as many labels as ten say next to all (movie snippets, SMS, seed 100; docs/text.md)."""
+    word_share: float = 0.5
+    """Share of its words that one way may leave out of a text."""
     feature_share: float = 0.25
     """Share of the features that one way may change in tables. A quarter was better than half or all of the bits."""
     fewest_features: int = 16
