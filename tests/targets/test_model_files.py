@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import labelleaks as ll
-from labelleaks.errors import InputError, MissingExtra, SpecError, TargetError
+from labelleaks.cli.from_spec import audit_arguments
+from labelleaks.cli.spec import AuditSpec
+from labelleaks.cli.spec_file import load_spec
+from labelleaks.errors import InputError, LabelLeaksError, MissingExtra, SpecError, TargetError
 from labelleaks.targets import Onnx, wrap
 from labelleaks.targets.exported import load_exported
 from labelleaks.targets.files import load_target
 
 WEIGHTS = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+RNG = np.random.default_rng(0)
 X = torch.rand(11, 4, generator=torch.Generator().manual_seed(0))
 TRUTH = (X @ torch.from_numpy(WEIGHTS)).argmax(1)
 
@@ -195,3 +200,122 @@ def test_programs_that_cannot_be_are_refused(tmp_path: Path) -> None:
         load_target(str(tmp_path / "bad.pt2"), trust_pickle=True)
     with pytest.raises(SpecError, match="exported for 6 rows at a time"):
         load_exported(save_program(tmp_path / "six.pt2", rows=6), trust_pickle=True)
+
+
+# --- ONNX inputs of any type ------------------------------------------------------------------------------------------
+
+TYPES = {
+    "float": TensorProto.FLOAT,
+    "double": TensorProto.DOUBLE,
+    "float16": TensorProto.FLOAT16,
+    "int64": TensorProto.INT64,
+    "int32": TensorProto.INT32,
+    "int8": TensorProto.INT8,
+    "uint8": TensorProto.UINT8,
+    "bool": TensorProto.BOOL,
+}
+
+
+def save_typed(path: Path, inputs: dict[str, tuple[int, Sequence[Any]]], *, maps: bool = False) -> Path:
+    """A model that casts each of its inputs to float and answers whether the sum of them is above 1, as a label."""
+    nodes, sums = [], []
+    for name, (kind, _) in inputs.items():
+        sums.append(f"{name}_sum")
+        if kind == TensorProto.STRING:
+            nodes.append(helper.make_node("LabelEncoder", [name], [f"{name}_f"], domain="ai.onnx.ml",
+                keys_strings=["rome", "oslo"], values_floats=[1.0, 0.25], default_float=0.0))  # fmt: skip
+        else:
+            nodes.append(helper.make_node("Cast", [name], [f"{name}_f"], to=TensorProto.FLOAT))
+        nodes.append(helper.make_node("ReduceSum", [f"{name}_f", "axes"], [f"{name}_sum"], keepdims=1))
+    nodes += [
+        helper.make_node("Sum", sums, ["total"]),
+        helper.make_node("Sub", ["total", "one"], ["above"]),
+        helper.make_node("Neg", ["above"], ["below"]),
+        helper.make_node("Concat", ["below", "above"], ["scores"], axis=1),
+        helper.make_node("ArgMax", ["scores"], ["label"], axis=1, keepdims=0),
+    ]
+    outputs = [helper.make_tensor_value_info("label", TensorProto.INT64, ["rows"])]
+    if maps:
+        nodes.append(
+            helper.make_node("ZipMap", ["scores"], ["maps"], domain="ai.onnx.ml", classlabels_strings=["no", "yes"])
+        )
+        kind = helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+        outputs.append(helper.make_value_info("maps", helper.make_sequence_type_proto(kind)))
+    graph = helper.make_graph(
+        nodes,
+        "typed",
+        [helper.make_tensor_value_info(name, kind, ["rows", *shape]) for name, (kind, shape) in inputs.items()],
+        outputs,
+        [numpy_helper.from_array(np.array([1]), "axes"), numpy_helper.from_array(np.array([[1.0]], np.float32), "one")],
+    )
+    sets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    onnx.save(helper.make_model(graph, opset_imports=sets, ir_version=9), path)
+    return path
+
+
+def onnx_audit(path: Path, x: Any, labels: Any, **options: Any) -> Any:
+    half = len(labels) // 2
+    parts = [_part(x, slice(0, half)), _part(x, slice(half, None))]
+    given: dict[str, Any] = {"attacks": ["gap", "noise"], "budget": 6, "classes": 2, "show_progress": False, **options}
+    return ll.audit(Onnx(path, output=given.pop("output", None)), members=(parts[0], labels[:half]),
+        nonmembers=(parts[1], labels[half:]), **given)  # fmt: skip
+
+
+def _part(x: Any, rows: slice) -> Any:
+    if isinstance(x, dict):
+        return {name: column[rows] for name, column in x.items()}
+    return x.iloc[rows].reset_index(drop=True) if hasattr(x, "iloc") else x[rows]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_an_onnx_file_of_any_number_type_gets_it(tmp_path: Path, kind: str) -> None:
+    path = save_typed(tmp_path / "m.onnx", {"x": (TYPES[kind], [4])})
+    dtype = np.dtype({"float": "f4", "double": "f8"}.get(kind, kind))
+    x = RNG.integers(0, 2 if kind == "bool" else 5, (12, 4)).astype(dtype) / (4 if dtype.kind == "f" else 1)
+    x = x.astype(dtype)
+    truth = (x.astype(float).sum(1) > 1).astype(int)
+    assert onnx_audit(path, x, truth)["gap"].scores.tolist() == [1.0] * 12
+    if dtype.kind in "iu" and kind != "bool":
+        with pytest.raises(InputError, match=rf"takes {dtype}, not float64: give x.astype\('{dtype}'\)"):
+            onnx_audit(path, x.astype(float) / 5, truth)
+
+
+def test_an_onnx_file_with_an_input_for_each_column(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    inputs = {"city": (TensorProto.STRING, [1]), "age": (TensorProto.INT64, [1]), "income": (TensorProto.FLOAT, [1])}
+    path = save_typed(tmp_path / "m.onnx", inputs, maps=True)
+    frame = pd.DataFrame({"age": RNG.integers(0, 2, 12), "income": RNG.random(12), "city": list("ro" * 6)})
+    frame["city"] = frame["city"].map({"r": "rome", "o": "oslo"})
+    truth = (frame["age"] + frame["income"].astype("f4") + frame["city"].map({"rome": 1.0, "oslo": 0.25}) > 1).astype(
+        int
+    )
+    truth = truth.to_numpy()
+    for x in (frame, {name: frame[name].to_numpy() for name in ("income", "city", "age")}):
+        assert onnx_audit(path, x, truth)["gap"].scores.tolist() == [1.0] * 12
+    words = np.array(["no", "yes"])[truth]  # the maps name their classes: their order need not be known
+    assert onnx_audit(path, frame, words, output="maps", classes=None)["gap"].scores.tolist() == [1.0] * 12
+    with pytest.raises(InputError, match=r"3 inputs \(city, age, income\): give a DataFrame with columns"):
+        onnx_audit(path, frame[["age", "income"]].to_numpy(), truth)
+    with pytest.raises(InputError, match="an input 'age', which the rows lack; did you mean 'Age'"):
+        onnx_audit(path, frame.rename(columns={"age": "Age"}), truth)
+    with pytest.raises(InputError, match=r"input 'city' takes text, not int64: give x.astype\(str\)"):
+        onnx_audit(path, frame.assign(city=RNG.integers(0, 3, 12)), truth)
+    frame.assign(label=truth).iloc[:6].to_csv(tmp_path / "m.csv", index=False)
+    frame.assign(label=truth).iloc[6:].to_csv(tmp_path / "n.csv", index=False)
+    said = {("target",): {"path": str(path), "classes": 2}, ("attacks",): ["gap"],
+        ("data", "members"): str(tmp_path / "m.csv"), ("data", "nonmembers"): str(tmp_path / "n.csv")}  # fmt: skip
+    made = ll.audit(**audit_arguments(load_spec(AuditSpec, None, said)), show_progress=False)
+    assert made["gap"].scores.tolist() == [1.0] * 12
+
+
+def test_an_onnx_file_of_token_ids_by_name(tmp_path: Path) -> None:
+    path = save_typed(tmp_path / "m.onnx", {n: (TensorProto.INT64, [3]) for n in ("input_ids", "attention_mask")})
+    x = {"input_ids": RNG.integers(0, 2, (12, 3)), "attention_mask": RNG.integers(0, 2, (12, 3))}
+    truth = (x["input_ids"].sum(1) + x["attention_mask"].sum(1) > 1).astype(int)
+    assert onnx_audit(path, x, truth)["gap"].scores.tolist() == [1.0] * 12
+
+
+def test_a_query_beyond_the_type_of_an_input_is_refused(tmp_path: Path) -> None:
+    path = save_typed(tmp_path / "m.onnx", {"x": (TensorProto.INT8, [4])})
+    with pytest.raises(LabelLeaksError, match=r"takes int8, and \d+ is beyond: say a domain whose bounds it holds"):
+        onnx_audit(path, RNG.integers(0, 300, (12, 4)), np.arange(12) % 2)

@@ -30,7 +30,7 @@ from labelleaks.core.progress import stage
 from labelleaks.core.types import Candidates, Scores
 from labelleaks.engine import Engine, choose
 from labelleaks.errors import InputError
-from labelleaks.targets import Target, is_target, opened, wrap
+from labelleaks.targets import Target, is_identified, is_target, opened, wrap
 from labelleaks.targets.probe import NoiseResult, ProbeResult, canaries, measure_noise, probe
 
 __all__ = ["Session", "open_session"]
@@ -76,7 +76,9 @@ class Session:
         return measure_noise(self.gate.setup_oracle("target"), self.candidates)
 
     def check_unchanged(self) -> tuple[str, ...]:
-        """Ask a service at most 8 billed rows that its journal knows, and refuse one that answers otherwise now.
+        """Ask at most 8 billed rows that the journal knows, and refuse a target that answers otherwise now.
+
+        Asked are services, and functions and code that are known by their names only.
 
         Returns:
             A sentence for the record where the change was accepted.
@@ -84,7 +86,7 @@ class Session:
         Raises:
             InputError: the target changed; what there is to choose from.
         """
-        if self.journal is None or self.options.replay_only or not isinstance(self.target, Remote):
+        if self.journal is None or self.options.replay_only or is_identified(self.target):
             return ()
         asked, changed = canaries(self.gate.setup_oracle("target"), self.candidates, self.journal.answers)
         if changed <= (asked // 2 if self.options.allow_noisy else 0):

@@ -16,6 +16,7 @@ from torch import nn
 
 from labelleaks.core.classes import Classes
 from labelleaks.core.domains import Domain
+from labelleaks.core.oracle.remote import Remote
 from labelleaks.errors import InputError
 from labelleaks.inputs.row_format import RowFormat, float32_rows, learn
 from labelleaks.targets.base import (
@@ -34,6 +35,7 @@ from labelleaks.targets.function import FunctionTarget
 from labelleaks.targets.http import Http, HttpTarget
 from labelleaks.targets.module import ModuleTarget
 from labelleaks.targets.onnx import Onnx, OnnxTarget
+from labelleaks.targets.pipelines import PipelineFunction, is_image_pipeline
 from labelleaks.targets.probe import ProbeResult, probe
 from labelleaks.targets.recorded import Recorded, RecordedTarget
 from labelleaks.targets.text import TextClassifier, adapted
@@ -47,6 +49,7 @@ __all__ = [
     "Recorded",
     "Target",
     "default_batch_rows",
+    "is_identified",
     "is_target",
     "lacking",
     "opened",
@@ -112,7 +115,6 @@ def wrap(
     if kind == "onnx":
         if preprocess is not None:
             raise InputError("preprocess does not apply to an ONNX file: make it part of the model")
-        _only_numbers("an ONNX file", form)
         return OnnxTarget(target, form=form, classes=found, batch_rows=rows)
     if kind == "http":
         return _http(target, found, form, preprocess, batch_rows, width)
@@ -120,6 +122,8 @@ def wrap(
         if preprocess is not None:
             raise InputError("preprocess does not apply to recorded answers: record the rows as the candidates are")
         return RecordedTarget(target, form=form, classes=found, batch_rows=rows)
+    if kind == "pipeline":
+        target = PipelineFunction(target, form)
     return FunctionTarget(target, form=form, classes=found, batch_rows=rows, preprocess=preprocess, device=place)
 
 
@@ -138,6 +142,16 @@ def _refuse(**given: Any) -> None:
         if value is not None:
             shown = option if callable(value) else f"{option}={value if isinstance(value, int) else str(value)!r}"
             raise InputError(f"{shown} does not apply to a target of your own: let it see to that itself")
+
+
+def is_identified(target: Target) -> bool:
+    """Whether a target's fingerprint says all that decides its answers; if not, some are asked for again.
+
+    A service may change behind its address, a function or the code of a module behind its name.
+    """
+    if isinstance(target, (ModuleTarget, EstimatorTarget, FunctionTarget)):
+        return target.identified
+    return not isinstance(target, Remote)
 
 
 def sendable(target: Any, domain: Domain) -> Domain:
@@ -160,6 +174,8 @@ def _kind(target: Any) -> str:
         return "onnx"
     if inspect.isclass(target):
         raise InputError(f"target: {target.__name__} is a class; give a fitted or trained instance of it")
+    if is_image_pipeline(target):
+        return "pipeline"
     if is_estimator(target):
         return "estimator"
     if is_nearly_target(target):
@@ -193,7 +209,7 @@ def _http(
 def _device(device: torch.device | str | None, kind: str, *, numpy: bool) -> torch.device | None:
     if device is None:
         return None
-    if kind in ("estimator", "recorded", "http", "onnx") or (kind == "callable" and numpy):
+    if kind in ("estimator", "recorded", "http", "onnx", "pipeline") or (kind == "callable" and numpy):
         raise InputError(f"device={str(device)!r} applies to torch targets only, not to this {kind} target")
     return usable_device(device)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -23,12 +25,15 @@ __all__ = [
     "Target",
     "default_batch_rows",
     "gets",
+    "hash_module",
+    "is_identified",
     "is_nearly_target",
     "is_target",
     "lacking",
     "opened",
     "plain_copy",
     "qualified_name",
+    "says_all",
     "scope",
 ]
 
@@ -183,9 +188,38 @@ def qualified_name(thing: Any) -> str:
     return f"{module_of(named)}.{named.__qualname__}"
 
 
+def hash_module(module: nn.Module) -> str:
+    """Return a hash of a module's printed structure and of every parameter and buffer."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(module)).encode())
+    for name, tensor in itertools.chain(module.named_parameters(), module.named_buffers()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(raw.numpy().data)
+    return digest.hexdigest()
+
+
+def says_all(module: nn.Module) -> bool:
+    """Whether a module's structure and weights say what it computes: no code but that of torch, or code in a file."""
+    compiled = isinstance(module, torch.jit.ScriptModule) or hasattr(module, "program")
+    return compiled or all(type(part).__module__.startswith("torch.nn.") for part in module.modules())
+
+
+def is_identified(preprocess: Preprocess | None) -> bool:
+    """Whether the fingerprint says all that ``preprocess`` does: of a function it says the name only."""
+    if preprocess is None or hasattr(preprocess, "to_json_string"):
+        return True
+    return isinstance(preprocess, nn.Module) and says_all(preprocess)
+
+
 def _name_of(preprocess: Preprocess) -> str:
     if isinstance(preprocess, nn.Module):
-        return re.sub(r"\s+", " ", re.sub(r" at 0x[0-9a-fA-F]+", "", repr(preprocess)))
+        printed = re.sub(r"\s+", " ", re.sub(r" at 0x[0-9a-fA-F]+", "", repr(preprocess)))
+        held = any(True for _ in itertools.chain(preprocess.parameters(), preprocess.buffers()))
+        return f"{printed} {hash_module(preprocess)}" if held else printed
+    settings = getattr(preprocess, "to_json_string", None)  # an image processor of transformers
+    if callable(settings):
+        return f"{qualified_name(preprocess)} {hashlib.blake2b(settings().encode(), digest_size=16).hexdigest()}"
     return qualified_name(preprocess)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from labelleaks.core.classes import Classes, label_array
 from labelleaks.errors import InputError
 from labelleaks.targets.base import Target, is_target
+from labelleaks.targets.pipelines import is_image_pipeline, pipeline_classes
 from labelleaks.targets.recorded import Recorded
 from labelleaks.targets.text import TextClassifier, adapted
 
@@ -32,6 +33,8 @@ def own_classes(target: Any) -> Any:
     Raises:
         InputError: an estimator that lists none (not fitted, a regressor), or a list for each of several outputs.
     """
+    if is_image_pipeline(target):
+        return pipeline_classes(target)
     if not is_estimator(target):
         return None
     found = getattr(target, "classes_", None)

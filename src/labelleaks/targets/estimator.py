@@ -13,7 +13,7 @@ from labelleaks.core.classes import Classes
 from labelleaks.errors import MissingExtra
 from labelleaks.inputs.row_format import FrameFormat, RowFormat
 from labelleaks.targets.answers import read_answer
-from labelleaks.targets.base import Preprocess, qualified_name, scope
+from labelleaks.targets.base import Preprocess, is_identified, qualified_name, scope
 from labelleaks.targets.classes import own_classes
 
 __all__ = ["EstimatorTarget"]
@@ -74,6 +74,11 @@ class EstimatorTarget:
     def fingerprint(self) -> str:
         """Hash of the fitted estimator where it can be hashed, else its class name."""
         return scope(f"estimator:{self._hash or self.name}", self.classes, self._preprocess, self._form)
+
+    @property
+    def identified(self) -> bool:
+        """Whether the fingerprint says all that decides an answer."""
+        return self._hash is not None and is_identified(self._preprocess)
 
     @cached_property
     def _hash(self) -> str | None:

@@ -13,7 +13,7 @@ from labelleaks.core.classes import Classes
 from labelleaks.errors import LabelLeaksError, TargetError
 from labelleaks.inputs.row_format import RowFormat
 from labelleaks.targets.answers import read_answer
-from labelleaks.targets.base import Preprocess, gets, qualified_name, scope
+from labelleaks.targets.base import Preprocess, gets, is_identified, qualified_name, scope
 from labelleaks.targets.text import TextClassifier
 
 __all__ = ["FunctionTarget"]
@@ -30,7 +30,7 @@ class FunctionTarget:
 
     It gets a copy of the rows as ``form`` makes them: of the user's own kind and dtype; tensors are on the candidates'
     device (or on ``device``). Its fingerprint is its qualified name, or its own ``fingerprint`` attribute (a string,
-    for example a model's version): a journal cannot see that a function of the same name now answers differently.
+    for example a model's version). Functions of one name are told apart by asking again about rows of a journal.
     """
 
     kind = "callable"
@@ -86,6 +86,11 @@ class FunctionTarget:
     def fingerprint(self) -> str:
         own = "" if self._own is None else ":" + self._own
         return scope(f"callable:{self.name}{own}", self.classes, self._preprocess, self._form)
+
+    @property
+    def identified(self) -> bool:
+        """Whether the fingerprint says all that decides an answer: the function has one of its own."""
+        return self._own is not None and is_identified(self._preprocess)
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import re
 from collections.abc import Mapping
 from functools import cached_property
 from types import TracebackType
@@ -19,7 +17,7 @@ from labelleaks.core.classes import Classes
 from labelleaks.errors import InputError, TargetError
 from labelleaks.inputs.row_format import RowFormat
 from labelleaks.targets.answers import read_answer
-from labelleaks.targets.base import Preprocess, gets, qualified_name, scope
+from labelleaks.targets.base import Preprocess, gets, hash_module, is_identified, qualified_name, says_all, scope
 
 __all__ = ["ModuleTarget"]
 
@@ -161,15 +159,14 @@ class ModuleTarget:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the module's printed structure and of every parameter and buffer."""
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(self._module)).encode())
-        for name, tensor in itertools.chain(self._module.named_parameters(), self._module.named_buffers()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(raw.numpy().data)
         return scope(
-            f"torch:{digest.hexdigest()}", self.classes, self._preprocess, self._form if self._as_given else None
+            f"torch:{hash_module(self._module)}", self.classes, self._preprocess, self._form if self._as_given else None
         )
+
+    @property
+    def identified(self) -> bool:
+        """Whether the fingerprint says all that decides an answer: not of code of the user's own."""
+        return says_all(self._module) and is_identified(self._preprocess)
 
     def describe(self) -> dict[str, Any]:
         return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,17 +12,23 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from labelleaks.core.classes import Classes, to_numpy
-from labelleaks.errors import InputError, MissingExtra, TargetError
-from labelleaks.inputs.row_format import RowFormat
+from labelleaks.errors import InputError, MissingExtra, TargetError, nearest
+from labelleaks.inputs.row_format import RowFormat, is_frame
 from labelleaks.targets.answers import read_answer
 from labelleaks.targets.base import scope
 
 __all__ = ["Onnx", "OnnxTarget"]
 
-_TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+_TYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32), "tensor(double)": np.dtype(np.float64), "tensor(string)": np.dtype(object),
+    **{f"tensor({name})": np.dtype(name) for name in ("float16", "bool", "int8", "int16", "int32", "int64")},
+    **{f"tensor({name})": np.dtype(name) for name in ("uint8", "uint16", "uint32", "uint64")},
+}  # fmt: skip
+"""Types of inputs, as arrays that onnxruntime takes for them."""
 _LABELS = ("tensor(int64)", "tensor(int32)", "tensor(string)", "tensor(bool)")
 
 
@@ -49,14 +55,64 @@ class Onnx:
         if isinstance(self.providers, str):
             raise InputError(f"providers={self.providers!r}: a list is needed, providers=[{self.providers!r}]")
 
+    def takes_columns(self) -> bool:
+        """Whether the model has an input for each column of a table, or one of text.
+
+        Raises:
+            InputError: not ONNX; MissingExtra: onnxruntime is not installed.
+        """
+        inputs = _session(self).get_inputs()
+        return len(inputs) > 1 or any(node.type == "tensor(string)" for node in inputs)
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a model."""
+
+    name: str
+    dtype: np.dtype[Any]
+    axes: int
+    place: str
+    """The file, for messages."""
+
+    def cast(self, values: Any) -> NDArray[Any]:
+        """Return rows or a column in the input's own dtype and number of axes.
+
+        Raises:
+            TargetError: values that would change; says which, and the mend.
+        """
+        array = np.asarray(to_numpy(values.toarray() if hasattr(values, "toarray") else values))
+        if array.ndim == 1 and self.axes == 2:
+            array = array[:, None]
+        texts = array.dtype.kind in "US" or (
+            array.dtype == object and all(isinstance(value, str) for value in array.reshape(-1).tolist())
+        )
+        if texts and self.dtype == object:
+            return array.astype(object)
+        kinds = "biuf" if self.dtype.kind == "f" else "biu"
+        if texts or self.dtype == object or array.dtype.kind not in kinds:
+            needs = "text" if self.dtype == object else f"{self.dtype}"
+            mend = "x.astype(str)" if self.dtype == object else f"x.astype({self.dtype.name!r})"
+            raise TargetError(f"{self.place}: its input {self.name!r} takes {needs}, not {array.dtype}: give {mend}")
+        cast = array.astype(self.dtype)
+        if self.dtype.kind != "f" and bool((cast != array).any()):
+            raise TargetError(
+                f"{self.place}: its input {self.name!r} takes {self.dtype}, and {array[cast != array][0]} is beyond: "
+                "say a domain whose bounds it holds"
+            )
+        return cast
+
 
 class OnnxTarget:
-    """The target that :class:`Onnx` describes. Rows come to the model in its own floating type.
+    """The target that :class:`Onnx` describes. Rows come to the model in the types of its inputs.
+
+    A model with several inputs gets the columns of a table, or the arrays of a dict, that are called as they are.
 
     A model that was exported for one row at a time is asked row by row. Its session works on as many threads as torch.
 
     Raises:
-        InputError: not ONNX, several inputs, an output that cannot be chosen, a fixed number of rows, no such provider.
+        InputError: not ONNX, rows that its inputs do not take, an output that cannot be chosen, a fixed number of rows,
+            no such provider.
         MissingExtra: onnxruntime is not installed.
     """
 
@@ -70,13 +126,14 @@ class OnnxTarget:
         self._form = form
         self._session = _session(onnx)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1:
-            raise InputError(f"{self._place}: the model has {len(inputs)} inputs, one is needed: {_names(inputs)}")
-        if inputs[0].type not in _TYPES:
-            raise InputError(f"{self._place}: its input is {inputs[0].type}, floating numbers are needed")
-        self._input = inputs[0].name
-        self._dtype = _TYPES[inputs[0].type]
+        odd = [node for node in inputs if node.type not in _TYPES]
+        if odd:
+            raise InputError(
+                f"{self._place}: its input {odd[0].name!r} is {odd[0].type}, which NumPy has not: convert it"
+            )
+        self._inputs = [Input(n.name, _TYPES[n.type], len(n.shape or []), self._place) for n in inputs]
         self._output = _chosen(outputs, onnx.output, self._place)
+        self._check_rows()
         rows = inputs[0].shape[0] if inputs[0].shape else None
         if isinstance(rows, int) and rows > 1:
             raise InputError(
@@ -96,18 +153,52 @@ class OnnxTarget:
     ) -> None:
         return None
 
-    def __call__(self, x: Tensor) -> Tensor:
-        rows = np.asarray(to_numpy(self._form.decode(x))).astype(self._dtype)
-        if self._singly:
-            return torch.cat([self._labels(rows[i : i + 1]) for i in range(len(rows))]).to(x.device)
-        return self._labels(rows).to(x.device)
-
-    def _labels(self, rows: Any) -> Tensor:
+    def _check_rows(self) -> None:
+        """Refuse rows that the inputs do not take, before any are sent."""
+        if not self._form.shape:
+            return
         try:
-            answer = self._session.run([self._output], {self._input: rows})[0]
+            self._feed(torch.zeros(1, *self._form.shape))
+        except TargetError as error:
+            raise InputError(str(error)) from None
+
+    def _feed(self, x: Tensor) -> dict[str, NDArray[Any]]:
+        """Return an array for each input."""
+        rows = self._form.decode(x)
+        columns = _columns(rows)
+        if len(self._inputs) == 1:
+            only = self._inputs[0]
+            if columns is None:
+                return {only.name: only.cast(rows)}
+            if len(columns) > 1:
+                return {only.name: only.cast(np.stack([np.asarray(column) for column in columns.values()], 1))}
+            return {only.name: only.cast(next(iter(columns.values())))}
+        if columns is None:
+            raise TargetError(
+                f"{self._place}: the model has {len(self._inputs)} inputs ({', '.join(i.name for i in self._inputs)}): "
+                "give a DataFrame with columns of these names, or a dict of arrays"
+            )
+        lacking = [given.name for given in self._inputs if given.name not in columns]
+        if lacking:
+            raise TargetError(
+                f"{self._place}: the model has an input {lacking[0]!r}, which the rows lack"
+                f"{nearest(lacking[0], list(columns))}"
+            )
+        return {given.name: given.cast(columns[given.name]) for given in self._inputs}
+
+    def __call__(self, x: Tensor) -> Tensor:
+        feed = self._feed(x)
+        if self._singly:
+            each = [{name: rows[i : i + 1] for name, rows in feed.items()} for i in range(len(x))]
+            return torch.cat([self._labels(one, 1) for one in each]).to(x.device)
+        return self._labels(feed, len(x)).to(x.device)
+
+    def _labels(self, feed: dict[str, NDArray[Any]], rows: int) -> Tensor:
+        try:
+            answer = self._session.run([self._output], feed)[0]
         except Exception as error:  # onnxruntime has an exception for each of its statuses, below no common one
             raise TargetError(f"{self._place}: {str(error).splitlines()[0]}") from None
-        return read_answer(answer, len(rows), self.classes, kind="onnx")
+        return read_answer(answer, rows, self.classes, kind="onnx")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -124,9 +215,9 @@ class OnnxTarget:
         return {
             "kind": self.kind,
             "name": self.name,
-            "input": self._input,
+            "input": ", ".join(given.name for given in self._inputs),
             "output": self._output,
-            "dtype": np.dtype(self._dtype).name,
+            "dtype": ", ".join("string" if given.dtype == object else given.dtype.name for given in self._inputs),
             "providers": self._session.get_providers(),
             "fingerprint": self.fingerprint,
             "fingerprint_of": "the file",
@@ -152,6 +243,17 @@ def _session(onnx: Onnx) -> Any:
         return ort.InferenceSession(str(onnx.path), settings, providers=list(onnx.providers))
     except Exception as error:  # onnxruntime has an exception for each of its statuses, below no common one
         raise InputError(f"target {str(onnx.path)!r} cannot be loaded ({str(error).splitlines()[0]})") from None
+
+
+def _columns(rows: Any) -> dict[str, Any] | None:
+    """The columns of a table, or the arrays of a dict, by name; None: rows are one array."""
+    if isinstance(rows, Mapping) and not hasattr(rows, "toarray"):
+        return {str(name): column for name, column in rows.items()}
+    if not is_frame(rows):
+        return None
+    if hasattr(rows, "column_names"):
+        return {name: rows.column(name).to_numpy() for name in rows.column_names}
+    return {str(name): rows[name].to_numpy() for name in rows.columns}
 
 
 def _names(nodes: Sequence[Any]) -> str:

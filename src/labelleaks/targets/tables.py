@@ -20,8 +20,10 @@ _COUNTED = re.compile(r"(Column_|f|x|feature_)?\d+", re.IGNORECASE)
 
 
 def takes_numbers_only(target: Any) -> bool:
-    """Whether a target gets float32 numbers only: a torch module, an ONNX file, or a Target."""
-    return isinstance(target, (nn.Module, Onnx)) or is_target(target)
+    """Whether a target gets float32 numbers only: a torch module, an ONNX file of one input, or a Target."""
+    if isinstance(target, Onnx):
+        return not target.takes_columns()
+    return isinstance(target, nn.Module) or is_target(target)
 
 
 def takes_table(target: Any, *, complete_numbers: bool) -> bool:
@@ -36,6 +38,8 @@ def takes_table(target: Any, *, complete_numbers: bool) -> bool:
     """
     if isinstance(target, Http):
         return target.takes_columns(complete_numbers=complete_numbers)
+    if isinstance(target, Onnx) and target.takes_columns():
+        return True
     if takes_numbers_only(target):
         return not complete_numbers
     if is_estimator(target) or hasattr(target, "predict"):

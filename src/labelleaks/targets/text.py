@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from labelleaks.errors import InputError, TargetError
 from labelleaks.targets.base import qualified_name
+from labelleaks.targets.pipelines import is_image_pipeline
 
 __all__ = ["TextClassifier", "adapted"]
 
@@ -38,7 +39,7 @@ def adapted(target: Any) -> Any:
     Raises:
         InputError: a pipeline of another task, a tokenizer without its model, a spaCy pipeline without one textcat.
     """
-    if isinstance(target, TextClassifier):
+    if isinstance(target, TextClassifier) or is_image_pipeline(target):
         return target
     if isinstance(target, tuple):
         return _pair(target)
@@ -53,8 +54,8 @@ def _pipeline(pipeline: Any) -> TextClassifier:
     """A transformers pipeline, with its own batching and truncation."""
     if pipeline.task not in ("text-classification", "sentiment-analysis"):
         raise InputError(
-            f"target: a transformers pipeline for {pipeline.task!r}: text-classification is needed; wrap another one "
-            "in a function from a list of strings to labels"
+            f"target: a transformers pipeline for {pipeline.task!r}: text- or image-classification is needed; "
+            "wrap another one in a function from a list of strings to labels"
         )
 
     def answer(texts: list[str]) -> list[str]:

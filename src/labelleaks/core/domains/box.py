@@ -81,6 +81,8 @@ class Box:
         x = torch.minimum(torch.maximum(x, low), high)
         if self.levels is not None:
             steps = self.levels - 1
+            if bool((high - low == steps).all()):  # whole numbers, which a division would leave by a rounding error
+                return torch.round(x - low) + low
             x = torch.round((x - low) / (high - low) * steps) / steps * (high - low) + low
         return x
 
