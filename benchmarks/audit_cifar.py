@@ -3,7 +3,7 @@
     LABELLEAKS_DATA=../shared/data python -m benchmarks.audit_cifar [--budget 500]
 
 Needs ``cifar10.npz`` (keys ``images`` uint8 (n, 32, 32, 3) and ``labels``) in the folder that LABELLEAKS_DATA names.
-Writes the run with its report to ``runs/cifar`` and the figures to ``benchmarks/results/audit_cifar.json``.
+Writes the run with its report to ``runs/cifar`` and the figures to ``benchmarks/results``.
 """
 
 from __future__ import annotations

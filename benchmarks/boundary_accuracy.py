@@ -14,7 +14,6 @@ normalised over the whole batch.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -28,11 +27,11 @@ from torch import Tensor
 
 from benchmarks import rivals
 from benchmarks.closed_form import CANDIDATES, Cell, Problem, problem
-from benchmarks.tables import RESULTS, environment, markdown, write
+from benchmarks.tables import environment, figures_of, markdown, write
 from labelleaks import attacks
 from labelleaks.core.attack import Knowledge
 from labelleaks.core.domains import Box
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates, Scores
 
 BUDGETS = (500, 2_500, 10_000)
@@ -189,8 +188,8 @@ def _place(row: dict[str, Any]) -> tuple[Cell, str]:
 
 def _kept() -> list[dict[str, Any]]:
     """What an earlier run has measured."""
-    file = RESULTS / "boundary_accuracy.json"
-    return json.loads(file.read_text())["cells"] if file.is_file() else []
+    cells: list[dict[str, Any]] = figures_of("boundary_accuracy").get("cells", [])
+    return cells
 
 
 if __name__ == "__main__":

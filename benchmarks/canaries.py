@@ -24,7 +24,7 @@ from benchmarks.power import ceilings
 from benchmarks.power.worlds import Rows, split
 from labelleaks.auditing.canaries import Canaries, audit_canaries, make_canaries
 from labelleaks.core.attack import Knowledge, ShadowRows
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.metrics import SplitGuesses, auc, epsilon_of_scores
 from labelleaks.models import architectures, reference_models, training
 from labelleaks.models.training import Recipe

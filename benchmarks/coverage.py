@@ -1,6 +1,6 @@
 """How often the intervals of labelleaks.metrics hold the truth, by simulation.
 
-    python -m benchmarks.coverage [--runs 2000] [--json benchmarks/results/coverage.json]
+    python -m benchmarks.coverage [--runs 2000] [--keep]
 
 Every scenario is a pair of populations whose true AUC and true TPR at each FPR are known in closed form. Reported for
 each: how often the nominal 95 % interval held it, and its average width. TPR at FPR is set beside two other ways: the
@@ -11,11 +11,9 @@ an order-statistic bound on the threshold and Clopper-Pearson).
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import betaincinv
 
+from benchmarks.tables import keep
 from labelleaks import metrics
 
 Floats = NDArray[np.float64]
@@ -317,19 +316,19 @@ def show(result: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=2000)
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
+    parser.add_argument("--keep", action="store_true", help="in benchmarks/results/figures.jsonl")
+    arguments = parser.parse_args()
     result = {
-        "runs": given.runs,
+        "runs": arguments.runs,
         "level": 1 - ALPHA,
-        "tpr_at_fpr": tpr_rows(given.runs),
-        "auc": auc_rows(given.runs),
-        "compare_auc": paired_rows(given.runs),
+        "tpr_at_fpr": tpr_rows(arguments.runs),
+        "auc": auc_rows(arguments.runs),
+        "compare_auc": paired_rows(arguments.runs),
         "advantage": advantage_rows(),
     }
     show(result)
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if arguments.keep:
+        keep("coverage", result)
 
 
 if __name__ == "__main__":

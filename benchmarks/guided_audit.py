@@ -4,7 +4,7 @@
 
 The target is the leaderboard's (``benchmarks/power``, world cifar10/0) and is trained before the clock starts; the
 references are not: they are trained in the audit, by as many processes as torch has threads. Writes the figures to
-``benchmarks/results/guided_audit.json``. Two threads want two cores to themselves: whatever else runs costs them far
+``benchmarks/results``. Two threads want two cores to themselves: whatever else runs costs them far
 more than its share.
 """
 

@@ -114,8 +114,8 @@ async def _bare(bodies: list[bytes], concurrency: int) -> float:
 
 def _ours(x: torch.Tensor, *, books: bool = False, **options: Any) -> tuple[float, float]:
     """Seconds, and seconds of processor time, of a target; ``books``: asked through the gate, with a journal."""
+    from labelleaks.core.oracle.gate import Gate
     from labelleaks.core.oracle.journal import Journal
-    from labelleaks.core.oracle.label_oracle import Gate
     from labelleaks.targets import Http, wrap
 
     truth = (x[:, 0].double() * 3).floor().clamp(0, 2).to(torch.int64)

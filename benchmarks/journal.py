@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.tables import environment, markdown, write
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.oracle.journal import Journal
-from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.oracle.query_keys import RepeatCounter, digests, keys_of
 
 WIDTH = 64

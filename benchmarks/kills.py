@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 import labelleaks as ll
-from benchmarks.tables import RESULTS, environment, markdown, write
+from benchmarks.tables import environment, figures_of, markdown, write
 from labelleaks.attacks import Boundary, Guided
 from labelleaks.core.oracle.journal_file import read
 from labelleaks.models.training import Recipe
@@ -198,10 +198,8 @@ def page(results: list[dict[str, Any]]) -> str:
 
 def kept(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """These results, and what was measured of the other audits before."""
-    path = RESULTS / "kills.json"
-    before = json.loads(path.read_text())["results"] if path.exists() else []
-    found = {r["case"]: r for r in [*before, *results]}
-    return [found[case] for case in CASES if case in found]
+    of_case = {r["case"]: r for r in [*figures_of("kills").get("results", []), *results]}
+    return [of_case[case] for case in CASES if case in of_case]
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from benchmarks.tables import environment, markdown, write
 from labelleaks.attacks import Boundary
 from labelleaks.core.attack import Knowledge
 from labelleaks.core.domains import Box
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates
 from labelleaks.targets.base import default_batch_rows
 

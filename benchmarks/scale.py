@@ -24,12 +24,11 @@ import torch
 from torch import Tensor
 
 import labelleaks as ll
-from benchmarks.tables import RESULTS, environment, markdown, write
+from benchmarks.tables import environment, figures_of, keep, markdown, write
 from labelleaks.engine import Local, Ray
 from labelleaks.models import architectures, shadow_training
 from labelleaks.models.training import Recipe, train
 
-FIGURES = RESULTS / "scale.json"
 WIDTH, CLASSES = 64, 10
 CANDIDATES = (100, 1_000, 10_000, 100_000)
 REFERENCES = (1, 2, 4, 8, 16, 32, 64)
@@ -167,7 +166,7 @@ def page(figures: Mapping[str, Any]) -> str:
 
 _INTRODUCTION = """# What it costs to go further
 
-Made by `python -m benchmarks.scale`, from scale.json: everything but the forecast is measured, on two
+Made by `python -m benchmarks.scale`, from figures.jsonl: everything but the forecast is measured, on two
 cores of a shared machine, one thread a task. Small models on purpose: they show the overhead most.
 """
 
@@ -259,7 +258,7 @@ def main(words: Sequence[str]) -> None:
     if len(words) == 2:
         print(json.dumps(candidates_of(int(words[1]))))
         return
-    figures: dict[str, Any] = json.loads(FIGURES.read_text()) if FIGURES.is_file() else {}
+    figures = figures_of("scale")
     parts: dict[str, Callable[[], Any]] = {
         "efficiency": efficiency,
         "candidates": lambda: [alone(n) for n in CANDIDATES],
@@ -269,7 +268,7 @@ def main(words: Sequence[str]) -> None:
         if name in parts:
             figures[name] = parts[name]()
             figures["environment"] = environment()
-            FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
+            keep("scale", figures)
     write("scale", figures, page(figures))
 
 

@@ -12,7 +12,6 @@ are written as they are measured, and those of the committed page that are not m
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -26,11 +25,11 @@ from torch import Tensor, nn
 import labelleaks as ll
 from benchmarks.audit_cifar import cifar
 from benchmarks.closed_form import Cell, problem
-from benchmarks.tables import RESULTS, environment, markdown, write
+from benchmarks.tables import environment, figures_of, markdown, write
 from labelleaks.attacks import Boundary
 from labelleaks.core.attack import Knowledge
 from labelleaks.core.domains import Box
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates, Predict, Status
 from labelleaks.models import training
 
@@ -135,8 +134,8 @@ def page(result: dict[str, Any]) -> str:
 
 def kept() -> list[dict[str, Any]]:
     """What an earlier run has measured."""
-    file = RESULTS / "searches.json"
-    return json.loads(file.read_text())["rows"] if file.is_file() else []
+    rows: list[dict[str, Any]] = figures_of("searches").get("rows", [])
+    return rows
 
 
 def main() -> None:

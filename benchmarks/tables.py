@@ -1,8 +1,7 @@
-"""Where results go: ``benchmarks/results/NAME.json`` with every figure, README.md beside it with tables made of it."""
+"""Where results go: a line of ``benchmarks/results/figures.jsonl`` with every figure, README.md with tables of them."""
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 from collections.abc import Iterable, Sequence
@@ -12,10 +11,15 @@ from typing import Any
 
 import torch
 
-__all__ = ["RESULTS", "environment", "markdown", "with_section", "write"]
+from labelleaks.experiments import jsonl
+
+__all__ = ["RESULTS", "environment", "figures_of", "keep", "markdown", "with_section", "write"]
 
 RESULTS = Path(__file__).parent / "results"
-_HEAD = "# Results\n\nOf the benchmarks, each made by its command from a JSON file beside this page; do not edit.\n"
+_HEAD = (
+    "# Results\n\nOf the benchmarks, each made by its command from its line of figures.jsonl beside this page; do not "
+    "edit.\n"
+)
 _SECTION = re.compile(r"^<!-- (\w+) -->\n", re.MULTILINE)
 
 
@@ -41,15 +45,28 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def figures_of(name: str, folder: Path = RESULTS) -> dict[str, Any]:
+    """Return what an earlier run of a benchmark has measured; empty where none has."""
+    rows = jsonl.read(folder / "figures.jsonl")
+    return next(({key: row[key] for key in row if key != "benchmark"} for row in rows if row["benchmark"] == name), {})
+
+
+def keep(name: str, result: dict[str, Any], folder: Path = RESULTS) -> None:
+    """Write the figures of a benchmark in place of those that it had."""
+    path = folder / "figures.jsonl"
+    with jsonl.locked(path):
+        others = [row for row in jsonl.read(path) if row["benchmark"] != name]
+        jsonl.write(path, sorted([*others, {"benchmark": name} | result], key=lambda row: str(row["benchmark"])))
+
+
 def write(name: str, result: dict[str, Any], page: str, *, folder: Path = RESULTS) -> None:
-    """Write ``name``.json and its section of README.md, and print the page.
+    """Keep a benchmark's figures, write its section of README.md, and print the page.
 
     Args:
         result: every figure.
         page: Markdown with one heading of the first level.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    keep(name, result, folder)
     path = folder / "README.md"
     path.write_text(with_section(path.read_text() if path.is_file() else "", name, page))
     print(page)

@@ -25,7 +25,7 @@ from labelleaks import metrics
 from labelleaks.attacks import Boundary, Gap, Guided, Noise
 from labelleaks.core.attack import Knowledge, ShadowRows, run
 from labelleaks.core.domains import Text, Tokens
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates, Scores
 from labelleaks.models import reference_models, text_models
 from labelleaks.models.shadow_model import log_posteriors

@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 
 from labelleaks.cli.main import app
 from labelleaks.core.attack import Attack, Knowledge, ShadowRows
-from labelleaks.core.oracle.label_oracle import Gate, Predict
-from labelleaks.core.types import Candidates, Scores
+from labelleaks.core.oracle.gate import Gate
+from labelleaks.core.types import Candidates, Predict, Scores
 
 
 @cache

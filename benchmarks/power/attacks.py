@@ -86,7 +86,7 @@ def _word(value: Any) -> str:
     return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-CEILINGS = ("loss_threshold", "logit", "lira_offline", "rmia")
+CEILINGS = ("loss_threshold", "logit", "lira_offline", "rmia", "base", "student_t", "guided_formula")
 """What sees every posterior of the target: upper marks, not rivals."""
 
 
@@ -131,7 +131,7 @@ RIVALS = ("art", "foolbox")
 
 
 def _references(ceiling: str) -> int:
-    return 8 if ceiling in ("lira_offline", "rmia") else 0
+    return 0 if ceiling in ("loss_threshold", "logit") else 8
 
 
 LONG = "training=long"

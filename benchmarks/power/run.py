@@ -23,7 +23,7 @@ from benchmarks.power.rows import (
 )
 from benchmarks.power.summary import Key, Row, key_of
 from benchmarks.power.worlds import World, open_world
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Scores
 from labelleaks.errors import NeedsError
 from labelleaks.models import reference_models

@@ -18,7 +18,7 @@ from labelleaks.attacks import Boundary
 from labelleaks.auditing.report import write_report
 from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.domains import Box
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import InputError
 from labelleaks.models.training import Recipe, train

@@ -12,7 +12,7 @@ from labelleaks.attacks import augmentation as module
 from labelleaks.attacks.augmentation import Augmentation, rotate, translate
 from labelleaks.core.attack import Knowledge
 from labelleaks.core.domains import Box
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import InputError, NeedsError
 from tests.support import run

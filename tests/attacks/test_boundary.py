@@ -16,7 +16,8 @@ from labelleaks.attacks.boundary import Boundary
 from labelleaks.attacks.search.pointwise import Pointwise
 from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot, distance
-from labelleaks.core.oracle.label_oracle import Gate, Ledger
+from labelleaks.core.oracle.gate import Gate
+from labelleaks.core.oracle.label_oracle import Ledger
 from labelleaks.core.types import Candidates, Predict, Scores, Status
 from labelleaks.errors import InputError
 from labelleaks.testing.planted import Ball, Counted, HalfSpace, case

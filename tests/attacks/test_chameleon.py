@@ -9,7 +9,7 @@ from torch.distributions import Normal, kl_divergence
 from labelleaks.attacks.chameleon import Chameleon, _copies, _divergence, _moved_index
 from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.domains import Binary, Box
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates, Status
 from labelleaks.errors import InputError
 from labelleaks.models import reference_models

@@ -12,7 +12,7 @@ from labelleaks.attacks.dhattack import DHAttack, _distance, _end, _StraightPath
 from labelleaks.core import domains
 from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.domains import Binary, Box, Continuous, Integer, Mixed, OneHot
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates, Status
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import reference_models

@@ -29,7 +29,7 @@ from labelleaks.attacks.guided import Guided
 from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.batch_invariant import mean_of
 from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import architectures, reference_models

@@ -13,7 +13,7 @@ from labelleaks.attacks import noise as module
 from labelleaks.attacks.noise import Noise
 from labelleaks.core.attack import Knowledge
 from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import InputError
 from labelleaks.testing.planted import HalfSpace

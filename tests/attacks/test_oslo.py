@@ -8,7 +8,7 @@ import torch
 from labelleaks.attacks.oslo import Oslo, _Craft, _spread
 from labelleaks.attacks.surrogate_gradients import confidence
 from labelleaks.core.attack import Knowledge, ShadowRows
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Status
 from labelleaks.errors import InputError
 from labelleaks.models import reference_models

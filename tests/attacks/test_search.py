@@ -21,7 +21,7 @@ from labelleaks.attacks.search.tangent import ray
 from labelleaks.core import rng
 from labelleaks.core.batch_invariant import distances, reject, row_sums, to_grid, unit
 from labelleaks.core.domains import Binary, Box, distance
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates, Predict
 from labelleaks.errors import InputError
 from labelleaks.testing.planted import HalfSpace

@@ -16,7 +16,7 @@ from labelleaks.attacks.single_changes import SingleChanges, mean_objective, slo
 from labelleaks.core import attack as contract
 from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.core.domains import Binary, Box, Continuous, Domain, Integer, Mixed, OneHot
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates
 from labelleaks.errors import NeedsError
 from labelleaks.models.shadow_model import Network

@@ -15,7 +15,7 @@ from labelleaks.core import rng
 from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.attack import run as set_up_and_score
 from labelleaks.core.domains import Binary, Box
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates, Status
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import reference_models as refs

@@ -11,7 +11,7 @@ from labelleaks.attacks.single_changes import SingleChanges
 from labelleaks.attacks.surrogate_gradients import Moves
 from labelleaks.attacks.yoqo import Yoqo, _Loss
 from labelleaks.core.attack import Knowledge, ShadowRows
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates, Status
 from labelleaks.errors import InputError
 from labelleaks.models import reference_models, shadow_training

@@ -314,6 +314,45 @@ def test_infer_needs_no_truth(case: demo.DemoCase) -> None:
         ll.infer(case.target, x, y, attack="noise")
 
 
+def test_calls_at_a_false_discovery_rate_cost_no_label(case: demo.DemoCase) -> None:
+    x = torch.cat([case.members[0][:60], case.nonmembers[0][:60]])
+    y = torch.cat([case.members[1][:60], case.nonmembers[1][:60]])
+    decisions = ll.infer(
+        case.target, x, y, attack="guided", threshold="fixed_fpr", shadow=case.shadow, budget=13, references=4
+    )
+    p = decisions.p_values
+    assert p is not None
+    known = decisions.threshold.nonmember_scores
+    np.testing.assert_array_equal(p, ll.metrics.conformal_p_values(decisions.scores, known))
+    calls = [decisions.at_fdr(fdr) for fdr in (0.01, 0.1, 0.5, 1.0)]
+    assert [int(c.member.sum()) for c in calls] == sorted(int(c.member.sum()) for c in calls)
+    assert calls[2].member[:60].sum() > 20 and calls[-1].member.all()
+    for one in calls:
+        np.testing.assert_array_equal(one.member, one.scores > one.threshold.tau)
+        assert one.ledger.rows == decisions.ledger.rows
+    assert "Benjamini-Hochberg over 120 candidates" in repr(calls[1])
+    assert [row["p_value"] for row in decisions.rows()] == p.tolist()
+    assert decisions.to_frame()["p_value"].tolist() == p.tolist()
+    with pytest.raises(ll.InputError, match="fdr=2"):
+        decisions.at_fdr(2)
+    plain = ll.infer(case.target, x, y, attack="gap")
+    assert plain.p_values is None and "p_value" not in plain.rows()[0]
+    with pytest.raises(ll.InputError, match="threshold='fixed_fpr'"):
+        plain.at_fdr(0.1)
+
+
+def test_p_values_from_a_hold_out_that_is_no_candidate(case: demo.DemoCase) -> None:
+    known = [(part[0][60:90], part[1][60:90]) for part in (case.members, case.nonmembers)]
+    fresh, own = (
+        ll.infer(case.target, *few(rows, 30), attack="noise", threshold=ll.HoldOut(*known), budget=10)
+        for rows in (case.members, known[1])
+    )
+    assert fresh.p_values is not None and fresh.p_values.min() >= 1 / 31
+    assert own.p_values is None  # they would be held against themselves
+    record = ll.audit(case.target, **arguments(case, attacks=["gap"], thresholds=[ll.HoldOut(*known)]))
+    assert "nonmember_scores" not in json.dumps(serialization.encode(record["gap"].evaluation, {}, ""))
+
+
 @pytest.mark.parametrize("name", ll.attacks.names())
 def test_a_threshold_that_decides_for_nothing_is_flagged(case: demo.DemoCase, name: str) -> None:
     """Every rule with every attack: nobody called, or most non-members called, and a flag says so."""

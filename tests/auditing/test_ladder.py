@@ -13,7 +13,8 @@ from labelleaks import attacks as registry
 from labelleaks.auditing import ladder
 from labelleaks.cli import demo
 from labelleaks.core.attack import About, Cost, Knowledge, ShadowRows
-from labelleaks.core.oracle.label_oracle import Gate, LabelOracle
+from labelleaks.core.oracle.gate import Gate
+from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores
 
 

@@ -25,7 +25,7 @@ import torch
 from labelleaks import attacks
 from labelleaks.attacks import noise
 from labelleaks.core.domains import Box
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.attack import Knowledge
 from labelleaks.core.types import Candidates
 

@@ -27,7 +27,7 @@ from labelleaks.auditing.thresholds import (
 from labelleaks.core import rng
 from labelleaks.core.attack import About, Cost, Knowledge, ShadowRows, prepared
 from labelleaks.core.domains import Box
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import BudgetExceeded, InputError, NeedsError
 from labelleaks.models import shadow_training

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -142,6 +143,20 @@ def test_infer_writes_decisions(folder: Path, here: Here) -> None:
     assert json.loads(as_json.stdout)["threshold"]["tau"] == 0.5
 
 
+def test_infer_calls_at_a_false_discovery_rate(folder: Path, here: Here) -> None:
+    words = ["infer", "--target", "model.safetensors", "--factory", "mymodel:build", "--candidates", "members.npz"]
+    for more, says in (
+        (("--fdr", "2"), "--fdr 2"),
+        (("--fdr", "0.1", "--threshold", "0.5"), "--threshold fixed_fpr with --shadow"),
+    ):
+        refused = here(*words, "--attack", "noise", *more)
+        assert refused.exit_code == 2 and says in refused.stderr
+    made = here(*words, "--attack", "noise", "--budget", "8", "--fdr", "0.5", "--shadow", "nonmembers.npz", "--json")
+    assert made.exit_code == 0, made.stderr
+    assert "Benjamini-Hochberg" in json.loads(made.stdout)["threshold"]["source"]
+    assert 0 < json.loads(made.stdout)["candidates"][0]["p_value"] <= 1
+
+
 def test_forecast_says_rows_and_time(folder: Path, here: Here) -> None:
     done = run(folder, "forecast", "audit.yaml")
     assert done.returncode == 0 and "at most" in done.stdout and "inside the target" in done.stdout
@@ -157,6 +172,13 @@ def test_attacks_are_listed(here: Here) -> None:
     listed = here("attacks").stdout
     assert "needs shadow" in listed
     assert "Raises" not in listed and ":mod:" not in listed and ":class:" not in listed
+
+
+def test_the_source_of_an_attack_is_a_citation(here: Here) -> None:
+    """Tuning and deviations stand in the docstring; the list names the paper, or whose it is."""
+    for attack in json.loads(here("attacks", "--json").stdout):
+        assert 0 < len(attack["source"]) <= 200, attack["name"]
+        assert not re.search(r"AUC|best|defaults", attack["source"]), attack["name"]
 
 
 def test_help_imports_nothing_heavy(folder: Path) -> None:

@@ -15,7 +15,7 @@ from labelleaks.attacks.boundary import Boundary
 from labelleaks.attacks.search.registry import SEARCHES
 from labelleaks.core.attack import Knowledge
 from labelleaks.core.domains import Domain, Group
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates
 from labelleaks.experiments.baselines import SaltAndPepper
 from tests.core.own_domains import Cube, Grid, Holed, Record

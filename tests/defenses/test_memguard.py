@@ -8,7 +8,7 @@ from torch import Tensor
 
 from labelleaks import attacks, data
 from labelleaks.core.attack import Knowledge, ShadowRows
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates, Scores
 from labelleaks.data import label_leaks_split
 from labelleaks.defenses import MemGuard, memguard

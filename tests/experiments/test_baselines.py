@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from labelleaks import metrics
-from labelleaks.core.domains import Binary, Box, Knowledge
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.attack import Knowledge
+from labelleaks.core.domains import Binary, Box
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import InputError
 from labelleaks.experiments import baselines

@@ -19,7 +19,7 @@ from labelleaks import data, experiments, metrics
 from labelleaks.attacks import Augmentation, Boundary, Gap, Noise, Transfer
 from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.domains import Box
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.data import label_leaks_split
 from labelleaks.experiments import runner

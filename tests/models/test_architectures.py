@@ -11,7 +11,7 @@ from sklearn.svm import LinearSVC
 from torch import nn
 
 from labelleaks.errors import InputError
-from labelleaks.models import architectures
+from labelleaks.models import architectures, networks
 
 PAPER = [f"cnn{i}" for i in range(3, 12)]
 
@@ -129,17 +129,17 @@ def test_inputs_scale_against_numpy():
     x[:, 3] = 7.0  # never changes
     x[:, 4] = 0.0
     x[0, 4] = 1.0  # set once: deviation 0.04, a tenth of the range is 0.1
-    layer = architectures.Inputs((6,), scaled=True)
+    layer = networks.Inputs((6,), scaled=True)
     layer.fit(x)
     expected = x.double().numpy().std(0)
     expected[3], expected[4] = 1.0, 0.1
     np.testing.assert_allclose(layer.scale.numpy(), expected, rtol=1e-5)
     np.testing.assert_allclose(layer.mean.numpy(), x.double().numpy().mean(0), rtol=1e-5, atol=1e-6)
     images = torch.rand(9, 3, 8, 8) * torch.tensor([1.0, 10, 100])[:, None, None]
-    layer = architectures.Inputs((3, 8, 8), scaled=True, layout="chw")
+    layer = networks.Inputs((3, 8, 8), scaled=True, layout="chw")
     layer.fit(images)
     np.testing.assert_allclose(layer.scale.flatten().numpy(), images.double().numpy().std((0, 2, 3)), rtol=1e-5)
-    last = architectures.Inputs((8, 8, 3), scaled=True, layout="hwc")
+    last = networks.Inputs((8, 8, 3), scaled=True, layout="hwc")
     last.fit(images.permute(0, 2, 3, 1))
     assert torch.equal(last.scale, layer.scale) and torch.equal(last.mean, layer.mean)
 
@@ -240,7 +240,7 @@ def test_folded_batch_norms_change_nothing_but_rounding(name):
     with torch.inference_mode(False):
         for _ in range(3):
             model.train()(rows)  # statistics of its own
-    before, deployed = model.eval()(rows), architectures.folded(model)
+    before, deployed = model.eval()(rows), networks.folded(model)
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in deployed.modules())
     assert torch.allclose(deployed(rows), before, atol=1e-4)
     assert torch.equal(model(rows), before)  # the model itself is as it was
@@ -251,4 +251,4 @@ def test_what_is_not_a_plain_sequence_is_not_folded():
         pass
 
     model = Own()
-    assert architectures.folded(model) is model
+    assert networks.folded(model) is model

@@ -16,7 +16,7 @@ import labelleaks
 from labelleaks import attacks
 from labelleaks.core import rng
 from labelleaks.core.attack import Knowledge, ShadowRows
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.errors import BudgetExceeded, InputError, NeedsError
 from labelleaks.models import checkpoints, parallel_training, shadow_training
 from labelleaks.models import reference_models as refs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from benchmarks.power import attacks, ceilings, page, rows, run, worlds
 from benchmarks.power.bars import LABELS, bars
 from benchmarks.power.curves import curve
 from benchmarks.power.summary import best_ceiling, difference, mean_of, summaries
-from benchmarks.tables import RESULTS, with_section, write
+from benchmarks.tables import RESULTS, figures_of, with_section, write
 
 from labelleaks import __version__
 from labelleaks.attacks import Gap
@@ -352,11 +351,13 @@ def test_a_section_takes_the_place_of_the_one_that_was_there(
     write("second", {"figure": 3}, "# Second\n\nother\n", folder=tmp_path)
     after = (tmp_path / "README.md").read_text()
     assert after == before.replace("### Part\n\none", "other") and "## Second" not in capsys.readouterr().out
-    assert json.loads((tmp_path / "second.json").read_text()) == {"figure": 3}
+    assert figures_of("second", tmp_path) == {"figure": 3} and figures_of("third", tmp_path) == {}
+    assert [row["benchmark"] for row in jsonl.read(tmp_path / "figures.jsonl")] == ["first", "second"]
 
 
 def test_every_section_has_its_figures() -> None:
     text = (RESULTS / "README.md").read_text()
-    names = {path.stem for path in RESULTS.glob("*.json")} - {"coverage"}  # its tables are in docs/statistics.md
+    names = {row["benchmark"] for row in jsonl.read(RESULTS / "figures.jsonl")}
+    names -= {"coverage"}  # its tables are in docs/statistics.md
     assert all(f"<!-- {name} -->\n## " in text for name in names) and text.count("<!-- ") == len(names)
     assert with_section(text, "kills", text.split("<!-- kills -->\n#")[1].split("\n<!--")[0]) == text

@@ -19,7 +19,8 @@ import labelleaks as ll
 from labelleaks.attacks import Augmentation, Boundary, Gap, Noise, Transfer
 from labelleaks.core.attack import Attack, Knowledge
 from labelleaks.core.domains import Box, distance
-from labelleaks.core.oracle.label_oracle import Gate, Ledger
+from labelleaks.core.oracle.gate import Gate
+from labelleaks.core.oracle.label_oracle import Ledger
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.metrics import auc
 from labelleaks.testing.planted import Ball, HalfSpace, Memory, PlantedCase, case

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from labelleaks.core.domains import Box
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.oracle.journal import Journal
-from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.types import Candidates
 from labelleaks.errors import BudgetExceeded, InputError
 from labelleaks.targets import ProbeResult, probe, wrap

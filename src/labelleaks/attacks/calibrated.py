@@ -74,9 +74,10 @@ class Calibrated:
 
     Needs shadow rows; their labels are bought once, as set-up. There is no trajectory: the ray is known at the end.
 
-    Source: ours. To compare a record with itself under models that never saw it is the idea of calibration by
-    difficulty (Watson et al., ICLR 2022, arXiv 2111.08440) and of DHAttack (Li et al., USENIX Security 2025), which
-    does so along a direction fixed beforehand.
+    To compare a record with itself under models that never saw it is the idea of calibration by difficulty and of
+    DHAttack, which does so along a direction fixed beforehand.
+
+    Source: ours; after Watson et al. (ICLR 2022, arXiv 2111.08440) and DHAttack (Li et al., USENIX Security 2025).
     """
 
     norm: Norm = "l2"

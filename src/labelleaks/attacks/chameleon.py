@@ -78,9 +78,11 @@ class Chameleon:
     Raises:
         InputError: numbers out of their range.
 
+    The authors' code has 128 copies, kl 0.75, 8 models; its copies are those of AutoAugment (GTSRB: mirror, blur,
+    shift).
+
     Source: Chaudhari, Severi, Oprea, Ullman, "Chameleon: Increasing Label-Only Membership Leakage with Adaptive
-    Poisoning" (ICLR 2024), the test, and the authors' code: 128 copies, kl 0.75, 8 models. Its copies are those of
-    AutoAugment (GTSRB: mirror, blur, shift).
+    Poisoning" (ICLR 2024), the test, and the authors' code.
     """
 
     name: ClassVar[str] = "chameleon"

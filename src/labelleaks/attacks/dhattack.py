@@ -79,8 +79,9 @@ class DHAttack:
     Raises:
         InputError: queries below 2, an sd_floor that is not positive, an end that is not a point of the domain.
 
-    Source: Li, Li et al., "DHAttack" (USENIX Security 2025), fixedBD and relScore, and the authors' code. They train
-    256 references; here the count is the adversary's choice.
+    The authors train 256 references; here the count is the adversary's choice.
+
+    Source: Li, Li et al., "DHAttack" (USENIX Security 2025), fixedBD and relScore, and the authors' code.
     """
 
     name: ClassVar[str] = "dhattack"

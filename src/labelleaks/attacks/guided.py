@@ -136,7 +136,7 @@ class Guided:
     def score(self, oracle: LabelOracle, candidates: Candidates, knowledge: Knowledge, *, seed: int) -> Scores:
         """Ask along each candidate's ways, one way after the other, and once for it itself."""
         references = reference_models.references(knowledge, candidates.classes, seed=seed, recipe=self.recipe)
-        scale = _fitted_scale(references, knowledge.setup)
+        scale = fitted_scale(references, knowledge.setup)
         features = feature_scale(references.rows.x, candidates.domain).to(candidates.device)
         most = min([self._most(candidates), *oracle.remaining().tolist()])
         log_odds = ensemble_log_odds(references.models, candidates.x, candidates.y)
@@ -190,7 +190,7 @@ def _allowed(start: StartPoints, rows: Tensor, streams: Tensor) -> Tensor:
     return (rng.uniform(streams, width) < share).reshape(x.shape)
 
 
-def _fitted_scale(references: reference_models.References, setup: LabelOracle) -> ScoreScale:
+def fitted_scale(references: reference_models.References, setup: LabelOracle) -> ScoreScale:
     """Fit s, a and the usual confidence on shadow rows that the references trained on, and on those held out."""
     trained, held_out = (_log_odds_of(rows, references, setup) for rows in (references.rows, references.held))
     count = held_out.shape[1]

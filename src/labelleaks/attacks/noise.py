@@ -80,12 +80,14 @@ class Noise:
     Raises:
         InputError: no magnitudes, one that is not finite and positive, fewer than one copy, a negative emphasis.
 
-    Source: Choquette-Choo, Tramèr, Carlini, Papernot, "Label-Only Membership Inference Attacks", ICML 2021, noise
-    robustness (Gaussian 0.02 to 0.10 on images, bit flips k / d on binary data, up to 2,500 copies). The best single
-    magnitude differs by target: 0.04 for CNNs on 2,000 CIFAR-10 images, 0.2 on MNIST and digits, 5 flips for an MLP
-    on Location-30 (development splits, 20 copies). The defaults span that range, and the emphasis keeps the large
+    The paper has Gaussian noise of 0.02 to 0.10 on images, bit flips k / d on binary data, up to 2,500 copies. The best
+    single magnitude differs by target: 0.04 for CNNs on 2,000 CIFAR-10 images, 0.2 on MNIST and digits, 5 flips for an
+    MLP on Location-30 (development splits, 20 copies). The defaults span that range, and the emphasis keeps the large
     ones from drowning the small ones: mean AUC over six image targets 0.653, where 0.02, 0.04, 0.06, 0.08, 0.1 with
     equal weights reach 0.612.
+
+    Source: Choquette-Choo, Tramèr, Carlini, Papernot, "Label-Only Membership Inference Attacks", ICML 2021, noise
+    robustness.
     """
 
     name: ClassVar[str] = "noise"

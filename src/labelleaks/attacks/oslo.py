@@ -1,4 +1,4 @@
-"""OSLO: one label for an input that was moved just far enough to deceive models that never saw the candidate."""
+"""OSLO: one label at a transferable adversarial example of the smallest size that deceives validation models."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TAUS = (0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001)
 
 @dataclass(frozen=True)
 class Oslo:
-    """A member keeps its label at an input that was moved just far enough to deceive models that never saw it.
+    """One query at an adversarial example just large enough for models without the candidate; members resist it.
 
     1. The reference models are split: ``source`` models craft, validation models say when to stop.
     2. For k = 1 … ``budgets``: eps = k / budgets · ``eps``; ``steps`` steps of 1.25 eps / steps along the sign of the
@@ -81,9 +81,10 @@ class Oslo:
         InputError: taus out of range, a share or a number out of its range; NeedsError: references without gradients,
             and more than 1,024 features.
 
-    Source: Peng et al., "OSLO: One-Shot Label-Only Membership Inference Attacks" (NeurIPS 2024, 2405.16978). The attack
-    that crafts is theirs to choose ("matters little"): TI, DI and momentum here. A level goes on where the one
-    below it ended, the validation models are asked after each level, and at eps = 0 besides.
+    The paper leaves the attack that crafts open ("matters little"): TI, DI and momentum here. A level goes on where the
+    one below it ended, the validation models are asked after each level, and at eps = 0 besides.
+
+    Source: Peng et al., "OSLO: One-Shot Label-Only Membership Inference Attacks" (NeurIPS 2024, 2405.16978).
     """
 
     name: ClassVar[str] = "oslo"

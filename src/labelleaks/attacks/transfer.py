@@ -58,10 +58,11 @@ class Transfer:
     Raises:
         InputError: an unknown statistic.
 
+    The authors' code has a loss of 100 where M(x) != y. They apply that rule to the loss alone; here all three
+    statistics have it. They keep the epoch that agrees most with M on its training rows; here it is the last one.
+
     Source: Li & Zhang, "Membership Leakage in Label-Only Exposures" (2007.15528; v1: "Label-Leaks", transfer-based
-    attack), section on the transfer attack, and the authors' code: a loss of 100 where M(x) != y. They apply that rule
-    to the loss alone; here all three statistics have it. They keep the epoch that agrees most with M on its training
-    rows; here it is the last one.
+    attack), section on the transfer attack, and the authors' code.
     """
 
     name: ClassVar[str] = "transfer"

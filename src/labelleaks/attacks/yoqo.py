@@ -1,4 +1,4 @@
-"""YOQO: one label for an input that models with the candidate still know, and models without it do not."""
+"""YOQO: one label at an adversarial example of OUT reference models that IN reference models still classify right."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _MODES = ("offline", "online")
 
 @dataclass(frozen=True)
 class Yoqo:
-    """A member keeps its label at an input that is changed until models that never saw the candidate give it up.
+    """One query at an input optimised until OUT models misclassify it and IN models do not; members keep their label.
 
     From x' = x, by plain gradient descent (step 0.01, at most 50 rounds, until the loss is below a threshold):
 

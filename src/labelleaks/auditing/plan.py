@@ -68,6 +68,51 @@ def plan(options: AuditOptions, rows: RunRows, setup: LabelOracle) -> Plan:
     Raises:
         NeedsError: an attack or a rule lacks what it needs. InputError: whatever else cannot be.
     """
+    candidates = rows.candidates
+    knowledge, dropped = _knowledge(options, rows, setup)
+    shadow = knowledge.shadow
+    chosen, left_out = _chosen(options, candidates, knowledge)
+    climbing = ladder.asked(options.attacks)
+    rules = {name: _rules_for(options.thresholds, attack) for name, attack in chosen.items()}
+    _check_thresholds_used(options.thresholds, chosen)
+
+    holdout = None
+    if shadow is not None and any("holdout" in rule.needs for several in rules.values() for rule in several):
+        shadow, holdout = shadow_training.split_shadow(shadow, HOLDOUT_SHARE, options.seed)
+        knowledge = replace(knowledge, shadow=shadow)
+    _check_needs(chosen, knowledge, dropped)
+    relabelled = replace(knowledge, shadow=None if shadow is None else shadow.as_labelled())
+
+    def at(budget: int) -> tuple[Planned, ...]:
+        affordable = []
+        have = knowledge
+        for name, attack in chosen.items():
+            cost = attack.cost(candidates, have, budget)
+            budgets: tuple[int, ...] = ()
+            if climbing and cost.least > budget:  # total budget lowered this one
+                continue
+            if climbing:
+                cost, budgets = ladder.cost_of(attack, candidates, have, budget)
+            if cost.setup > attack.cost(candidates, relabelled, budget).setup:
+                have = relabelled  # who asks first pays for the labels of the shadow rows
+            costs = tuple((rule, rule.cost(attack, candidates, have, budget, holdout)) for rule in rules[name])
+            affordable.append(Planned(name, attack, cost, costs, budgets))
+        return tuple(affordable)
+
+    budget, notes = _affordable(options, at, len(candidates))
+    planned = at(budget)
+    for p in planned:
+        if p.cost.least > budget:
+            raise NeedsError(
+                f"{p.name} needs at least {p.cost.least} labels per candidate, budget={budget} is below it"
+            )
+    dropped_later = [name for name in chosen if name not in {p.name for p in planned}]
+    left_out += tuple(f"ladder: {name} is left out, {budget} labels do not pay for a step" for name in dropped_later)
+    return Plan(planned, knowledge, holdout, budget, dropped, (*notes, *left_out))
+
+
+def _knowledge(options: AuditOptions, rows: RunRows, setup: LabelOracle) -> tuple[Knowledge, int]:
+    """The adversary's knowledge, and how many shadow rows were left out: those that are candidates, or nearly."""
     candidates, shadow, dropped = rows.candidates, rows.shadow, 0
     if shadow is not None:
         progress.stage("comparing shadow rows with candidates")
@@ -83,44 +128,7 @@ def plan(options: AuditOptions, rows: RunRows, setup: LabelOracle) -> Plan:
         references=options.references,
         references_dir=None if options.references_dir is None else checkpoints.check_folder(options.references_dir),
     )
-    chosen, left_out = _chosen(options, candidates, knowledge)
-    climbing = ladder.asked(options.attacks)
-    rules = {name: _rules_for(options.thresholds, attack) for name, attack in chosen.items()}
-    _check_thresholds_used(options.thresholds, chosen)
-
-    holdout = None
-    if shadow is not None and any("holdout" in rule.needs for found in rules.values() for rule in found):
-        shadow, holdout = shadow_training.split_shadow(shadow, HOLDOUT_SHARE, options.seed)
-        knowledge = replace(knowledge, shadow=shadow)
-    _check_needs(chosen, knowledge, dropped)
-    relabelled = replace(knowledge, shadow=None if shadow is None else shadow.as_labelled())
-
-    def at(budget: int) -> tuple[Planned, ...]:
-        found = []
-        have = knowledge
-        for name, attack in chosen.items():
-            cost = attack.cost(candidates, have, budget)
-            budgets: tuple[int, ...] = ()
-            if climbing and cost.least > budget:  # total budget lowered this one
-                continue
-            if climbing:
-                cost, budgets = ladder.cost_of(attack, candidates, have, budget)
-            if cost.setup > attack.cost(candidates, relabelled, budget).setup:
-                have = relabelled  # who asks first pays for the labels of the shadow rows
-            costs = tuple((rule, rule.cost(attack, candidates, have, budget, holdout)) for rule in rules[name])
-            found.append(Planned(name, attack, cost, costs, budgets))
-        return tuple(found)
-
-    budget, notes = _affordable(options, at, len(candidates))
-    planned = at(budget)
-    for p in planned:
-        if p.cost.least > budget:
-            raise NeedsError(
-                f"{p.name} needs at least {p.cost.least} labels per candidate, budget={budget} is below it"
-            )
-    dropped_later = [name for name in chosen if name not in {p.name for p in planned}]
-    left_out += tuple(f"ladder: {name} is left out, {budget} labels do not pay for a step" for name in dropped_later)
-    return Plan(planned, knowledge, holdout, budget, dropped, (*notes, *left_out))
+    return knowledge, dropped
 
 
 def _chosen(

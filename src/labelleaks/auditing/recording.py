@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -82,7 +82,7 @@ class Recording:
 
     def _attack(self, planned: Planned) -> AttackResult:
         scores = self.session.score(planned)
-        thresholds = self.session.thresholds(planned)
+        thresholds = tuple(replace(t, nonmember_scores=None) for t in self.session.thresholds(planned))
         trajectory = scores.trajectory
         return AttackResult(
             name=planned.name,
@@ -105,13 +105,12 @@ class Recording:
     def _member(self) -> NDArray[np.bool_]:
         return np.arange(len(self.session.candidates)) < self.session.rows.sizes["members"]
 
-    def _record(self, *, complete: bool, note: str | None = None) -> AuditRecord:
-        session, member = self.session, self._member()
-        comparisons = evaluation.compare({name: r.scores for name, r in self.results.items()}, member)
-        names = tuple(str(label) for label in session.rows.classes.names)
-        evidence = flags.Evidence(
+    def _evidence(self, comparisons: Sequence[evaluation.PairComparison]) -> flags.Evidence:
+        """Results, counts and candidates that flags are raised on."""
+        session, names = self.session, self._class_names()
+        return flags.Evidence(
             candidates=session.candidates,
-            member=member,
+            member=self._member(),
             attacks=self.results,
             comparisons=comparisons,
             class_names=names,
@@ -123,14 +122,21 @@ class Recording:
             seed=session.options.seed,
             shadow=flags.ShadowEvidence.of(session.knowledge, len(names)),
         )
-        made = AuditRecord(
+
+    def _class_names(self) -> tuple[str, ...]:
+        return tuple(str(label) for label in self.session.rows.classes.names)
+
+    def _record(self, *, complete: bool, note: str | None = None) -> AuditRecord:
+        session, member = self.session, self._member()
+        comparisons = evaluation.compare({name: r.scores for name, r in self.results.items()}, member)
+        record = AuditRecord(
             name=self.name,
             spec=session.spec(),
             seed=session.options.seed,
             versions=_versions(),
             target=session.target.describe(),
             domain=session.candidates.domain.describe(),
-            classes=names,
+            classes=self._class_names(),
             member=member,
             y=as_numpy(session.candidates.y, np.int64),
             ids=tuple(session.candidates.ids),
@@ -138,7 +144,8 @@ class Recording:
             ledger=LedgerSummary.of(session.gate.ledger, len(member)),
             inputs=as_numpy(session.candidates.x, np.float32),
             comparisons=tuple(comparisons),
-            flags=flags.find_flags(evidence) if complete else (),  # seconds, which an interrupted user would wait for
+            # flags take seconds, which an interrupted user would wait for
+            flags=flags.find_flags(self._evidence(comparisons)) if complete else (),
             shadow={
                 "given": 0 if session.rows.shadow is None else len(session.rows.shadow),
                 "dropped": session.plan.shadow_dropped,
@@ -148,14 +155,14 @@ class Recording:
             complete=complete,
             notes=(*session.plan.notes, *self.notes, *([note] if note else [])),
         )
-        return made if self.keep_inputs else made.without_inputs()
+        return record if self.keep_inputs else record.without_inputs()
 
-    def _save(self, made: AuditRecord) -> None:
+    def _save(self, record: AuditRecord) -> None:
         from labelleaks.auditing.report import write_report
 
         assert self.out is not None
         progress.stage("writing the report")
-        made.save(self.out, overwrite=True)
+        record.save(self.out, overwrite=True)
         ledger = self.session.gate.ledger
         models = trainings(self.session.knowledge.store)
         log = RunLog(
@@ -176,7 +183,7 @@ class Recording:
             training_seconds=round(sum(t.seconds for t in models if not t.reused), 3),
         )
         log.save(self.out)
-        write_report(made, self.out / "report.html")
+        write_report(record, self.out / "report.html")
 
 
 def _why(error: BaseException) -> str:
@@ -188,5 +195,5 @@ def _why(error: BaseException) -> str:
 def _versions() -> dict[str, str]:
     from labelleaks import __version__
 
-    found = {"labelleaks": __version__, "python": ".".join(map(str, sys.version_info[:3]))}
-    return found | {package: metadata.version(package) for package in _PACKAGES}
+    ours = {"labelleaks": __version__, "python": ".".join(map(str, sys.version_info[:3]))}
+    return ours | {package: metadata.version(package) for package in _PACKAGES}

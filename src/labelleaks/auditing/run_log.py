@@ -1,4 +1,4 @@
-"""Beside the scores: what the target was sent, and how the run went."""
+"""Ledger of a record (rows by phase and candidate), and the log of a run (times, calls, retries, price)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["LedgerSummary", "RunLog"]
 
 @dataclass(frozen=True, eq=False)
 class LedgerSummary:
-    """Rows that the target saw, by what they were for."""
+    """Rows that the target saw, by phase and by candidate."""
 
     setup: Mapping[str, int]
     """Rows that belong to no candidate, by phase."""
@@ -60,10 +60,10 @@ class LedgerSummary:
     @property
     def by_phase(self) -> dict[str, int]:
         """Rows by phase, set-up first."""
-        found = dict(self.setup)
+        rows_of = dict(self.setup)
         for phase, rows in self.candidates.items():
-            found[phase] = found.get(phase, 0) + rows
-        return found
+            rows_of[phase] = rows_of.get(phase, 0) + rows
+        return rows_of
 
 
 @dataclass(frozen=True)

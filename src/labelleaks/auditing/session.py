@@ -23,8 +23,8 @@ from labelleaks.auditing.rows import RunRows, gather
 from labelleaks.auditing.sharding import SHARD_ROWS, Course, Reach, Shards, Used
 from labelleaks.auditing.thresholds import Setting, Threshold
 from labelleaks.core.attack import Knowledge, prepared
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.oracle.journal import Journal, default_path
-from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.oracle.remote import Remote
 from labelleaks.core.progress import stage
 from labelleaks.core.types import Candidates, Scores

@@ -21,7 +21,8 @@ from torch import Tensor
 from labelleaks.auditing import ladder
 from labelleaks.core.attack import Attack, Knowledge, ShadowRows
 from labelleaks.core.domains import Domain
-from labelleaks.core.oracle.label_oracle import Gate, LabelOracle, Ledger
+from labelleaks.core.oracle.gate import Gate
+from labelleaks.core.oracle.label_oracle import LabelOracle, Ledger
 from labelleaks.core.types import Candidates, Scores, Trajectory
 from labelleaks.engine import Engine, Note, Result, Shared, Task, Watch
 from labelleaks.errors import LabelLeaksError

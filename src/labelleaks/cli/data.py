@@ -66,12 +66,12 @@ def get(
     """Get a data set: download it (or read --from), check it, keep it in the cache."""
     from labelleaks import data
 
-    found = data.load(name, folder=from_, size=size, show_progress=False if quiet or as_json else None)
+    rows = data.load(name, folder=from_, size=size, show_progress=False if quiet or as_json else None)
     if as_json:
-        typer.echo(json.dumps(found.describe(), indent=2))
+        typer.echo(json.dumps(rows.describe(), indent=2))
     elif not quiet:
-        _print_rows(found)
-        for line in _trust(data.card(name), found):
+        _print_rows(rows)
+        for line in _trust(data.card(name), rows):
             typer.echo(line)
 
 
@@ -81,18 +81,18 @@ def describe(name: DatasetName, from_: Archives = None, as_json: Json = False) -
     from labelleaks.data.loading import is_kept
 
     card = data.card(name)
-    found = data.load(name, folder=from_, show_progress=False) if from_ is not None or is_kept(card) else None
-    splits = {} if found is None else {protocol: _split(found, protocol) for protocol in ("authors", "clean")}
+    rows = data.load(name, folder=from_, show_progress=False) if from_ is not None or is_kept(card) else None
+    splits = {} if rows is None else {protocol: _split(rows, protocol) for protocol in ("authors", "clean")}
     if as_json:
-        held = None if found is None else found.describe()
-        typer.echo(json.dumps({**_card_json(card), "held": held, "splits": splits}, indent=2))
+        description = None if rows is None else rows.describe()
+        typer.echo(json.dumps({**_card_json(card), "held": description, "splits": splits}, indent=2))
         return
     _print_card(card)
-    if found is None:
+    if rows is None:
         typer.echo(f"\nNot here yet: labelleaks data get {card.name}")
         return
     typer.echo("")
-    _print_rows(found)
+    _print_rows(rows)
     for protocol, split in splits.items():
         typer.echo(f"\nprotocol {protocol}: {_split_line(split)}")
 
@@ -156,15 +156,15 @@ def _print_card(card: Card) -> None:
 
 
 def _print_rows(dataset: Dataset) -> None:
-    held = dataset.describe()
+    figures = dataset.describe()
     part = "all rows" if dataset.whole else "a part of the rows"
-    groups = "" if held["groups"] is None else f", {held['groups']:,} groups of related rows"
-    fewest, most = held["rows_of_a_class"]
+    groups = "" if figures["groups"] is None else f", {figures['groups']:,} groups of related rows"
+    fewest, most = figures["rows_of_a_class"]
     typer.echo(
-        f"{dataset.name}: {len(dataset):,} rows ({part}; {held['training_part']:,} of the training part, "
-        f"{held['test_part']:,} of the test part) of {' x '.join(map(str, dataset.shape))}, "
+        f"{dataset.name}: {len(dataset):,} rows ({part}; {figures['training_part']:,} of the training part, "
+        f"{figures['test_part']:,} of the test part) of {' x '.join(map(str, dataset.shape))}, "
         f"{dataset.classes} classes of {fewest:,} to {most:,} rows{groups}\n"
-        f"read from {dataset.origin}; content {held['digest']}"
+        f"read from {dataset.origin}; content {figures['digest']}"
     )
 
 

@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from labelleaks.models.training import Recipe
 from labelleaks.targets.files import answers_by_id, load_target, recorded_by_id, recorded_rows
 from labelleaks.targets.http import Http, is_url
 
-__all__ = ["attack_names", "audit_arguments", "infer_arguments", "loaded", "write_decisions"]
+__all__ = ["attack_names", "audit_arguments", "infer_arguments", "loaded", "threshold_for_fdr", "write_decisions"]
 
 _CANDIDATES = ("members", "nonmembers", "candidates")
 _OF_ANY_TARGET = ("classes", "preprocess", "device", "batch_rows")
@@ -100,19 +101,33 @@ def infer_arguments(spec: InferSpec, *, trust_pickle: bool = False) -> dict[str,
     }
 
 
+def threshold_for_fdr(fdr: float, threshold: Any) -> Any:
+    """Return the threshold rule that calls at a false-discovery rate need: the one given, else ``"fixed_fpr"``.
+
+    Raises:
+        SpecError: a rule that scores no known non-members, or a rate that is none.
+    """
+    if not 0 < fdr <= 1:
+        raise SpecError(f"--fdr {fdr:g}: a share of false calls above 0 and at most 1 is needed (10 % is 0.1)")
+    rule = thresholds.FixedFPR(fpr=0.1) if threshold is None else threshold
+    if not isinstance(rule, thresholds.FixedFPR | thresholds.HoldOut):
+        raise SpecError("--fdr needs known non-members: --threshold fixed_fpr with --shadow, or hold_out in the spec")
+    return rule
+
+
 def write_decisions(decisions: Decisions, path: Path | None, *, as_json: bool) -> None:
     """Write a row for each candidate as CSV, or everything as JSON, to a file or standard output."""
     if as_json:
         document = {
             "attack": dict(decisions.attack),
-            "threshold": vars(decisions.threshold),
+            "threshold": asdict(replace(decisions.threshold, nonmember_scores=None)),
             "ledger": decisions.ledger.describe(),
             "candidates": decisions.rows(),
         }
         _write(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
         return
     lines = [list(row.values()) for row in decisions.rows()]
-    header = ["id", "member", "score", "status", "queries"]
+    header = decisions.columns
     if path is None:
         csv.writer(sys.stdout, lineterminator="\n").writerows([header, *lines])
         return
@@ -212,8 +227,8 @@ def _recorded(
 def _of_a_kind(spec: KindSpec) -> dict[str, Any]:
     """A target of a registered kind. What its kind has no setting for and ``audit`` has is given to that."""
     make, settings = registry.load("targets", spec.kind), spec.settings()
-    known, _ = registry.settings_of(make)
-    shared = {key: settings.pop(key) for key in _OF_ANY_TARGET if key in settings and key not in known}
+    own, _ = registry.settings_of(make)
+    shared = {key: settings.pop(key) for key in _OF_ANY_TARGET if key in settings and key not in own}
     if isinstance(shared.get("preprocess"), str):
         shared["preprocess"] = import_object(shared["preprocess"])
     return {"target": registry.configure(f"target {spec.kind}", make, settings), **shared}
@@ -226,9 +241,9 @@ def _family(name: str | None) -> Any:
 def _domain_of(spec: AuditSpec | InferSpec) -> Domain | Table | Text | None:
     """The domain that the spec names, else that of the data set whose rows are in question, else None."""
     if "domain" not in spec.model_fields_set:
-        for given in (spec.data.members, spec.data.candidates):
-            if isinstance(given, RowsSpec) and given.dataset is not None:
-                return datasets.card(given.dataset).inputs
+        for rows in (spec.data.members, spec.data.candidates):
+            if isinstance(rows, RowsSpec) and rows.dataset is not None:
+                return datasets.card(rows.dataset).inputs
         return None
     return _domain(spec.domain)
 
@@ -251,10 +266,10 @@ def _domain(spec: DomainSpec | OtherDomainSpec) -> Domain | Table | Text:
     return Box(spec.low, spec.high, levels=spec.levels, layout=spec.layout)
 
 
-def _column(given: BoundsSpec | TextSpec | list[Any]) -> Any:
-    if isinstance(given, TextSpec):
-        return given.made()
-    return Continuous(given.low, given.high) if isinstance(given, BoundsSpec) else given
+def _column(column: BoundsSpec | TextSpec | list[Any]) -> Any:
+    if isinstance(column, TextSpec):
+        return column.made()
+    return Continuous(column.low, column.high) if isinstance(column, BoundsSpec) else column
 
 
 def _part(part: PartSpec) -> Continuous | Integer | OneHot:
@@ -305,7 +320,7 @@ def _group_of(item: NamedSpec, side: str) -> str:
 
 def _rows_of_rules(items: Sequence[Any], data: DataSpec) -> dict[str, FileRows]:
     """Rows and labels that thresholds name: a file's path, or the keys of a file or a data set."""
-    found = {}
+    groups = {}
     for item in items:
         if not isinstance(item, NamedSpec) or thresholds.load(item.name) is not thresholds.HoldOut:
             continue
@@ -313,13 +328,13 @@ def _rows_of_rules(items: Sequence[Any], data: DataSpec) -> dict[str, FileRows]:
             if side not in ("members", "nonmembers"):
                 continue
             try:
-                given = value if isinstance(value, str) else RowsSpec.model_validate(value)
+                rows = value if isinstance(value, str) else RowsSpec.model_validate(value)
             except ValidationError as error:
                 wrong = error.errors()[0]
                 key = ".".join(map(str, (side, *wrong["loc"])))
                 raise SpecError(f"threshold hold_out: {key}: {wrong['msg'].removeprefix('Value error, ')}") from None
-            found[_group_of(item, side)] = labelled(side, read_one(given, data))
-    return found
+            groups[_group_of(item, side)] = labelled(side, read_one(rows, data))
+    return groups
 
 
 def _numbers_of(rows: FileRows) -> tuple[Any, Any]:

@@ -12,11 +12,16 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import typer
+
 from labelleaks.auditing.record import AttackResult, AuditRecord
 from labelleaks.errors import SpecError, nearest
 from labelleaks.metrics import Estimate
 
-__all__ = ["Condition", "parse"]
+__all__ = ["Condition", "enforce", "parse"]
+
+GATE_FAILED = 4
+"""Exit code."""
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
@@ -93,20 +98,20 @@ def parse(text: str) -> Condition:
     Raises:
         SpecError: it is not of the form, or names an unknown metric.
     """
-    found = _FORM.match(text)
-    if found is None:
+    match = _FORM.match(text)
+    if match is None:
         raise SpecError(f"--fail-if {text!r} is not of the form ATTACK.METRIC>NUMBER, for example boundary.tpr@1%>0.05")
-    metric = found["metric"]
+    metric = match["metric"]
     if metric.startswith("tpr@"):
         if not _rate(metric):
             raise SpecError(f"--fail-if {text!r}: {metric!r} needs a rate between 0 and 100 %, for example tpr@1%")
     elif metric not in _METRICS:
         raise SpecError(f"--fail-if {text!r}: unknown metric {metric!r}{nearest(metric, METRICS)}")
     try:
-        number = float(found["number"]) / (100.0 if found["percent"] else 1.0)
+        number = float(match["number"]) / (100.0 if match["percent"] else 1.0)
     except ValueError:
-        raise SpecError(f"--fail-if {text!r}: {found['number']!r} is not a number") from None
-    return Condition(text, found["attack"], metric, found["bound"] or "value", found["op"], number)
+        raise SpecError(f"--fail-if {text!r}: {match['number']!r} is not a number") from None
+    return Condition(text, match["attack"], metric, match["bound"] or "value", match["op"], number)
 
 
 def check_attacks(conditions: Iterable[Condition], kinds: Iterable[str]) -> None:
@@ -118,12 +123,12 @@ def check_attacks(conditions: Iterable[Condition], kinds: Iterable[str]) -> None
     Raises:
         SpecError: a condition names another one.
     """
-    known = list(kinds)
+    names = list(kinds)
     for condition in conditions:
-        if condition.attack != "any" and condition.attack.partition("(")[0] not in known:
+        if condition.attack != "any" and condition.attack.partition("(")[0] not in names:
             raise SpecError(
                 f"--fail-if {condition.text!r}: no attack {condition.attack!r} in this run"
-                f"{nearest(condition.attack, known)}"
+                f"{nearest(condition.attack, names)}"
             )
 
 
@@ -145,3 +150,15 @@ def first_that_holds(conditions: Iterable[Condition], record: AuditRecord) -> st
     if undecided is not None:
         raise undecided
     return None
+
+
+def enforce(conditions: Iterable[Condition], record: AuditRecord) -> None:
+    """End the command with exit code 4 where a condition holds; say which.
+
+    Raises:
+        SpecError: as :func:`first_that_holds`.
+    """
+    sentence = first_that_holds(conditions, record)
+    if sentence is not None:
+        typer.echo(f"gate failed: {sentence}", err=True)
+        raise typer.Exit(GATE_FAILED)

@@ -23,20 +23,20 @@ def info(path: File, as_json: Json = False) -> None:
     """Say which target a journal is of and how many answers it holds."""
     from labelleaks.core.oracle.journal_file import read
 
-    held, size = read(path), path.stat().st_size
-    by_class = {str(label): count for label, count in held.by_class.items()}
+    contents, size = read(path), path.stat().st_size
+    by_class = {str(label): count for label, count in contents.by_class.items()}
     if as_json:
         summary = {
-            "fingerprint": held.fingerprint, "answers": len(held.keys), "repeated": held.repeated,
-            "in_flight": held.in_flight, "labels": by_class, "bytes": size,
+            "fingerprint": contents.fingerprint, "answers": len(contents.keys), "repeated": contents.repeated,
+            "in_flight": contents.in_flight, "labels": by_class, "bytes": size,
         }  # fmt: skip
         typer.echo(json.dumps(summary, indent=2))
         return
     shares = ", ".join(f"{label}: {count:,}" for label, count in by_class.items())
     typer.echo(
-        f"target     {held.fingerprint}\n"
-        f"answers    {len(held.keys):,} ({held.repeated:,} of them to a query that had been asked before)\n"
-        f"in flight  {held.in_flight:,} queries were on their way when a run died\n"
+        f"target     {contents.fingerprint}\n"
+        f"answers    {len(contents.keys):,} ({contents.repeated:,} of them to a query that had been asked before)\n"
+        f"in flight  {contents.in_flight:,} queries were on their way when a run died\n"
         f"by class   {shares or 'none'}\n"
         f"size       {size:,} bytes"
     )
@@ -56,9 +56,9 @@ def export(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["query", "turn", "label"])
-    held = read(path)
-    hashes = [key.tobytes()[:16].hex() for key in held.keys]
-    writer.writerows(zip(hashes, held.keys["turn"].tolist(), held.labels.tolist(), strict=True))
+    contents = read(path)
+    hashes = [key.tobytes()[:16].hex() for key in contents.keys]
+    writer.writerows(zip(hashes, contents.keys["turn"].tolist(), contents.labels.tolist(), strict=True))
     if out is None:
         typer.echo(text.getvalue(), nl=False)
         return

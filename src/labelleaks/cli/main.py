@@ -10,11 +10,11 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from labelleaks.cli import canaries, data, journal, reproduce
+from labelleaks.cli import canaries, data, demo, journal, reproduce
 from labelleaks.cli import probe as probecli
 from labelleaks.cli.options import (
     AcceptChanged,
@@ -46,17 +46,12 @@ from labelleaks.cli.options import (
     listed,
     mount,
     set_threads,
+    show,
     spec_of,
 )
 from labelleaks.errors import DoubtWarning
 
-if TYPE_CHECKING:
-    from labelleaks.auditing.record import AuditRecord
-    from labelleaks.cli.gate import Condition
-
 __all__ = ["app", "main"]
-
-GATE_FAILED = 4
 
 app = typer.Typer(
     name="labelleaks",
@@ -84,43 +79,7 @@ def common(
     """Measure how much a classifier that returns only labels leaks about its training data."""
 
 
-@app.command()
-@guarded
-def demo(
-    out: Out = Path("runs/demo"),
-    seed: int = 0,
-    budget: int = 500,
-    quiet: Quiet = False,
-    threads: Threads = None,
-) -> None:
-    """Train a small target on embedded digits, audit it with six attacks, write a report."""
-    from labelleaks.auditing.api import audit as run_audit
-    from labelleaks.cli import demo as demonstration
-    from labelleaks.core.domains import Box
-
-    set_threads(threads)
-    if not quiet:
-        typer.echo(
-            "Training a small network on 200 noisy digits until it knows them by heart (a regime chosen so that the "
-            "leak is large), then auditing it with six attacks ...",
-            err=True,
-        )
-    case = demonstration.build(seed=seed)
-    record = run_audit(
-        case.target,
-        members=case.members,
-        nonmembers=case.nonmembers,
-        shadow=case.shadow,
-        attacks=demonstration.ATTACKS,
-        domain=Box(0, 1),
-        budget=budget,
-        seed=seed,
-        name="demo: 200 noisy digits",
-        out=out,
-        overwrite=True,
-        show_progress=False if quiet else None,
-    )
-    _show(record, out, as_json=False, quiet=quiet)
+mount(app, demo.COMMANDS)
 
 
 @app.command()
@@ -185,8 +144,8 @@ def audit(
         name=loaded.name or (spec.stem if spec else "audit"),
         show_progress=show_progress,
     )
-    _show(record, loaded.out, as_json=as_json, quiet=quiet)
-    _gate(conditions, record)
+    show(record, loaded.out, as_json=as_json, quiet=quiet)
+    gate.enforce(conditions, record)
 
 
 @app.command()
@@ -200,6 +159,10 @@ def infer(
     attack: Annotated[str | None, typer.Option(help="One attack; default: boundary.")] = None,
     threshold: Annotated[
         str | None, typer.Option(help="random_inputs, fixed_fpr, shadow_calibrated or a number.")
+    ] = None,
+    fdr: Annotated[
+        float | None,
+        typer.Option(help="Call so many that a share of at most FDR is false; needs fixed_fpr or a hold-out."),
     ] = None,
     budget: Budget = None,
     budget_total: BudgetTotal = None,
@@ -234,6 +197,8 @@ def infer(
     with progress.meter(show_progress):
         progress.stage("reading files")
         arguments = from_spec.infer_arguments(loaded, trust_pickle=trust_pickle)
+    if fdr is not None:
+        arguments["threshold"] = from_spec.threshold_for_fdr(fdr, arguments["threshold"])
     if loaded.out is not None:
         serialization.check_writable(Path(loaded.out).parent)
     decisions = run_infer(
@@ -244,6 +209,8 @@ def infer(
         shard_rows=shard_rows,
         show_progress=show_progress,
     )
+    if fdr is not None:
+        decisions = decisions.at_fdr(fdr)
     if not quiet:
         typer.echo(
             f"{int(decisions.member.sum())} of {len(decisions)} candidates are called members "
@@ -284,11 +251,11 @@ def forecast(
         "data.shadow": shadow, "attacks": listed(attacks), "budget": budget, "budget_total": budget_total,
         "seed": seed,
     })  # fmt: skip
-    found = run_forecast(**from_spec.audit_arguments(loaded, trust_pickle=trust_pickle), probe=probe)
+    predicted = run_forecast(**from_spec.audit_arguments(loaded, trust_pickle=trust_pickle), probe=probe)
     if as_json:
-        typer.echo(json.dumps(tables.forecast_json(found), indent=2, sort_keys=True))
+        typer.echo(json.dumps(tables.forecast_json(predicted), indent=2, sort_keys=True))
     else:
-        tables.print_forecast(found)
+        tables.print_forecast(predicted)
 
 
 @app.command(name="attacks")
@@ -321,8 +288,8 @@ def report(
     record = load(run)
     folder = run if run.is_dir() else run.parent
     path = write_report(record, folder / "report.html" if out is None else out)
-    _show(record, folder, as_json=as_json, quiet=quiet, report=path)
-    _gate(conditions, record)
+    show(record, folder, as_json=as_json, quiet=quiet, report=path)
+    gate.enforce(conditions, record)
 
 
 mount(app, canaries.COMMANDS, group="canaries", about=canaries.ABOUT)
@@ -330,29 +297,6 @@ mount(app, data.COMMANDS, group="data", about=data.ABOUT)
 mount(app, journal.COMMANDS, group="journal", about=journal.ABOUT)
 mount(app, probecli.COMMANDS)
 mount(app, reproduce.COMMANDS)
-
-
-def _show(
-    record: AuditRecord, folder: str | Path | None, *, as_json: bool, quiet: bool, report: Path | None = None
-) -> None:
-    from labelleaks.cli import tables
-
-    if as_json:
-        typer.echo(json.dumps(tables.record_json(record), indent=2, sort_keys=True))
-    elif not quiet:
-        tables.print_record(record)
-        tables.print_run_log(record, folder if report is None else None)
-    if folder is not None and not as_json and not quiet:
-        typer.echo(f"\nReport: {report or Path(folder) / 'report.html'}")
-
-
-def _gate(conditions: list[Condition], record: AuditRecord) -> None:
-    from labelleaks.cli import gate
-
-    sentence = gate.first_that_holds(conditions, record)
-    if sentence is not None:
-        typer.echo(f"gate failed: {sentence}", err=True)
-        raise typer.Exit(GATE_FAILED)
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
-"""Options that commands share, the spec that is made of them, and the exit codes of errors."""
+"""Options that commands share, the spec that is made of them, the summary of a record, and exit codes of errors."""
 
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 if TYPE_CHECKING:
+    from labelleaks.auditing.record import AuditRecord
     from labelleaks.cli.spec import AuditSpec, InferSpec
 
     Spec = TypeVar("Spec", AuditSpec, InferSpec)
@@ -137,8 +139,23 @@ def spec_of(kind: type[Spec], path: Path | None, overrides: list[str] | None, fl
     """
     from labelleaks.cli.spec_file import load_spec, parse_override
 
-    found: dict[tuple[Any, ...], Any] = dict(parse_override(text) for text in overrides or [])
+    values: dict[tuple[Any, ...], Any] = dict(parse_override(text) for text in overrides or [])
     for key, value in flags.items():
         if value is not None:
-            found[tuple(key.split("."))] = str(value) if isinstance(value, Path) else value
-    return load_spec(kind, path, found)
+            values[tuple(key.split("."))] = str(value) if isinstance(value, Path) else value
+    return load_spec(kind, path, values)
+
+
+def show(
+    record: AuditRecord, folder: str | Path | None, *, as_json: bool, quiet: bool, report: Path | None = None
+) -> None:
+    """Print what a record says and where its report is; JSON alone where that is asked for."""
+    from labelleaks.cli import tables
+
+    if as_json:
+        typer.echo(json.dumps(tables.record_json(record), indent=2, sort_keys=True))
+    elif not quiet:
+        tables.print_record(record)
+        tables.print_run_log(record, folder if report is None else None)
+    if folder is not None and not as_json and not quiet:
+        typer.echo(f"\nReport: {report or Path(folder) / 'report.html'}")

@@ -91,8 +91,8 @@ def _rows(
     if not sizes:
         raise InputError("it does not tell the shape of a row: give --shape 64 (or 3,32,32), or --rows FILE")
     low, high = bounds
-    made = np.random.default_rng(0).random((most, *sizes), dtype=np.float32)
-    return (low + made * (high - low)).astype(np.float32)
+    unit = np.random.default_rng(0).random((most, *sizes), dtype=np.float32)
+    return (low + unit * (high - low)).astype(np.float32)
 
 
 def _print(options: Http, service: Spoken, discovery: Discovery, settings: Mapping[str, Any]) -> None:

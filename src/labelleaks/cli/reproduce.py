@@ -55,10 +55,10 @@ def reproduce(
     from labelleaks.experiments.store import default_folder
 
     chosen = choose(engine, address=address)
-    found = experiments.load_reproduction(name, profile, folder)
+    reproduction = experiments.load_reproduction(name, profile, folder)
     names = None if only is None else tuple(part.strip() for part in only.split(",") if part.strip())
-    options = Options(names, seeds, from_, str(store or default_folder()), str(out or found.folder))
-    planned = experiments.plan(found, options)
+    options = Options(names, seeds, from_, str(store or default_folder()), str(out or reproduction.folder))
+    planned = experiments.plan(reproduction, options)
     if dry_run:
         _print_forecast(planned, jobs)
         return
@@ -74,7 +74,7 @@ def reproduce(
 
         elsewhere = None if chosen.name == "local" else chosen
         done = experiments.run(planned, jobs=jobs, engine=elsewhere, say=say)
-    page = experiments.write_page(found, options.out)
+    page = experiments.write_page(reproduction, options.out)
     if not quiet:
         typer.echo(f"{done} stages done now; page: {page}")
 

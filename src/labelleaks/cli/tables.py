@@ -34,13 +34,13 @@ _COLOURS = {"serious": "red", "warning": "yellow", "info": "blue"}
 
 def record_json(record: AuditRecord) -> dict[str, Any]:
     """The figures of a record as JSON types; an estimate without a value is null with its reason."""
-    known = record.accuracy
+    accuracy = record.accuracy
     return {
         "name": record.name,
         "complete": record.complete,
         "members": int(record.member.sum()),
         "nonmembers": int((~record.member).sum()),
-        "accuracy": None if known is None else {"members": known[0], "nonmembers": known[1]},
+        "accuracy": None if accuracy is None else {"members": accuracy[0], "nonmembers": accuracy[1]},
         "attacks": {name: _attack_json(result) for name, result in record.attacks.items()},
         "ledger": {
             "rows": record.ledger.rows,
@@ -94,9 +94,11 @@ def print_record(record: AuditRecord, console: Console | None = None) -> None:
     console.print(
         f"\n[bold]{escape(record.name)}[/]: {members:,} members, {len(record) - members:,} non-members{state}"
     )
-    known = record.accuracy
-    if known is not None:
-        console.print(f"the target is right about {known[0]:.1%} of the members and {known[1]:.1%} of the non-members")
+    accuracy = record.accuracy
+    if accuracy is not None:
+        console.print(
+            f"the target is right about {accuracy[0]:.1%} of the members and {accuracy[1]:.1%} of the non-members"
+        )
     console.print()
     console.print(table)
     console.print(

@@ -79,9 +79,9 @@ def label_array(values: Any, what: str) -> NDArray[Any]:
         raise InputError(
             f"{what}: labels of shape {array.shape}; one label a row is needed (n,): for one-hot rows give y.argmax(1)"
         )
-    found = named(array)
-    if found is not None:
-        return found
+    classes = named(array)
+    if classes is not None:
+        return classes
     row = _first_bad(array)
     raise InputError(
         f"{what}: label {array.tolist()[row]!r} at row {row} is neither a whole number nor a string; class labels "
@@ -198,15 +198,15 @@ class Classes:
 
 
 def _check_threshold(classes: Classes) -> None:
-    given = classes.threshold
-    if isinstance(given, bool) or not isinstance(given, (int, float, np.number)) or not np.isfinite(given):
-        raise InputError(f"threshold={given!r}: a number is needed, 0.5 of probabilities or 0 of logits")
+    threshold = classes.threshold
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float, np.number)) or not np.isfinite(threshold):
+        raise InputError(f"threshold={threshold!r}: a number is needed, 0.5 of probabilities or 0 of logits")
     if len(classes) != 2:
         raise InputError(
-            f"threshold={given:g} is for two classes, and there are {len(classes)} ({classes}): leave it out"
+            f"threshold={threshold:g} is for two classes, and there are {len(classes)} ({classes}): leave it out"
         )
     if not classes.ordered:
         raise InputError(
-            f"threshold={given:g}: nothing says which of {classes} lies above it: name them, the upper one last: "
+            f"threshold={threshold:g}: nothing says which of {classes} lies above it: name them, the upper one last: "
             f"classes={list(classes.names)!r} or classes={list(classes.names)[::-1]!r}"
         )

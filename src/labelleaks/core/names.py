@@ -58,6 +58,7 @@ def exports(
 _RECORDED_AS = {
     "labelleaks.cli.demo": "labelleaks.demo",
     "labelleaks.models.architectures": "labelleaks.models",
+    "labelleaks.models.networks": "labelleaks.models",
     "labelleaks.models.shadow_model": "labelleaks.shadowmodel",
     "labelleaks.testing.planted": "labelleaks.planted",
 }

@@ -112,16 +112,16 @@ class Plugin:
             return import_object(self.path)
         module, _, name = self.path.partition(":")
         try:
-            found: Any = importlib.import_module(module)
+            thing: Any = importlib.import_module(module)
             for part in name.split("."):
-                found = getattr(found, part)
+                thing = getattr(thing, part)
         except LabelLeaksError:
             raise
         except (Exception, SystemExit) as error:  # somebody else's module: whatever it raises is reported as its own
             raise SpecError(
                 f"{self} cannot be used: importing {self.path} raised {type(error).__name__}: {error}"
             ) from error
-        return found
+        return thing
 
     def __str__(self) -> str:
         return f"{_ONE[self.kind]} {self.name!r}" + (f" of {self.package}" if self.package else "")
@@ -140,8 +140,8 @@ def ours(kind: PluginKind) -> tuple[Plugin, ...]:
 def installed(kind: PluginKind) -> tuple[Plugin, ...]:
     """Return what other packages register, by name. Imports nothing."""
     points = entry_points(group=f"labelleaks.{kind}")
-    found = [Plugin(kind, point.name, point.value.partition("[")[0].strip(), _package(point)) for point in points]
-    return tuple(sorted(set(found), key=lambda plugin: (plugin.name, plugin.package)))
+    plugins = [Plugin(kind, point.name, point.value.partition("[")[0].strip(), _package(point)) for point in points]
+    return tuple(sorted(set(plugins), key=lambda plugin: (plugin.name, plugin.package)))
 
 
 def find(kind: PluginKind, name: str) -> Plugin:
@@ -153,16 +153,16 @@ def find(kind: PluginKind, name: str) -> Plugin:
     if ":" in name:
         return Plugin(kind, name, name, None)
     others = installed(kind)
-    found = [plugin for plugin in (*ours(kind), *others) if plugin.name == name]
-    if not found:
-        known = [*_OURS[kind], *(plugin.name for plugin in others)]
-        raise InputError(f"unknown {_ONE[kind]} {name!r}{nearest(name, known)}")
-    if len(found) > 1:
+    claimants = [plugin for plugin in (*ours(kind), *others) if plugin.name == name]
+    if not claimants:
+        registered = [*_OURS[kind], *(plugin.name for plugin in others)]
+        raise InputError(f"unknown {_ONE[kind]} {name!r}{nearest(name, registered)}")
+    if len(claimants) > 1:
         raise InputError(
-            f"{_ONE[kind]} {name!r} is registered by {' and by '.join(str(plugin.package) for plugin in found)}: say "
-            f"which, {' or '.join(plugin.path for plugin in found)}, or uninstall one"
+            f"{_ONE[kind]} {name!r} is registered by {' and by '.join(str(plugin.package) for plugin in claimants)}: "
+            f"say which, {' or '.join(plugin.path for plugin in claimants)}, or uninstall one"
         )
-    return found[0]
+    return claimants[0]
 
 
 def load(kind: PluginKind, name: str) -> Any:
@@ -181,11 +181,11 @@ def load_named(kind: PluginKind, name: str) -> Any:
         InputError: as :func:`find`; or it calls itself otherwise. SpecError: as :meth:`Plugin.load`.
     """
     plugin = find(kind, name)
-    found = plugin.load()
-    own = getattr(found, "name", None)
+    thing = plugin.load()
+    own = getattr(thing, "name", None)
     if plugin.package is not None and own != name:
         raise InputError(f"{plugin} cannot be used: {plugin.path} has the name {own!r}, it is to be {name!r}")
-    return found
+    return thing
 
 
 def configure(what: str, make: Any, settings: Mapping[str, Any]) -> Any:
@@ -199,10 +199,10 @@ def configure(what: str, make: Any, settings: Mapping[str, Any]) -> Any:
     """
     if not callable(make):
         raise SpecError(f"{what}: a class or a function is needed, it is a {type(make).__name__}")
-    known, others = settings_of(make)
+    own, others = settings_of(make)
     for name in settings:
-        if name not in known and not others:
-            raise SpecError(f"{what}: unknown setting {name!r}{nearest(name, known)}")
+        if name not in own and not others:
+            raise SpecError(f"{what}: unknown setting {name!r}{nearest(name, own)}")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     try:
         return make(**values)

@@ -90,9 +90,9 @@ def encode(value: Any, arrays: Arrays, path: str) -> Any:
     if isinstance(value, np.bool_):
         return bool(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        held = [f for f in dataclasses.fields(value) if f.init]
-        held = [f for f in held if not (f.metadata.get("omit none") and getattr(value, f.name) is None)]
-        return {f.name: encode(getattr(value, f.name), arrays, f"{path}.{f.name}") for f in held}
+        stored = [f for f in dataclasses.fields(value) if f.init]
+        stored = [f for f in stored if not (f.metadata.get("omit none") and getattr(value, f.name) is None)]
+        return {f.name: encode(getattr(value, f.name), arrays, f"{path}.{f.name}") for f in stored}
     if isinstance(value, Mapping):
         return {_key(key): encode(item, arrays, f"{path}.{key}") for key, item in value.items()}
     if isinstance(value, set | frozenset):
@@ -139,12 +139,12 @@ def parse_json(text: str, path: Path) -> dict[str, Any]:
 
 def digest(arrays: Arrays) -> str:
     """Hash names, types, shapes and contents: 32 hexadecimal digits."""
-    found = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
-        found.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
-        found.update(array.tobytes())
-    return found.hexdigest()
+        digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def npz_bytes(arrays: Arrays, document: str) -> bytes:

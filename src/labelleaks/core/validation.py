@@ -40,18 +40,18 @@ def number(of: Any, name: str, span: str) -> None:
 
 def numbers(of: Any, name: str, span: str, *, fewest: int = 0, wholes: bool = False) -> None:
     """Keep ``fewest`` numbers or more, in their order, each of them in ``span``."""
-    given = getattr(of, name)
+    listed = getattr(of, name)
     what = f"{f'{fewest} or more' if fewest else 'a list of'} {'whole ' if wholes else ''}numbers in {span}"
     try:
-        items = tuple(given.tolist() if hasattr(given, "tolist") else given)
+        items = tuple(listed.tolist() if hasattr(listed, "tolist") else listed)
     except TypeError:  # a number alone, for example
-        _refuse(of, name, what, _shown(given))
-    if len(items) < fewest or isinstance(given, str | bytes):
-        _refuse(of, name, what, _shown(given))
+        _refuse(of, name, what, _shown(listed))
+    if len(items) < fewest or isinstance(listed, str | bytes):
+        _refuse(of, name, what, _shown(listed))
     values = tuple(_whole(item) if wholes else _real(item) for item in items)
     for item, value in zip(items, values, strict=True):
         if value is None or not _within(value, span):
-            _refuse(of, name, what, f"{_shown(item)} in {_shown(given)}")
+            _refuse(of, name, what, f"{_shown(item)} in {_shown(listed)}")
     object.__setattr__(of, name, values)
 
 
@@ -63,11 +63,11 @@ def flag(of: Any, name: str) -> None:
     object.__setattr__(of, name, bool(value))
 
 
-def choice(of: Any, name: str, known: tuple[str, ...], other: str = "") -> None:
+def choice(of: Any, name: str, choices: tuple[str, ...], other: str = "") -> None:
     """Refuse what is not one of ``known``; ``other`` says what else it may be, which the caller sees to."""
     value = getattr(of, name)
-    if not (isinstance(value, str) and value in known):
-        _refuse(of, name, f"one of {', '.join(map(repr, known))}{other and f' or {other}'}", _shown(value))
+    if not (isinstance(value, str) and value in choices):
+        _refuse(of, name, f"one of {', '.join(map(repr, choices))}{other and f' or {other}'}", _shown(value))
 
 
 def optional(of: Any, name: str, kind: type) -> None:

@@ -88,15 +88,15 @@ def members(path: Path, wanted: Callable[[str], bool], limits: Limits = Limits()
 
 def names(path: Path, limits: Limits = Limits()) -> list[str]:
     """Return the names of all regular files. Raises as :func:`members`."""
-    found: list[str] = []
+    listed: list[str] = []
 
     def note(name: str) -> bool:
-        found.append(name)
+        listed.append(name)
         return False
 
     for _ in members(path, note, limits):
         pass
-    return found
+    return listed
 
 
 def gunzip(path: Path, most: int) -> bytes:

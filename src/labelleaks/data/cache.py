@@ -62,16 +62,16 @@ def recorded(folder: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): str(entry["sha256"]) for name, entry in held.items()}
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): str(entry["sha256"]) for name, entry in entries.items()}
     except (ValueError, TypeError, KeyError, AttributeError):
         raise InputError(f"{path} is damaged: delete it to record the checksums again") from None
 
 
 def remember(folder: Path, checksums: Mapping[str, Sums]) -> None:
     """Record the checksums of files that were downloaded or given, checked as far as possible, and parsed."""
-    held = recorded(folder)
-    new = {name: {"sha256": sums.sha256, "bytes": sums.size} for name, sums in checksums.items() if name not in held}
+    before = recorded(folder)
+    new = {name: {"sha256": sums.sha256, "bytes": sums.size} for name, sums in checksums.items() if name not in before}
     if not new:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def remember(folder: Path, checksums: Mapping[str, Sums]) -> None:
     write_atomic(path, json.dumps({**entries, **new}, indent=1, sort_keys=True) + "\n", private=False)
 
 
-def check_sums(remote: RemoteFile, sums: Sums, known: Mapping[str, str]) -> str | None:
+def check_sums(remote: RemoteFile, sums: Sums, first_sums: Mapping[str, str]) -> str | None:
     """Compare with the published checksum, and with the one recorded at first use.
 
     Returns:
@@ -91,7 +91,7 @@ def check_sums(remote: RemoteFile, sums: Sums, known: Mapping[str, str]) -> str 
         got = {"md5": sums.md5, "sha256": sums.sha256}[kind]
         if got != wanted:
             return f"its {kind} is {got}, but {wanted} is published ({remote.source})"
-    first = known.get(remote.name)
+    first = first_sums.get(remote.name)
     if first is not None and first != sums.sha256:
         return f"its sha256 is {sums.sha256}, but {first} was recorded when it first came here"
     return None
@@ -132,13 +132,13 @@ def keep(card: Card, folder: Path, side: int | None, variant: str, rows: ParsedR
     """Put parsed rows into the cache. ``files``: SHA-256 by name of the files that they were read from."""
     place = _place(folder, side, variant)
     folder.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=folder, prefix=f".{place.name}."))
+    unfinished = Path(tempfile.mkdtemp(dir=folder, prefix=f".{place.name}."))
     try:
-        np.save(made / "x.npy", rows.x, allow_pickle=False)
-        np.save(made / "y.npy", rows.y, allow_pickle=False)
-        np.save(made / "split.npy", rows.split, allow_pickle=False)
+        np.save(unfinished / "x.npy", rows.x, allow_pickle=False)
+        np.save(unfinished / "y.npy", rows.y, allow_pickle=False)
+        np.save(unfinished / "split.npy", rows.split, allow_pickle=False)
         if rows.groups is not None:
-            np.save(made / "groups.npy", rows.groups, allow_pickle=False)
+            np.save(unfinished / "groups.npy", rows.groups, allow_pickle=False)
         about: dict[str, Any] = {
             "version": _VERSION,
             "dataset": card.name,
@@ -147,16 +147,16 @@ def keep(card: Card, folder: Path, side: int | None, variant: str, rows: ParsedR
             "groups": rows.groups is not None,
             "files": dict(files),
         }
-        (made / _ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        made.chmod(0o755)
+        (unfinished / _ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        unfinished.chmod(0o755)
         shutil.rmtree(place, ignore_errors=True)
         try:
-            made.rename(place)
+            unfinished.rename(place)
         except OSError:
             if not (place / _ABOUT).exists():  # else another process was faster, and made the same
                 raise
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def files_of(folder: Path, side: int | None, variant: str = "") -> dict[str, str]:

@@ -104,11 +104,11 @@ class Dataset:
 
     def digest(self) -> str:
         """Hash what the rows hold: 32 hexadecimal digits, equal for equal values, labels and order."""
-        found = hashlib.blake2b(repr((self.shape, len(self))).encode(), digest_size=16)
-        found.update(np.ascontiguousarray(self.y).data)
+        digest = hashlib.blake2b(repr((self.shape, len(self))).encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(self.y).data)
         for start in range(0, len(self), _CHUNK):
-            found.update(np.ascontiguousarray(self.x[start : start + _CHUNK]).data)
-        return found.hexdigest()
+            digest.update(np.ascontiguousarray(self.x[start : start + _CHUNK]).data)
+        return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
         """Return the content in figures, as JSON types."""

@@ -17,11 +17,11 @@ _NAMES = tuple("0123456789")
 def _read(paths: Mapping[str, Path], side: int | None) -> ParsedRows:
     from sklearn.datasets import load_digits
 
-    held = load_digits()
+    digits = load_digits()
     return ParsedRows(
-        x=held.images.astype(np.uint8)[:, None],
-        y=held.target.astype(np.int64),
-        split=np.zeros(len(held.target), dtype=np.uint8),
+        x=digits.images.astype(np.uint8)[:, None],
+        y=digits.target.astype(np.int64),
+        split=np.zeros(len(digits.target), dtype=np.uint8),
         class_names=_NAMES,
     )
 

@@ -56,7 +56,7 @@ class _Broken(Exception):
 def fetch(
     remote: RemoteFile,
     folder: Path,
-    known: Mapping[str, str],
+    accepted: Mapping[str, str],
     *,
     note: Callable[[int], None] = lambda size: None,
     expect: Callable[[int], None] = lambda size: None,
@@ -81,7 +81,7 @@ def fetch(
         with FileLock(folder / f".{remote.name}.lock", timeout=0):
             for url in remote.urls:
                 try:
-                    return _Download(url, remote, folder / remote.name, known, note, expect, policy).run()
+                    return _Download(url, remote, folder / remote.name, accepted, note, expect, policy).run()
                 except (Refused, _Broken) as error:
                     problems.append(f"{url}: {error}")
     except Timeout:
@@ -205,11 +205,11 @@ class _Download:
             return int(length) if length.isdigit() else None
         if answer.status != 206:
             raise Refused(f"the server answered {answer.status}")
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", "").strip())
-        if found is None or int(found[1]) != have or have == 0:
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", answer.headers.get("Content-Range", "").strip())
+        if match is None or int(match[1]) != have or have == 0:
             self.drop()
             raise _Broken("the server sent another part of the file than was asked for")
-        return None if found[2] == "*" else int(found[2])
+        return None if match[2] == "*" else int(match[2])
 
     def check_kind(self, start: bytes) -> None:
         """Refuse what begins as no such file does, a web page for example."""

@@ -56,12 +56,12 @@ def _reader(file: RemoteFile) -> Callable[[Mapping[str, Path], int | None], Pars
 
 def _read(path: Path, side: int | None) -> ParsedRows:
     assert side is not None
-    found = {name: match[1] for name in names(path) if (match := _PICTURE.fullmatch(name))}
-    count = Counter(found.values())
+    person_of = {name: match[1] for name in names(path) if (match := _PICTURE.fullmatch(name))}
+    count = Counter(person_of.values())
     people = sorted(person for person in count if count[person] > _MORE_THAN)
     if not people:
         raise InputError(f"{path}: nobody with more than {_MORE_THAN} pictures in it")
-    order = sorted(name for name in found if found[name] in people)
+    order = sorted(name for name in person_of if person_of[name] in people)
     place = {name: row for row, name in enumerate(order)}
     x = np.empty((len(order), 3, side, side), dtype=np.uint8)
     for name, stream in members(path, lambda name: name in place):
@@ -69,7 +69,7 @@ def _read(path: Path, side: int | None) -> ParsedRows:
         x[place[name]] = decoded(stream.read(_MOST), what, kind="JPEG", side=side, centre=_CENTRE, sharp=True)
     return ParsedRows(
         x=x,
-        y=np.array([people.index(found[name]) for name in order], dtype=np.int64),
+        y=np.array([people.index(person_of[name]) for name in order], dtype=np.int64),
         split=np.zeros(len(order), dtype=np.uint8),
         class_names=tuple(people),
     )

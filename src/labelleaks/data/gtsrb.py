@@ -68,8 +68,8 @@ def _read(paths: Mapping[str, Path], side: int | None) -> ParsedRows:
     x = np.empty((len(train) + len(test), 3, side, side), dtype=np.uint8)
     _decode(paths[_TRAIN.name], train, x[: len(train)], side)
     _decode(paths[_TEST.name], test, x[len(train) :], side)
-    found = [_FRAME.fullmatch(name) for name in train]
-    pairs = np.array([(int(match[1]), int(match[2])) for match in found if match is not None], dtype=np.int64)
+    frames = [_FRAME.fullmatch(name) for name in train]
+    pairs = np.array([(int(match[1]), int(match[2])) for match in frames if match is not None], dtype=np.int64)
     truth = _truth(paths[_TRUTH.name])
     missing = [name for name in test if Path(name).name not in truth]
     if missing:

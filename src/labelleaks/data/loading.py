@@ -107,9 +107,9 @@ def _from_folder(card: Card, folder: Path, kept_in: Path, side: int | None) -> D
         raise InputError(f"{folder}: no such folder; name the folder that holds the files of {card.title}")
     for candidate in card.sets:
         paths = {file.name: _find(folder, card, file.name) for file in candidate.files}
-        found = {name: path for name, path in paths.items() if path is not None}
-        if candidate.files and len(found) == len(paths):
-            return _read(card, candidate, found, kept_in, _side(card, side), ours=False)
+        complete = {name: path for name, path in paths.items() if path is not None}
+        if candidate.files and len(complete) == len(paths):
+            return _read(card, candidate, complete, kept_in, _side(card, side), ours=False)
     for name in card.npz:
         path = _find(folder, card, name)
         if path is not None:
@@ -131,11 +131,11 @@ def _read(
     card: Card, chosen: FileSet, paths: Mapping[str, Path], kept_in: Path, side: int | None, *, ours: bool
 ) -> Dataset:
     """Check, parse and keep. ``ours``: the files lie in the cache, and a bad one is deleted there."""
-    known = cache.recorded(kept_in)
+    accepted = cache.recorded(kept_in)
     found = {}
     for file in chosen.files:
         found[file.name] = cache.sums_of(paths[file.name])
-        wrong = cache.check_sums(file, found[file.name], known)
+        wrong = cache.check_sums(file, found[file.name], accepted)
         if wrong is not None:
             raise InputError(f"{paths[file.name]} is not the file that it should be: {wrong}{_mend(paths, ours)}")
     made_of = {name: sums.sha256 for name, sums in found.items()}

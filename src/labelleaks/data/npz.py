@@ -32,29 +32,29 @@ def read_npz(path: Path, card: Card, side: int | None) -> Dataset:
     Raises:
         InputError: damaged, or not rows of this data set (shape, labels or class names differ).
     """
-    held = _arrays(path)
+    arrays = _arrays(path)
     key = "features" if card.binary else "images"
     for needed in (key, "labels"):
-        if needed not in held:
-            raise InputError(f"{path}: no array {needed!r} among {sorted(held)}")
-    x = _bits(path, held[key]) if card.binary else _pictures(path, held[key], card, side)
-    y = _whole_numbers(path, "labels", held["labels"])
+        if needed not in arrays:
+            raise InputError(f"{path}: no array {needed!r} among {sorted(arrays)}")
+    x = _bits(path, arrays[key]) if card.binary else _pictures(path, arrays[key], card, side)
+    y = _whole_numbers(path, "labels", arrays["labels"])
     n = len(x)
-    names = tuple(str(name) for name in held.get("class_names", ())) or card.class_names
+    names = tuple(str(name) for name in arrays.get("class_names", ())) or card.class_names
     names = names or tuple(str(label) for label in range(card.classes))
     if len(names) != card.classes:
         raise InputError(f"{path}: {len(names)} class names, but {card.title} has {card.classes} classes")
-    split = _whole_numbers(path, "split", held.get("split", np.zeros(n, np.int64)))
+    split = _whole_numbers(path, "split", arrays.get("split", np.zeros(n, np.int64)))
     if not np.isin(split, (0, 1)).all():
         raise InputError(f"{path}: split must be 0 (training part) or 1 (test part)")
-    index = _whole_numbers(path, "source_index", held["source_index"]) if "source_index" in held else None
+    index = _whole_numbers(path, "source_index", arrays["source_index"]) if "source_index" in arrays else None
     return Dataset(
         name=card.name,
         x=x,
         y=y,
         class_names=names,
         split=split.astype(np.uint8),
-        groups=_whole_numbers(path, "track", held["track"]) if "track" in held else None,
+        groups=_whole_numbers(path, "track", arrays["track"]) if "track" in arrays else None,
         source_index=index,
         domain=card.inputs,
         scale=card.scale,

@@ -88,10 +88,10 @@ def read_pickle(content: bytes, what: str) -> dict[str, Any]:
     """
     try:
         _check_places(content)
-        held = _Unpickler(io.BytesIO(content), encoding="bytes").load()
-        if not isinstance(held, dict):
-            raise pickle.UnpicklingError(f"it holds a {type(held).__name__}")
-        return {_text(key): value.value if isinstance(value, _Array) else value for key, value in held.items()}
+        batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
+        if not isinstance(batch, dict):
+            raise pickle.UnpicklingError(f"it holds a {type(batch).__name__}")
+        return {_text(key): value.value if isinstance(value, _Array) else value for key, value in batch.items()}
     except (pickle.UnpicklingError, EOFError, *_MALFORMED) as error:
         raise InputError(f"{what}: not a batch of CIFAR, refused ({in_a_line(error)})") from None
 

@@ -59,11 +59,11 @@ def _read(paths: Mapping[str, Path], side: int | None) -> ParsedRows:
 
 def _texts(path: Path) -> tuple[list[str], dict[str, str], dict[str, str]]:
     """(WordNet numbers in order, words by number, number by picture of the validation part)."""
-    held = {name: stream.read(_MOST).decode("utf-8", "replace") for name, stream in members(path, _TEXTS.__contains__)}
-    missing = [name for name in _TEXTS if name not in held]
+    texts = {name: stream.read(_MOST).decode("utf-8", "replace") for name, stream in members(path, _TEXTS.__contains__)}
+    missing = [name for name in _TEXTS if name not in texts]
     if missing:
         raise InputError(f"{path}: {', '.join(missing)} is not in it")
-    wnids, words, truth = (held[name].splitlines() for name in _TEXTS)
+    wnids, words, truth = (texts[name].splitlines() for name in _TEXTS)
     by_tab = [dict(line.split("\t")[:2] for line in lines if "\t" in line) for lines in (words, truth)]
     return sorted(line.strip() for line in wnids if line.strip()), by_tab[0], by_tab[1]
 

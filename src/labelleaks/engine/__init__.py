@@ -1,4 +1,4 @@
-"""Engines that run tasks of plain data, on this machine or on a Ray cluster, with the same bytes.
+"""Engines: tasks of plain data, run in processes of this machine or on a Ray cluster, with byte-identical results.
 
 Shadow models, shards of candidates and worlds of a grid all go through :meth:`Engine.run`.
 """

@@ -1,4 +1,4 @@
-"""An engine by its name."""
+"""Choice of an engine by its name."""
 
 from __future__ import annotations
 

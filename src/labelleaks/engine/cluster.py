@@ -1,4 +1,4 @@
-"""Tasks on a worker of a Ray cluster; what they share is fetched once a process."""
+"""Worker side of the Ray engine: runs one task, fetches shared data once a process, reports progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A helper process of the local engine: a fresh interpreter that gets tasks as lines of JSON, and rows as files.
+"""Worker process of the local engine: a fresh interpreter that gets tasks as lines of JSON, and arrays as files.
 
 So it never imports the user's script. When whoever started it goes away its input ends, and it ends at once: nobody is
 left behind to do what a new run does too.
@@ -61,13 +61,13 @@ def serve(folder: Path, source: IO[str], answers: IO[str]) -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     watch = _LineWatch(answers)
-    known: dict[str, Shared] = {}
+    contents: dict[str, Shared] = {}
     while True:
         asked = json.loads(lines.get())
         for key in asked["shared"].values():
-            if key not in known:
-                known[key] = Shared(safetensors.torch.load_file(place(folder, key)))
-        shared = {name: known[key] for name, key in asked["shared"].items()}
+            if key not in contents:
+                contents[key] = Shared(safetensors.torch.load_file(place(folder, key)))
+        shared = {name: contents[key] for name, key in asked["shared"].items()}
         try:
             result = perform(asked["work"], asked["spec"], shared, asked["threads"], watch)
         except LabelLeaksError as error:

@@ -1,4 +1,4 @@
-"""Tasks on this machine: this process and helper processes take them from one list.
+"""The local engine: this process and helper processes take tasks from one queue.
 
 Several tasks with a thread each are done faster than one after the other with all threads. There are as many processes
 as torch has threads (``torch.set_num_threads``, ``OMP_NUM_THREADS``), or as many as asked for; helpers start only where

@@ -1,4 +1,4 @@
-"""Tasks on a Ray cluster (``pip install 'labelleaks[ray]'``): of this machine, or of many.
+"""The Ray engine: tasks on a Ray cluster of one machine or many (``pip install 'labelleaks[ray]'``).
 
 What tasks share is put into the cluster's object store once, and fetched once by each worker process. A worker that is
 killed costs the task that it was at: Ray does that one again, on another. Nothing else is lost, since a task's result
@@ -90,12 +90,12 @@ class Ray:
             try:
                 for index, task in enumerate(tasks):
                     running.add(index, task.name, self._submit(index, task, running.board))
-                found = running.finish()
+                results = running.finish()
             except BaseException:
                 running.cancel()
                 raise
             self._done += len(tasks)
-            return [found[i] for i in range(len(tasks))]
+            return [results[i] for i in range(len(tasks))]
 
     @property
     def _of_this_machine(self) -> int:
@@ -159,7 +159,7 @@ class _Running:
 
     def finish(self) -> dict[int, Result]:
         """Wait for all of them; results by position."""
-        found: dict[int, Result] = {}
+        results: dict[int, Result] = {}
         while self._waiting:
             ready, _ = self._ray.wait(list(self._waiting), num_returns=1, timeout=_LOOK)
             if self.board is not None:
@@ -168,10 +168,10 @@ class _Running:
                         self._show(index, counts)
             for reference in ready:
                 index, name = self._waiting.pop(reference)
-                found[index] = self._result(index, name, reference)
+                results[index] = self._result(index, name, reference)
                 if self._done is not None:
-                    self._done(index, found[index])
-        return found
+                    self._done(index, results[index])
+        return results
 
     def cancel(self) -> None:
         """End what still runs."""

@@ -1,4 +1,4 @@
-"""Tasks of plain data, whose results are plain data, and the protocol of engines."""
+"""Tasks, their results and progress as plain data, and the protocol of engines."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class Failure:
     def error(self) -> LabelLeaksError:
         """Return it as what it was; a kind that is not in :mod:`labelleaks.errors` as its nearest of those."""
         kind = getattr(errors, self.kind, LabelLeaksError) if self.kind in errors.__all__ else LabelLeaksError
-        found: LabelLeaksError = kind(self.message)
+        error: LabelLeaksError = kind(self.message)
         for text in self.notes:
-            found.add_note(text)
-        return found
+            error.add_note(text)
+        return error

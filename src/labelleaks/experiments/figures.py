@@ -62,13 +62,13 @@ def lines(title: str, label: str, curves: Mapping[str, Sequence[tuple[int, Mean]
 
 def _apart(xs: Sequence[int]) -> list[tuple[float, str]]:
     """A tick for each of xs, increasing; named where the name does not run into the next one's."""
-    found: list[tuple[float, str]] = []
+    named: list[tuple[float, str]] = []
     whole, last = math.log(xs[-1] * 1.1) - math.log(xs[0] * 0.9), math.inf
     for x in reversed(xs):
         room = (last - math.log(x)) / whole
-        found.append((x, f"{x:,}" if room > _ROOM else ""))
+        named.append((x, f"{x:,}" if room > _ROOM else ""))
         last = math.log(x) if room > _ROOM else last
-    return found[::-1]
+    return named[::-1]
 
 
 def document(chart: Chart) -> str:

@@ -113,7 +113,7 @@ def judge(finding: Finding, rows: Sequence[Row], studies: Sequence[Study] = ()) 
     independent, though they share candidates: an interval is rather too wide than too narrow.
     """
     paired = _paired(studies)
-    found = []
+    verdicts = []
     heads = [one.head for one in studies]
     for dataset, protocol in sorted({(row["dataset"], row["protocol"]) for row in (*rows, *heads)}):
         if finding.study is None:
@@ -123,8 +123,8 @@ def judge(finding: Finding, rows: Sequence[Row], studies: Sequence[Study] = ()) 
             pairs = list(_studied(finding.study, [one for one in studies if one.world[:2] == (dataset, protocol)]))
         if pairs:
             difference = _mean(pairs)
-            found.append(Verdict(dataset, protocol, _verdict(finding, difference), difference))
-    return found
+            verdicts.append(Verdict(dataset, protocol, _verdict(finding, difference), difference))
+    return verdicts
 
 
 def overall(verdicts: Iterable[Verdict]) -> str:
@@ -135,8 +135,8 @@ def overall(verdicts: Iterable[Verdict]) -> str:
 
 def mean_of(rows: Sequence[Row]) -> Mean:
     """Return the mean AUC of rows that differ in their seed; the interval ends at 0 and 1."""
-    found = _mean([(row["seed"], row["auc"]["value"], _error(row)) for row in rows if row["auc"]])
-    return Mean(found.value, max(0.0, found.low), min(1.0, found.high), found.seeds)
+    mean = _mean([(row["seed"], row["auc"]["value"], _error(row)) for row in rows if row["auc"]])
+    return Mean(mean.value, max(0.0, mean.low), min(1.0, mean.high), mean.seeds)
 
 
 def difference_of(first: Sequence[Row], second: Sequence[Row]) -> Mean:
@@ -227,11 +227,11 @@ def _chosen(side: Side, rows: Sequence[Row]) -> dict[tuple[int, int], Row]:
         end = (min if side.size == "smallest" else max)(row["target_size"] for row in mine)
         mine = [row for row in mine if row["target_size"] == end]
     mine = _at_shared_labels(mine)
-    found: dict[tuple[int, int], Row] = {}
+    best: dict[tuple[int, int], Row] = {}
     turn = 1 if side.labels == "most" else -1
     for row in sorted(mine, key=lambda row: (turn * row["labels"], row["n_members"])):
-        found[row["seed"], row["target_size"]] = row  # the last one stays
-    return found
+        best[row["seed"], row["target_size"]] = row  # the last one stays
+    return best
 
 
 def _at_shared_labels(rows: Sequence[Row]) -> list[Row]:

@@ -13,7 +13,8 @@ from torch import Tensor
 from labelleaks.attacks import Augmentation, Boundary, Gap, Noise, Transfer
 from labelleaks.attacks.search.subspaces import Subspace
 from labelleaks.core.attack import About, Attack, Cost, Knowledge, run
-from labelleaks.core.oracle.label_oracle import Gate, LabelOracle
+from labelleaks.core.oracle.gate import Gate
+from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.experiments import baselines
 from labelleaks.experiments.baselines import SaltAndPepper

@@ -82,9 +82,9 @@ def _verdicts(expected: Findings, rows: Sequence[Row], studies: Sequence[Study])
         "| --- | --- | --- | --- |",
     ]
     for finding in expected.findings:
-        found = judge(finding, rows, studies)
-        details = "<br>".join(_detail(one) for one in found) or "no rows yet"
-        verdict = overall(found)
+        verdicts = judge(finding, rows, studies)
+        details = "<br>".join(_detail(one) for one in verdicts) or "no rows yet"
+        verdict = overall(verdicts)
         text.append(f"| {finding.statement} | {_EVIDENCE[finding.evidence]} | **{verdict}** | {details} |")
     sources = [f"- {one.statement} {one.source}." for one in expected.findings]
     text += ["\nSources:\n", *sources]

@@ -88,12 +88,12 @@ def _cells(pair: _BothProtocols) -> str:
 
 def _both_accuracies(theirs: Sequence[Row], ours: Sequence[Row], size: int) -> str:
     """Train and test accuracy of the targets that both protocols have a seed of."""
-    found = [{row["seed"]: row for row in side if row["target_size"] == size} for side in (theirs, ours)]
-    shared = found[0].keys() & found[1].keys()
+    by_seed = [{row["seed"]: row for row in side if row["target_size"] == size} for side in (theirs, ours)]
+    shared = by_seed[0].keys() & by_seed[1].keys()
     if not shared:
         return " | "
     means = [
         [sum(side[seed][name] for seed in shared) / len(shared) for name in ("train_accuracy", "test_accuracy")]
-        for side in found
+        for side in by_seed
     ]
     return " | ".join(f"{train:.3f} / {test:.3f}" for train, test in means)

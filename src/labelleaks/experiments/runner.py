@@ -86,14 +86,14 @@ class GridPlan:
     def missing(self, of: WorldPlan) -> list[tuple[MeasureSpec | StudySpec, Stage]]:
         """Return the stages of a world that are not finished, each after those that it needs; those that no missing
         evaluation needs are left out."""
-        found: dict[str, tuple[MeasureSpec | StudySpec, Stage]] = {}
+        stages: dict[str, tuple[MeasureSpec | StudySpec, Stage]] = {}
 
         def visit(measure: MeasureSpec | StudySpec, stage: Stage) -> None:
-            if stage.key in found or self.store.has(stage):
+            if stage.key in stages or self.store.has(stage):
                 return
             for need in stage.needs:
                 visit(measure, need)
-            found[stage.key] = (measure, stage)
+            stages[stage.key] = (measure, stage)
 
         dataset = of.world.dataset
         measured, studied = self.results.keys(dataset), self.studies.keys(dataset)
@@ -103,15 +103,15 @@ class GridPlan:
             if self.results.elsewhere(dataset, evaluation) is None:
                 for need in evaluation.needs:  # scores, which name all that they need
                     visit(measure, need)
-            found[evaluation.key] = (measure, evaluation)
+            stages[evaluation.key] = (measure, evaluation)
         for study, stage in of.studies:
             if stage.key in studied:
                 continue
             if self.studies.elsewhere(dataset, stage) is None:
                 for need in stage.needs:
                     visit(of.measure_of(need) or study, need)
-            found[stage.key] = (study, stage)
-        return list(found.values())
+            stages[stage.key] = (study, stage)
+        return list(stages.values())
 
 
 def plan(reproduction: Reproduction, options: Options) -> GridPlan:
@@ -124,15 +124,15 @@ def plan(reproduction: Reproduction, options: Options) -> GridPlan:
     for name in options.only or ():
         if name not in grid.worlds:
             raise InputError(f"--only {name}: not in profile {reproduction.profile!r}{nearest(name, grid.worlds)}")
-    found = []
+    worlds = []
     for world in _worlds(reproduction, options):
         dataset, digest = load(world.dataset, options.source, world.spec.pixels)
         shadow = len(split_of(world, options.source).shadow)
-        found.append(WorldPlan(replace(world, images=len(dataset.shape) > 1), ()))
-        evaluations = tuple(stages_of(found[-1].world, grid.measures, digest, shadow))
-        stages = tuple(studies.studies_of(found[-1].world, grid.studies, evaluations))
-        found[-1] = replace(found[-1], evaluations=evaluations, studies=stages)
-    return GridPlan(reproduction, options, tuple(found))
+        worlds.append(WorldPlan(replace(world, images=len(dataset.shape) > 1), ()))
+        evaluations = tuple(stages_of(worlds[-1].world, grid.measures, digest, shadow))
+        stages = tuple(studies.studies_of(worlds[-1].world, grid.studies, evaluations))
+        worlds[-1] = replace(worlds[-1], evaluations=evaluations, studies=stages)
+    return GridPlan(reproduction, options, tuple(worlds))
 
 
 def _worlds(reproduction: Reproduction, options: Options) -> Iterator[World]:
@@ -152,8 +152,8 @@ def _worlds(reproduction: Reproduction, options: Options) -> Iterator[World]:
 def load(name: str, source: str | None, pixels: int | None = None) -> tuple[Dataset, str]:
     """Load a data set, its pictures ``pixels`` a side where that is said, and hash its content."""
     inside = not data.card(name).sets[0].files
-    found = data.load(name, folder=None if inside else source, size=pixels)
-    return found, found.digest()
+    dataset = data.load(name, folder=None if inside else source, size=pixels)
+    return dataset, dataset.digest()
 
 
 @lru_cache(maxsize=4)
@@ -201,9 +201,9 @@ def _task(planned: GridPlan, world: str) -> Task:
 
 def do_world(spec: Mapping[str, Any], shared: Mapping[str, Shared], watch: Watch) -> Result:
     """Do what is missing of one world: a task's work. Says how many stages that was."""
-    found = _planned(json.dumps([spec["of"], spec["options"]]))
-    of = next(of for of in found.worlds if of.world.name == spec["world"])
-    return Result(run_world(found, of, say=lambda line: watch.note(line, 1)))
+    planned = _planned(json.dumps([spec["of"], spec["options"]]))
+    of = next(of for of in planned.worlds if of.world.name == spec["world"])
+    return Result(run_world(planned, of, say=lambda line: watch.note(line, 1)))
 
 
 @lru_cache(maxsize=1)

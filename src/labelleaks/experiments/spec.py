@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from labelleaks import data
 from labelleaks.core.types import CHECKPOINTS
 from labelleaks.errors import InputError, SpecError, nearest
-from labelleaks.models.architectures import FAMILIES
+from labelleaks.models.networks import FAMILIES
 
 __all__ = [
     "POSTERIORS",
@@ -236,8 +236,8 @@ def load_reproduction(name: str, profile: str, folder: str | Path = "reproductio
     home = Path(folder) / name
     profiles = sorted(path.stem for path in (home / "profiles").glob("*.yaml"))
     if not profiles:
-        known = sorted({path.parent.parent.name for path in Path(folder).glob("*/profiles/*.yaml")})
-        also = nearest(name, known) if known else ""
+        names = sorted({path.parent.parent.name for path in Path(folder).glob("*/profiles/*.yaml")})
+        also = nearest(name, names) if names else ""
         raise InputError(f"{home}: no reproduction there{also}; run it in a checkout of labelleaks, or give --folder")
     if profile not in profiles:
         raise InputError(f"{home}: no profile {profile!r}{nearest(profile, profiles)}")
@@ -252,8 +252,8 @@ def read_yaml(kind: type[P], path: Path) -> P:
     except FileNotFoundError:
         raise SpecError(f"{path}: no such file") from None
     except ValidationError as error:
-        found = [f"{'.'.join(map(str, c['loc'])) or 'the whole'}: {c['msg']}" for c in error.errors()]
-        raise SpecError(f"{path}: {'; '.join(found)}") from None
+        faults = [f"{'.'.join(map(str, c['loc'])) or 'the whole'}: {c['msg']}" for c in error.errors()]
+        raise SpecError(f"{path}: {'; '.join(faults)}") from None
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
 

@@ -139,14 +139,14 @@ def _evaluation(world: World, measure: MeasureSpec, scores: Stage) -> Stage:
 
 
 def _words(measure: MeasureSpec) -> str:
-    found = [measure.attack, measure.variant, "" if measure.labels == 1 else str(measure.labels)]
+    words = [measure.attack, measure.variant, "" if measure.labels == 1 else str(measure.labels)]
     if measure.shadow_rows:
-        found.append(f"shadow={measure.shadow_rows}")
+        words.append(f"shadow={measure.shadow_rows}")
     if measure.shadow_model:
-        found.append(f"model={measure.shadow_model}")
+        words.append(f"model={measure.shadow_model}")
     if measure.relabel:
-        found.append(f"relabel={measure.relabel}")
-    return " ".join(word for word in found if word)
+        words.append(f"relabel={measure.relabel}")
+    return " ".join(word for word in words if word)
 
 
 class _Revised(Protocol):

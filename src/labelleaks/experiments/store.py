@@ -183,8 +183,8 @@ def former_rows(path: Path, stage: str) -> list[Row]:
         return []
     except ValueError as error:  # no JSON, or no UTF-8
         raise InputError(f"{path}: damaged ({error}); delete it and run again, which measures it anew") from None
-    known = isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) for row in rows)
-    if not known or not rows[0].keys() >= _WORLD:
+    is_list_of_rows = isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) for row in rows)
+    if not is_list_of_rows or not rows[0].keys() >= _WORLD:
         raise InputError(f"{path}: no measured rows of a grid; delete it and run again, or keep it elsewhere")
     if "study" in rows[0]:
         rows = [rows[0] | {"points": rows[1:]}]

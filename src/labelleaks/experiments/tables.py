@@ -82,19 +82,19 @@ def low_fpr_table(rows: Sequence[Row]) -> str:
 
 def keys_of(rows: Sequence[Row]) -> list[Key]:
     """Return what was measured, in the page's order."""
-    found = {(row["attack"], row["variant"], row["labels"]) for row in rows}
-    return sorted(found, key=lambda key: (_ORDER.index(key[0]), key[1], key[2]))
+    keys = {(row["attack"], row["variant"], row["labels"]) for row in rows}
+    return sorted(keys, key=lambda key: (_ORDER.index(key[0]), key[1], key[2]))
 
 
 def at_most_sizes(rows: Sequence[Row]) -> Mapping[tuple[str, str], int]:
     """Return for each attack and variant the most labels at which it was read at the most sizes."""
     reached = {key: len({row["target_size"] for row in rows if _key(row) == key}) for key in keys_of(rows)}
-    found: dict[tuple[str, str], int] = {}
+    most: dict[tuple[str, str], int] = {}
     for key, count in reached.items():
-        best = found.get(key[:2])
+        best = most.get(key[:2])
         if best is None or count >= reached[*key[:2], best]:
-            found[key[:2]] = key[2]
-    return found
+            most[key[:2]] = key[2]
+    return most
 
 
 def mean_at(rows: Sequence[Row], key: Key, size: int) -> Mean | None:
@@ -147,11 +147,11 @@ def _accuracies(rows: Sequence[Row], size: int) -> str:
 
 
 def _low_fpr(rows: Sequence[Row]) -> str:
-    found = [row["tpr_at_fpr"][_FPR] for row in rows if row["tpr_at_fpr"].get(_FPR)]
-    if not found:
+    rates = [row["tpr_at_fpr"][_FPR] for row in rows if row["tpr_at_fpr"].get(_FPR)]
+    if not rates:
         return ""
-    value = sum(one["value"] for one in found) / len(found)
-    return f"{value:.3f} ({min(one['low'] for one in found):.3f}–{max(one['high'] for one in found):.3f})"
+    value = sum(one["value"] for one in rates) / len(rates)
+    return f"{value:.3f} ({min(one['low'] for one in rates):.3f}–{max(one['high'] for one in rates):.3f})"
 
 
 _STATISTIC = "loss"
@@ -183,8 +183,8 @@ def _ablation(rows: Sequence[Row], size: int, models: Sequence[str]) -> str:
     for count in counts:
         cells = []
         for model in models:
-            found = [row for row in rows if (_shadow_rows(row), _shadow_model(row)) == (count, model)]
-            mean = mean_of(found) if found else None
+            cell_rows = [row for row in rows if (_shadow_rows(row), _shadow_model(row)) == (count, model)]
+            mean = mean_of(cell_rows) if cell_rows else None
             cells.append("" if mean is None else f"{mean.value:.3f} ({mean.low:.3f}–{mean.high:.3f})")
         lines.append(f"| {f'{count:,}' if count else 'all'} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -192,14 +192,14 @@ def _ablation(rows: Sequence[Row], size: int, models: Sequence[str]) -> str:
 
 def _shadow_rows(row: Row) -> int:
     """Shadow rows; 0: all of the world's."""
-    found = re.search(r"shadow=(\d+)", row["variant"])
-    return int(found[1]) if found else 0
+    match = re.search(r"shadow=(\d+)", row["variant"])
+    return int(match[1]) if match else 0
 
 
 def _shadow_model(row: Row) -> str:
     """Architecture of the shadow model: the target's own where none is named."""
-    found = re.search(r"model=(\w+)", row["variant"])
-    return found[1] if found else str(row["model"])
+    match = re.search(r"model=(\w+)", row["variant"])
+    return match[1] if match else str(row["model"])
 
 
 def _by_number(model: str) -> tuple[str, int]:

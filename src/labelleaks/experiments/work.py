@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from labelleaks import metrics
 from labelleaks.core import rng
 from labelleaks.core.attack import Knowledge, ShadowRows
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates
 from labelleaks.data import Dataset, LabelLeaksSplit
 from labelleaks.defenses import MemGuard, memguard
@@ -25,7 +25,7 @@ from labelleaks.experiments.spec import MeasureSpec, StudySpec
 from labelleaks.experiments.stages import Stage, World, revision_of
 from labelleaks.experiments.store import Reading, Scored, Store
 from labelleaks.metrics import Estimate
-from labelleaks.models import architectures, checkpoints, reference_models, shadow_training
+from labelleaks.models import architectures, checkpoints, networks, reference_models, shadow_training
 from labelleaks.models.checkpoints import Training
 from labelleaks.models.shadow_model import Network, ShadowModel
 from labelleaks.models.training import Epoch, Recipe, train
@@ -55,8 +55,8 @@ class Bench:
         if stage.kind == "target":
             self._train_target(stage)
         elif stage.kind == "shadow":
-            found = self._shadow_of(stage, self._knowledge(stage, self.gate(stage.needs[0])))
-            self.store.finish(stage, {"name": stage.name, "models": len(found)})
+            shadows = self._shadow_of(stage, self._knowledge(stage, self.gate(stage.needs[0])))
+            self.store.finish(stage, {"name": stage.name, "models": len(shadows)})
         else:
             assert isinstance(measure, MeasureSpec)
             self._score(stage, measure)
@@ -95,7 +95,7 @@ class Bench:
             module = architectures.build(self.world.spec.model, shape, self.dataset.classes, seed=0)
             training = checkpoints.load(self.store.place("weights"), stage.key, module)
             assert training is not None
-            deployed = architectures.folded(module.eval())
+            deployed = networks.folded(module.eval())
             self._loaded = stage.key, Network(deployed, self.dataset.classes, shape, training)
         return self._loaded[1]
 
@@ -136,8 +136,8 @@ class Bench:
         recipe = Recipe(epochs=stage.what["epochs"], stop_at_interpolation=True)
         if stage.what["labels"] == "true":
             return (self._salem(stage, knowledge, recipe)[0],)
-        found = reference_models.references(knowledge, self.dataset.classes, seed=self.world.seed, recipe=recipe)
-        return found.models
+        references = reference_models.references(knowledge, self.dataset.classes, seed=self.world.seed, recipe=recipe)
+        return references.models
 
     def _salem(self, stage: Stage, knowledge: Knowledge, recipe: Recipe) -> tuple[ShadowModel, Tensor, Tensor]:
         """Salem's shadow model: trained on one half of the shadow rows, with their true labels."""
@@ -156,8 +156,8 @@ class Bench:
         """Return at most so many candidates of each side, members first, and which of them are members."""
         members, others = self.split.candidates(self.world.size, most)
         x, y = self.dataset.rows(np.concatenate([members, others]))
-        found = Candidates(x, y, self.dataset.domain, self.dataset.classes)
-        return found, np.arange(len(y)) < len(members)
+        candidates = Candidates(x, y, self.dataset.domain, self.dataset.classes)
+        return candidates, np.arange(len(y)) < len(members)
 
     def _score(self, stage: Stage, measure: MeasureSpec) -> None:
         readings = self.readings(stage, measure)
@@ -217,8 +217,8 @@ def read_at(reading: Reading, wanted: tuple[int, ...]) -> list[int]:
     """Return for each label count the last checkpoint that it pays for; the end where none is named."""
     if not wanted or len(reading.checkpoints) == 1:
         return [len(reading.checkpoints) - 1]
-    found = [max((i for i, c in enumerate(reading.checkpoints) if c <= labels), default=None) for labels in wanted]
-    return sorted({i for i in found if i is not None})
+    last = [max((i for i, c in enumerate(reading.checkpoints) if c <= labels), default=None) for labels in wanted]
+    return sorted({i for i in last if i is not None})
 
 
 def _row(

@@ -116,11 +116,11 @@ def conformal_p_values(scores: Any, nonmember_scores: Any) -> Floats:
     Raises:
         InputError: NaN or infinity, or no known non-member.
     """
-    asked, known = checked_scores(scores, "scores"), np.sort(checked_scores(nonmember_scores, "nonmember_scores"))
-    if len(known) == 0:
+    asked, nonmembers = checked_scores(scores, "scores"), np.sort(checked_scores(nonmember_scores, "nonmember_scores"))
+    if len(nonmembers) == 0:
         raise InputError("nonmember_scores: p-values need known non-members; give at least one")
-    above = len(known) - np.searchsorted(known, asked, "left")
-    return np.asarray((1 + above) / (1 + len(known)), dtype=np.float64)
+    above = len(nonmembers) - np.searchsorted(nonmembers, asked, "left")
+    return np.asarray((1 + above) / (1 + len(nonmembers)), dtype=np.float64)
 
 
 def called_at_fdr(p_values: Any, fdr: float) -> Bools:

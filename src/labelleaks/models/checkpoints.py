@@ -79,12 +79,12 @@ def load(folder: Path, key: str, module: nn.Module) -> Training | None:
         if _digest(content) != sidecar["blake2b"]:
             raise ValueError("its content is not what was written")
         weights = safetensors.torch.load(content)
-        found = Training(int(sidecar["rows"]), int(sidecar["epochs"]), float(sidecar["seconds"]), reused=True)
+        training = Training(int(sidecar["rows"]), int(sidecar["epochs"]), float(sidecar["seconds"]), reused=True)
         _fits(weights, module)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error})") from error
     module.load_state_dict(weights)
-    return found
+    return training
 
 
 def _fits(weights: Mapping[str, torch.Tensor], module: nn.Module) -> None:

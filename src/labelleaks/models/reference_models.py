@@ -121,7 +121,7 @@ def relabelled_models(
     def changed(rows: Tensor, generator: torch.Generator) -> Tensor:
         return project(augment(rows, generator))
 
-    found: list[ShadowModel] = []
+    models: list[ShadowModel] = []
     for r in range(count):
         own = shadow_training.reference_seed(seed, r)
         model = architectures.build(knowledge.family, shadow.x.shape[1:], classes, seed=own)
@@ -135,8 +135,8 @@ def relabelled_models(
             model, shadow.x, None, recipe, seed=own, augment=changed, label=shadow_training.checked(label, classes)
         )
         training = Training(len(shadow), recipe.epochs, round(time.monotonic() - began, 3))
-        found.append(Network(trained, classes, tuple(shadow.x.shape[1:]), training))
-    return tuple(found)
+        models.append(Network(trained, classes, tuple(shadow.x.shape[1:]), training))
+    return tuple(models)
 
 
 def setup_cost(knowledge: Knowledge) -> int:
@@ -151,8 +151,8 @@ def setup_cost(knowledge: Knowledge) -> int:
 
 def trainings(store: Mapping[str, object]) -> list[Training]:
     """Return what each model of a store cost, in an order that equal runs share."""
-    found = [model.training for model in store.values() if isinstance(model, Network | Fitted | TextModel)]
-    return sorted(found, key=lambda training: (training.rows, training.epochs))
+    trainings = [model.training for model in store.values() if isinstance(model, Network | Fitted | TextModel)]
+    return sorted(trainings, key=lambda training: (training.rows, training.epochs))
 
 
 def logits(model: ShadowModel, x: Tensor) -> Tensor:

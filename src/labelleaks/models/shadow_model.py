@@ -116,8 +116,8 @@ class Network:
 
     def _ask(self, rows: Tensor) -> Tensor:
         with torch.inference_mode():
-            found: Tensor = self._folded(rows)
-        return found.clone()  # an ordinary tensor
+            logits: Tensor = self._folded(rows)
+        return logits.clone()  # an ordinary tensor
 
     def _slope(self, rows: Tensor, labels: Tensor, of: Objective) -> Tensor:
         with torch.inference_mode(False), torch.enable_grad():
@@ -162,11 +162,11 @@ class Fitted:
 
     def _ask(self, rows: Tensor) -> Tensor:
         probabilities = self._call("predict_proba", rows)
-        found = np.full((len(rows), self.classes), np.exp(LOG_FLOOR))
-        found[:, self.estimator.classes_] = np.maximum(probabilities, np.exp(LOG_FLOOR))
-        if not np.isfinite(found).all():
+        posteriors = np.full((len(rows), self.classes), np.exp(LOG_FLOOR))
+        posteriors[:, self.estimator.classes_] = np.maximum(probabilities, np.exp(LOG_FLOOR))
+        if not np.isfinite(posteriors).all():
             raise InputError(f"shadow family {type(self.estimator).__name__} gives probabilities that are not finite")
-        return torch.from_numpy(np.log(np.minimum(found, 1.0))).to(rows.device)
+        return torch.from_numpy(np.log(np.minimum(posteriors, 1.0))).to(rows.device)
 
     def _call(self, verb: str, rows: Tensor) -> Any:
         try:
@@ -198,13 +198,13 @@ def _in_blocks(ask: Callable[..., Tensor], size: int, *rows: Tensor) -> Tensor:
 
     Each block is a fresh buffer: where a row starts in memory may decide how a library sums it up.
     """
-    found = []
+    parts = []
     for start in range(0, len(rows[0]), size):
         count = min(size, len(rows[0]) - start)
         places = torch.arange(start, start + size, device=rows[0].device).clamp_max(start + count - 1)
-        found.append(ask(*[part[places] for part in rows])[:count])
+        parts.append(ask(*[part[places] for part in rows])[:count])
         progress.beat()
-    return torch.cat(found)
+    return torch.cat(parts)
 
 
 def _steady(ask: Callable[[Tensor], Tensor], rows: Tensor) -> bool:

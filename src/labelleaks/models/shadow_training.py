@@ -198,8 +198,8 @@ def split_shadow(shadow: ShadowRows, fraction: float, seed: int) -> tuple[Shadow
     if len(shadow) == 0:
         return shadow, shadow
     streams = rng.streams(rng.content_keys(shadow.x), seed, "shadow split")
-    held = rng.uniform(streams, 1)[:, 0] < fraction
-    return _subset(shadow, ~held), _subset(shadow, held)
+    inside = rng.uniform(streams, 1)[:, 0] < fraction
+    return _subset(shadow, ~inside), _subset(shadow, inside)
 
 
 def drop_near_duplicates(shadow: ShadowRows, candidates: Candidates) -> tuple[ShadowRows, int]:

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from labelleaks.core.progress import beat
 from labelleaks.core.rng import seed_from
 from labelleaks.errors import InputError, nearest
-from labelleaks.models.architectures import Inputs, seeded
+from labelleaks.models.architectures import seeded
+from labelleaks.models.networks import Inputs
 
 __all__ = ["Augment", "Epoch", "Label", "Recipe", "train"]
 
@@ -68,12 +69,12 @@ class Recipe:
             raise InputError(f"Recipe: weight_decay must be 0 or more and finite, got {self.weight_decay}")
         if not 0 <= self.momentum < 1:
             raise InputError(f"Recipe: momentum must be 0 to below 1, got {self.momentum}")
-        for name, value, known in (
+        for name, value, choices in (
             ("optimizer", self.optimizer, ("adam", "sgd")),
             ("schedule", self.schedule, ("constant", "cosine")),
         ):
-            if value not in known:
-                raise InputError(f"Recipe: unknown {name} {value!r}{nearest(str(value), known)}")
+            if value not in choices:
+                raise InputError(f"Recipe: unknown {name} {value!r}{nearest(str(value), choices)}")
 
 
 @dataclass(frozen=True)
@@ -133,16 +134,10 @@ def train(
             for rows in torch.randperm(len(x), generator=shuffle).to(x.device).tensor_split(count):
                 xb = x[rows] if augment is None else augment(x[rows], noise)
                 yb = label(xb) if label is not None else y[rows]  # type: ignore[index]
-                if len(xb) == 1:  # batch norm needs two
-                    xb, yb = xb.repeat(2, *[1] * (xb.dim() - 1)), yb.repeat(2)
-                logits = model(xb)
-                loss = F.cross_entropy(logits, yb)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
+                loss, logits = _step(model, xb, yb, optimizer)
                 schedule.step()
-                losses.append(loss.detach() * len(rows))
-                hits.append((logits.detach().argmax(1) == yb)[: len(rows)].sum())
+                losses.append(loss * len(rows))
+                hits.append((logits.argmax(1) == yb).sum())
                 beat()
             right = int(torch.stack(hits).sum())
             epoch = Epoch(number, sum(torch.stack(losses).tolist()) / len(x), right / len(x))
@@ -155,6 +150,19 @@ def train(
             if recipe.stop_at_interpolation and right == len(x):
                 break
     return model.eval()
+
+
+def _step(model: nn.Module, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer) -> tuple[Tensor, Tensor]:
+    """Step down the loss of a batch; return the loss and the logits (m, K) from before the step."""
+    m = len(x)
+    if m == 1:  # batch norm needs two
+        x, y = x.repeat(2, *[1] * (x.dim() - 1)), y.repeat(2)
+    logits = model(x)
+    loss = F.cross_entropy(logits, y)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return loss.detach(), logits.detach()[:m]
 
 
 def _optimizer(

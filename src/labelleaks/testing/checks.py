@@ -22,7 +22,7 @@ from labelleaks.attacks.noise import Noise
 from labelleaks.auditing import thresholds
 from labelleaks.auditing.thresholds import Setting, Threshold, ThresholdRule
 from labelleaks.core.attack import Attack, Knowledge, ShadowRows, prepared
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates
 from labelleaks.data.cards import Card
 from labelleaks.data.dataset import Dataset

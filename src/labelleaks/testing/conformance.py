@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from labelleaks.core.attack import About, Attack, Knowledge, missing_members, prepared
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates, Scores, Status
 from labelleaks.errors import BudgetExceeded, LabelLeaksError
 from labelleaks.testing.planted import PlantedCase, case

@@ -76,9 +76,9 @@ def _random(domain: Domain, rows: _TestRows) -> None:
 
 
 def _projection(domain: Domain, rows: _TestRows) -> None:
-    given = rows.anything.clone()
+    before = rows.anything.clone()
     sent = domain.project(rows.anything)
-    _expect(torch.equal(given, rows.anything), "project must not change the rows that it gets")
+    _expect(torch.equal(before, rows.anything), "project must not change the rows that it gets")
     _inside(domain, sent, "what project returns")
     again = domain.project(sent)
     moved = _most(again, sent)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from labelleaks.core.attack import Attack, Cost, Knowledge, ShadowRows, prepared
-from labelleaks.core.oracle.label_oracle import Gate, Ledger
+from labelleaks.core.oracle.gate import Gate
+from labelleaks.core.oracle.label_oracle import Ledger
 from labelleaks.core.types import Candidates, Scores
 from labelleaks.errors import BudgetExceeded, LabelLeaksError
 from labelleaks.models import architectures, text_models

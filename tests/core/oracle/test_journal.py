@@ -18,8 +18,8 @@ from torch import Tensor
 from labelleaks.attacks.gap import Gap
 from labelleaks.core.attack import Knowledge
 from labelleaks.core.domains import Box
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.oracle.journal import Journal
-from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.oracle.query_keys import digests, keys_of
 from labelleaks.core.types import Candidates, Scores
 from labelleaks.errors import InputError

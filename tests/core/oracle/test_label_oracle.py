@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from labelleaks.core.oracle.label_oracle import SETUP, Gate
+from labelleaks.core.oracle.gate import Gate
+from labelleaks.core.oracle.label_oracle import SETUP
 from labelleaks.core.oracle.query_keys import Answers, Keys, keys_of
 from labelleaks.errors import BudgetExceeded, InputError, LabelLeaksError, TargetError
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 import labelleaks as ll
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.oracle.journal import Journal
 from labelleaks.core.oracle.journal_file import read
-from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.types import Candidates
 from labelleaks.targets import Http, wrap
 from labelleaks.targets.probe import measure_noise

@@ -15,7 +15,7 @@ from typing import Any, Self
 import pytest
 import torch
 
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.errors import InputError, TargetError
 from labelleaks.targets import Http, wrap
 from tests.servers.faulty import rows_of, truth

@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.oracle.journal import Journal
-from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.oracle.query_keys import keys_of
 from labelleaks.errors import TargetError
 from labelleaks.targets import Http, wrap

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.oracle.journal import Journal
-from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.targets import Http, wrap
 from tests.servers.faulty import Faulty, rows_of, truth
 
@@ -25,7 +25,7 @@ import sys
 import torch
 from tests.targets.http.test_kill import X, options
 from labelleaks.core.oracle.journal import Journal
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.targets import wrap
 
 with wrap(options(sys.argv[1]), numpy=True, classes=3) as target, Journal(sys.argv[2], "t") as journal:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.targets import Http, wrap
 from tests.servers.faulty import Faulty, rows_of, truth
 

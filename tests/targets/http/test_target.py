@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 import labelleaks as ll
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.oracle.journal import Journal
-from labelleaks.core.oracle.label_oracle import Gate
 from labelleaks.core.oracle.remote import Remote
 from labelleaks.errors import InputError, TargetError
 from labelleaks.targets import Http, is_target, wrap

@@ -26,7 +26,7 @@ from labelleaks.attacks.words import Words
 from labelleaks.core.batch_invariant import mean_of, row_max, row_sums
 from labelleaks.core.domains import Domain, image_layout, token_columns
 from labelleaks.models import reference_models
-from labelleaks.models.architectures import moments
+from labelleaks.models.networks import moments
 from labelleaks.models.shadow_model import ShadowModel
 
 __all__ = ["Split", "StartPoints", "ensemble_log_odds", "feature_scale", "log_odds", "perturb_to", "splits"]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelleaks.core.attack import Attack, Knowledge, ShadowRows
-from labelleaks.core.oracle.label_oracle import Gate, LabelOracle
+from labelleaks.core.oracle.gate import Gate
+from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.serialization import OMIT_NONE
 from labelleaks.core.types import Candidates, Scores
 from labelleaks.errors import InputError
@@ -37,6 +38,9 @@ class Threshold:
     non-members."""
     doubt: str | None = field(default=None, metadata=OMIT_NONE)
     """Why it may serve for nothing, as far as the rule can see."""
+    nonmember_scores: tuple[float, ...] | None = field(default=None, repr=False, metadata=OMIT_NONE)
+    """Scores of the known non-members that the rule scored, none of them a candidate; None: it scored none. A record
+    leaves them out."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.tau):

@@ -84,6 +84,7 @@ class FixedFPR:
             source=f"conformal quantile of {rows} held-out shadow rows with {whose} labels",
             expected_fpr=metrics.Estimate(float((scores > tau).mean()), 0.0, self.fpr),
             doubt=self._too_coarse(scores),
+            nonmember_scores=tuple(scores.tolist()),
         )
 
     def _too_coarse(self, scores: NDArray[np.float64]) -> str | None:

@@ -69,6 +69,7 @@ class HoldOut:
             source=f"hold-out of {int(member.sum())} known members and {int((~member).sum())} known non-members{also}",
             upper_bound=audited > 0,
             expected_fpr=metrics.rate(int((scores[~member] > tau).sum()), int((~member).sum())),
+            nonmember_scores=None if audited else tuple(scores[~member].tolist()),
         )
 
     def describe(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from labelleaks import metrics
 from labelleaks.auditing.thresholds.base import Setting, Threshold, own_oracle, own_scores, values
 from labelleaks.core import rng
 from labelleaks.core.attack import Attack, Knowledge, ShadowRows, prepared
-from labelleaks.core.oracle.label_oracle import Gate
+from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Candidates
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import shadow_training

@@ -55,13 +55,13 @@ def need_fit(domain: Domain, shape: Sequence[int]) -> None:
         InputError: with what it does wrong, and what is expected.
     """
     try:
-        found = next(faults(domain, tuple(shape)), None)
+        fault = next(faults(domain, tuple(shape)), None)
     except InputError:
         raise
     except Exception as error:  # the domain may be the user's own: whatever it raises gets our name and its text
         raise InputError(f"domain={_name(domain)} fails for rows of shape {tuple(shape)}: {error}") from error
-    if found is not None:
-        raise InputError(f"domain={_name(domain)} breaks its contract (docs/domains.md): {found}")
+    if fault is not None:
+        raise InputError(f"domain={_name(domain)} breaks its contract (docs/domains.md): {fault}")
 
 
 def _name(domain: object) -> str:

@@ -98,11 +98,11 @@ class Journal:
             for table in TABLES:
                 run(table)
             run("INSERT OR IGNORE INTO meta VALUES ('schema', ?), ('fingerprint', ?)", (str(SCHEMA), fingerprint))
-        held = dict(run("SELECT key, value FROM meta"))
-        check_schema(self.path, held)
-        if held.get("fingerprint") != fingerprint:
+        meta = dict(run("SELECT key, value FROM meta"))
+        check_schema(self.path, meta)
+        if meta.get("fingerprint") != fingerprint:
             raise InputError(
-                f"journal {self.path} belongs to another target: it holds answers of {held.get('fingerprint')}, this "
+                f"journal {self.path} belongs to another target: it holds answers of {meta.get('fingerprint')}, this "
                 f"target is {fingerprint}; give each target a journal of its own"
             )
 
@@ -138,11 +138,11 @@ class Journal:
     def answers(self, x: Tensor, most: int = 2) -> Tensor:
         """Return what is recorded for each row's first ``most`` turns, int64 (m, most), on the CPU; -1 for nothing."""
         keys = keys_of(x)
-        found = []
+        columns = []
         for turn in range(most):
             keys["turn"] = turn
-            found.append(self.lookup(keys))
-        return torch.stack(found, dim=1)
+            columns.append(self.lookup(keys))
+        return torch.stack(columns, dim=1)
 
     def begin(self, keys: Keys) -> int:
         """Mark queries that are about to be sent; return how many had been on their way when an earlier run died."""

@@ -121,8 +121,8 @@ class JournalContents:
     @property
     def by_class(self) -> dict[int, int]:
         """Answers by class code."""
-        found, counts = np.unique(self.labels, return_counts=True)
-        return dict(zip(found.tolist(), counts.tolist(), strict=True))
+        codes, counts = np.unique(self.labels, return_counts=True)
+        return dict(zip(codes.tolist(), counts.tolist(), strict=True))
 
 
 def read(path: str | Path) -> JournalContents:
@@ -134,10 +134,10 @@ def read(path: str | Path) -> JournalContents:
     file = Path(path)
     with _looking_at(file) as connection:
         meta = _meta(connection, file)
-        found = [(keys, labels) for _, keys, labels in batches(connection, file, 0)]
+        answers = [(keys, labels) for _, keys, labels in batches(connection, file, 0)]
         sent = [keys for _, keys in marks(connection, file)]
-    keys = np.concatenate([np.empty(0, dtype=KEY), *[keys for keys, _ in found]])
-    labels = np.concatenate([np.empty(0, dtype=_LABEL), *[labels for _, labels in found]])
+    keys = np.concatenate([np.empty(0, dtype=KEY), *[keys for keys, _ in answers]])
+    labels = np.concatenate([np.empty(0, dtype=_LABEL), *[labels for _, labels in answers]])
     keys, first = np.unique(keys, return_index=True)
     left = np.setdiff1d(np.concatenate([np.empty(0, dtype=KEY), *sent]), keys)
     return JournalContents(str(meta.get("fingerprint")), keys, labels[first], len(left))
@@ -154,16 +154,16 @@ def verify(path: str | Path) -> list[str]:
     file = Path(path)
     with _looking_at(file) as connection:
         _meta(connection, file)
-        found = [f"SQLite: {line}" for (line,) in connection.execute("PRAGMA integrity_check(5)") if line != "ok"]
+        faults = [f"SQLite: {line}" for (line,) in connection.execute("PRAGMA integrity_check(5)") if line != "ok"]
         rows = connection.execute("SELECT keys, labels, checksum FROM answers")
         damaged = sum(unpacked(row) is None for row in rows)
         if damaged:
-            found.append(f"{damaged} batches of answers are not as they were written")
+            faults.append(f"{damaged} batches of answers are not as they were written")
         try:
             list(marks(connection, file))
         except InputError:
-            found.append("what was on its way cannot be read")
-    return found
+            faults.append("what was on its way cannot be read")
+    return faults
 
 
 @contextlib.contextmanager

@@ -58,10 +58,10 @@ class Ledger:
 
     def by_phase(self) -> dict[str, int]:
         """Rows by phase, set-up phases included, in the order of first use."""
-        found = dict(self.setup)
+        rows_of = dict(self.setup)
         for phase, rows in self.candidates.items():
-            found[phase] = found.get(phase, 0) + int(rows.sum())
-        return found
+            rows_of[phase] = rows_of.get(phase, 0) + int(rows.sum())
+        return rows_of
 
     def bill(self, owner: Tensor, phase: str, accounts: int, *, replayed: bool = False) -> None:
         """Enter one row for each entry of ``owner`` (int64, -1 = set-up): sent, or answered by the journal."""
@@ -72,8 +72,8 @@ class Ledger:
         if setup:
             setup_rows[phase] = setup_rows.get(phase, 0) + setup
         if setup < len(owner):
-            held = candidate_rows.get(phase)
-            candidate_rows[phase] = counts if held is None else held + counts
+            before = candidate_rows.get(phase)
+            candidate_rows[phase] = counts if before is None else before + counts
 
     def describe(self) -> dict[str, Any]:
         """Return what a record says: counts only, nothing that differs between two equal runs."""

@@ -74,12 +74,12 @@ class Answers:
     def find(self, keys: Keys) -> NDArray[np.int64]:
         """Return the label of each key, (m,); -1 where there is none."""
         get = self._newest.get
-        found = np.array([get(name, -1) for name in _names(keys)], dtype=np.int64)
+        labels = np.array([get(name, -1) for name in _names(keys)], dtype=np.int64)
         if self._runs and len(keys):
             place, low = _spread(keys)
             for run in reversed(self._runs):  # what was recorded first is said last
-                run.find_into(found, place, low)
-        return found
+                run.find_into(labels, place, low)
+        return labels
 
     def add(self, keys: Keys, labels: NDArray[np.int32]) -> None:
         """Keep the labels (codes from 0) of these keys; the first label of a key stays."""

@@ -35,12 +35,12 @@ def title_of(study: Study) -> str:
 
 def radii(study: Study) -> str:
     """Share of the candidates that are certified beyond r, against r."""
-    found = {key: _radii(study.points, key == "members") for key, _, _ in SIDES}
-    most = max(0.05, *(float(values.max(initial=0)) for values in found.values())) * 1.03
+    radius_of = {key: _radii(study.points, key == "members") for key, _, _ in SIDES}
+    most = max(0.05, *(float(values.max(initial=0)) for values in radius_of.values())) * 1.03
     axis = Axis(0, most, "certified radius r (L2; pixels from 0 to 1)", ticks(0, most))
     chart = _chart(study, axis, Axis(0, 1, "share of candidates beyond r", ticks(0, 1)))
     for i, (key, name, css) in enumerate(SIDES):
-        values, mean = found[key], mean_radius(study, key)
+        values, mean = radius_of[key], mean_radius(study, key)
         beyond = [(float(r), float((values > r).mean())) for r in np.unique([0.0, *values])]
         chart.line(beyond, css, step=True)
         _legend(chart, 2 * i, name, css)
@@ -50,8 +50,8 @@ def radii(study: Study) -> str:
 
 def mean_radius(study: Study, side: str) -> Interval:
     """Return the mean radius of ``"members"`` or ``"nonmembers"``; no interval reaches below 0, as no radius does."""
-    found = study.head["radius"][side]
-    return {key: max(0.0, number) for key, number in found.items()}
+    interval = study.head["radius"][side]
+    return {key: max(0.0, number) for key, number in interval.items()}
 
 
 def _radii(points: Sequence[Row], member: bool) -> NDArray[np.float64]:
@@ -103,8 +103,8 @@ def _columns(study: Study, low: float, high: float) -> list[_Column]:
     right = (high + gap, high + gap + width)
     if study.head["quantity"] == "loss":
         return [_Column("misclassified", "wrong label", *right)]
-    found = [_Column("misclassified", "wrong label", low - gap - width, low - gap)]
-    return found + ([_Column("no_start", "none found", *right)] if any(study.head["no_start"]) else [])
+    columns = [_Column("misclassified", "wrong label", low - gap - width, low - gap)]
+    return columns + ([_Column("no_start", "none found", *right)] if any(study.head["no_start"]) else [])
 
 
 def percentiles(study: Study) -> str:

@@ -68,9 +68,11 @@ def certify(
     the authors' code of Li & Zhang (certified radius, hard version).
     """
     streams = candidates.streams(seed, "certified radius")
-    found = [_one(oracle, candidates, i, int(streams[i]), draws, sigma, choose, inside) for i in range(len(candidates))]
-    label = torch.tensor([c for c, _ in found], dtype=torch.int64)
-    counts = np.array([k for _, k in found], dtype=np.int64)
+    certificates = [
+        _one(oracle, candidates, i, int(streams[i]), draws, sigma, choose, inside) for i in range(len(candidates))
+    ]
+    label = torch.tensor([c for c, _ in certificates], dtype=torch.int64)
+    counts = np.array([k for _, k in certificates], dtype=np.int64)
     p = estimates.lower_limit(counts, draws, np.full(len(counts), ALPHA))
     radius = np.where(p >= 0.5, sigma * norm.ppf(np.maximum(p, 0.5)), 0.0)
     return Certified(label, torch.from_numpy(p), torch.from_numpy(radius))

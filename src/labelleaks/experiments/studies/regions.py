@@ -62,9 +62,9 @@ def _embedded(features: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         tsne = TSNE(init="pca", method="exact", random_state=seed, perplexity=min(30, (len(features) - 1) / 3))
-        found = tsne.fit_transform(features.astype(np.float64)).astype(np.float64)
-    low, high = found.min(0), found.max(0)
-    return np.asarray((found - low) / np.maximum(high - low, 1e-12), dtype=np.float64)
+        plane = tsne.fit_transform(features.astype(np.float64)).astype(np.float64)
+    low, high = plane.min(0), plane.max(0)
+    return np.asarray((plane - low) / np.maximum(high - low, 1e-12), dtype=np.float64)
 
 
 def _background(plane: NDArray[np.float64], labels: torch.Tensor) -> list[Row]:

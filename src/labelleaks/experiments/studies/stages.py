@@ -91,5 +91,5 @@ def do(bench: Bench, stage: Stage, study: StudySpec, measure: MeasureSpec | None
     head: Row = {"study": study.study, "of": study.of, "dataset": world.dataset, "target_size": world.size}
     head |= {"seed": world.seed, "protocol": world.protocol, "model": world.spec.model}
     more, points = _DO[study.study](StudyInput(bench, stage.needs[0], study, measure))
-    made = {**bench.made, "revision": FIRST if measure is None else revision_of(measure)}
-    return head | more | {"points": points} | made
+    provenance = {**bench.made, "revision": FIRST if measure is None else revision_of(measure)}
+    return head | more | {"points": points} | provenance
