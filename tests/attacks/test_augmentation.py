@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -144,7 +146,7 @@ def test_blocks_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(sizes[1:]) == 20
 
 
-@pytest.mark.parametrize("shape", [(64,), (2, 3, 8, 8), (1, 100), (100, 1), (3, 5, 3), (4, 16, 4)])
+@pytest.mark.parametrize("shape", [(64,), (2, 5, 8, 8), (1, 100), (100, 1), (3, 5, 3), (4, 16, 4)])
 def test_rows_that_are_not_images_are_refused_before_a_query(shape: tuple[int, ...]) -> None:
     asked: list[int] = []
 
@@ -216,3 +218,55 @@ def test_the_users_word_puts_channels_first() -> None:
 def test_translation_beyond_the_image_is_refused() -> None:
     with pytest.raises(NeedsError, match="too far for images of 8 x 6"):
         _run(Augmentation(translations=(6,)), lambda rows: rows[:, 0, 0, 0].to(torch.int64), torch.zeros(1, 1, 8, 6))
+
+
+def _shifted(x: Tensor, axis: int, step: int) -> Tensor:
+    """The obvious way: element by element."""
+    made = x.clone()
+    for i in range(x.shape[axis]):
+        source = min(max(i - step, 0), x.shape[axis] - 1)
+        made.select(axis, i).copy_(x.select(axis, source))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("shape", "word", "axes", "steps"),
+    [
+        ((40, 3), None, (0,), (1, 2, 4)),
+        ((3, 40), None, (1,), (1, 2, 4)),
+        ((1, 40), "ct", (1,), (1, 2, 4)),
+        ((40, 1), "tc", (0,), (1, 2, 4)),
+        ((12, 9), "tc", (0,), (1, 2, 4)),
+        ((6, 7, 8), "dhw", (0, 1, 2), (1,)),
+        ((6, 7, 8, 3), None, (0, 1, 2), (1,)),
+        ((1, 6, 7, 8), None, (1, 2, 3), (1,)),
+        ((6, 3, 7, 8), None, (0, 2, 3), (1,)),
+        ((3, 6, 7, 3), "cdhw", (1, 2, 3), (1,)),
+        ((3, 3), "tc", (0,), (1, 2)),
+    ],
+)
+def test_sequences_and_volumes_are_shifted_along_their_own_axes(
+    shape: tuple[int, ...], word: Any, axes: tuple[int, ...], steps: tuple[int, ...]
+) -> None:
+    """Each copy is the row moved by hand; nothing goes from one channel to another."""
+    x = torch.rand(5, *shape, generator=torch.Generator().manual_seed(0))
+    asked: list[Tensor] = []
+
+    def decide(rows: Tensor) -> Tensor:
+        asked.append(rows.clone())
+        return torch.zeros(len(rows), dtype=torch.int64)
+
+    candidates = Candidates(x, torch.zeros(5, dtype=torch.int64), Box(0, 1, layout=word), 2)
+    run(Augmentation(), decide, candidates)
+    seen = torch.cat(asked)
+    hand = [_shifted(x, axis + 1, sign * step) for step in steps for axis in axes for sign in (-1, 1)]
+    assert torch.equal(seen, torch.cat([x, torch.stack(hand, 1).reshape(-1, *shape)]))
+    assert Augmentation().cost(candidates, Knowledge(None), 500).most == 1 + len(hand)  # type: ignore[arg-type]
+
+
+def test_a_sequence_that_is_too_short_is_refused() -> None:
+    candidates = Candidates(torch.rand(4, 2, 8), torch.zeros(4, dtype=torch.int64), Box(0, 1, layout="tc"), 2)
+    with pytest.raises(NeedsError, match=r"none of translations=\(2,\) is below 2, their length"):
+        Augmentation(translations=(2,)).count(candidates)
+    with pytest.raises(NeedsError, match=r"none of translations=\(\) is below"):
+        Augmentation(translations=()).count(candidates)

@@ -32,7 +32,10 @@ SHAPES: dict[type, tuple[int, ...]] = {Holed: (1, 6, 6), Grid: (16,), Record: (1
 _TABLES = (Grid, Record)
 REFUSED = {  # what cannot be done there, and the words that say so
     (Holed, "boundary l0"): r"boundary: norm='l0' .* in Holed use",
-    **{(kind, "augmentation"): r"augmentation needs images or texts: rows of shape \(16,\)" for kind in _TABLES},
+    **{
+        (kind, "augmentation"): r"augmentation needs images, sequences, volumes or texts: rows of shape \(16,\)"
+        for kind in _TABLES
+    },
     **{(kind, "boundary dct"): f"boundary: subspace='dct' needs images .* not {kind.__name__}" for kind in _TABLES},
     **{
         (kind, f"boundary {name}"): f"boundary: search='{name}' .* not {kind.__name__}"

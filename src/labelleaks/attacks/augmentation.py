@@ -1,4 +1,4 @@
-"""The augmentation attack: a member keeps its label when its picture is moved, or its text respelt, a little."""
+"""The augmentation attack: a member keeps its label when it is moved, turned or respelt a little."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional
 from labelleaks.attacks.words import Words
 from labelleaks.core import rng
 from labelleaks.core.attack import About, Cost, Knowledge
-from labelleaks.core.domains import Layout, Spelling, image_size, why_no_layout
+from labelleaks.core.domains import Layout, Spelling, image_size, shifted_axes, why_no_layout
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Status, Trajectory, checkpoints_up_to
 from labelleaks.core.validation import numbers
@@ -29,6 +29,8 @@ _SPELLINGS: tuple[Spelling, ...] = ("spaced", "lower", "bare", "upper")
 """Of a text, the smallest change first."""
 _EXCHANGES = 6
 """Of a text: further copies, each with two neighbouring words exchanged."""
+_IN_TIME = (1, 2, 4)
+"""Of a sequence: multiples of a shift; as many labels as a picture's four directions need."""
 
 Transform = Callable[[Tensor], Tensor]
 """Images (m, C, H, W) -> the same images, moved."""
@@ -50,8 +52,10 @@ class Augmentation:
 
     Texts, alone or in a table, are written another way instead: with one more space between words, in small letters,
     without punctuation, in capitals, and six times with one word and its neighbour exchanged, at a place drawn for each
-    candidate. Other rows must be images, (C, H, W), (H, W) or (H, W, C) with any number of channels, whose layout their
-    shape or the domain tells (:mod:`labelleaks.core.domains.layout`): nothing is moved from one channel to another.
+    candidate. Sequences are shifted in time, to and fro, by d, 2 d and 4 d steps, volumes and video by d along each of
+    their sides (:func:`labelleaks.core.domains.shifted_axes` tells which they are). Other rows must be images,
+    (C, H, W), (H, W) or (H, W, C) with any number of channels, whose layout their shape or the domain tells
+    (:mod:`labelleaks.core.domains.layout`): nothing is moved from one channel to another.
 
     Raises:
         InputError: no transform, a rotation outside (0, 180], a translation below 1.
@@ -151,12 +155,18 @@ class Augmentation:
         """
         if Words.of(candidates.domain, candidates.shape) is not None:
             return len(_SPELLINGS) + _EXCHANGES
+        if (axes := shifted_axes(candidates.shape, candidates.domain.layout)) is not None:
+            return len(self._shifts(candidates.shape, axes))
         return len(self.transforms(*self._size(candidates)))
 
     def _copies(self, candidates: Candidates, rows: Tensor, count: int, seed: int) -> Tensor:
         """Return the first ``count`` copies of these candidates, a row's side by side: (k * count, *shape)."""
         x = candidates.x[rows]
         words = Words.of(candidates.domain, candidates.shape)
+        axes = shifted_axes(candidates.shape, candidates.domain.layout)
+        if words is None and axes is not None:
+            shifts = self._shifts(candidates.shape, axes)[:count]
+            return torch.stack([_rolled(x, axis, step) for axis, step in shifts], 1).reshape(-1, *candidates.shape)
         if words is None:
             return _moved(x, self.transforms(*self._size(candidates))[:count], candidates.layout)
         flat = x.flatten(1)
@@ -164,6 +174,23 @@ class Augmentation:
         copies = [words.spelt(flat, spelling) for spelling in _SPELLINGS[:count]]
         copies += [words.exchanged(flat, draws[:, i]) for i in range(count - len(copies))]
         return torch.stack(copies, 1).reshape(-1, *candidates.shape)
+
+    def _shifts(self, shape: tuple[int, ...], axes: tuple[int, ...]) -> list[tuple[int, int]]:
+        """Return (axis of a row, steps) of each shift of a sequence or volume, the smallest first.
+
+        Raises:
+            NeedsError: no translation, or one as long as the row.
+        """
+        times = _IN_TIME if len(axes) == 1 else (1,)
+        steps = sorted({d * k for d in self.translations for k in times})
+        short = min(shape[axis] for axis in axes)
+        steps = [step for step in steps if step < short]
+        if not steps:
+            raise NeedsError(
+                f"augmentation: sequences and volumes are shifted, and none of translations={self.translations} is "
+                f"below {short}, their length: give smaller ones, or use noise"
+            )
+        return [(axis, sign * step) for step in steps for axis in axes for sign in (-1, 1)]
 
     def _size(self, candidates: Candidates) -> tuple[int, int]:
         """Return (H, W) of the candidates' images.
@@ -174,8 +201,8 @@ class Augmentation:
         shape, layout = candidates.shape, candidates.layout
         if layout is None:
             raise NeedsError(
-                f"augmentation needs images or texts: {why_no_layout(shape, candidates.domain.layout)}; use noise, "
-                "or give the rows as images"
+                "augmentation needs images, sequences, volumes or texts: "
+                f"{why_no_layout(shape, candidates.domain.layout)}; use noise, or give the rows as images"
             )
         _, height, width = image_size(shape, layout)
         if self.translations and self.translations[-1] >= min(height, width):
@@ -234,6 +261,13 @@ def _diamond(d: int) -> list[tuple[int, int]]:
     """Return all (i, j) with |i| + |j| = d, going round in steps that keep a prefix of 4 balanced."""
     quarter = [(d - k, k) for k in range(d)]
     return [turned for i, j in quarter for turned in ((i, j), (-i, -j), (j, -i), (-j, i))]
+
+
+def _rolled(x: Tensor, axis: int, step: int) -> Tensor:
+    """Shift rows (m, *shape) by ``step`` along an axis of a row; what is uncovered is filled with the edge."""
+    length = x.shape[axis + 1]
+    places = (torch.arange(length, device=x.device) - step).clamp(0, length - 1)
+    return x.index_select(axis + 1, places)
 
 
 def _moved(x: Tensor, transforms: list[Transform], layout: Layout | None) -> Tensor:

@@ -13,6 +13,7 @@ from labelleaks.core.domains.layout import (
     image_layout,
     image_size,
     is_ambiguous,
+    shifted_axes,
     why_no_layout,
 )
 from labelleaks.core.domains.mixed import Continuous, Integer, Mixed, OneHot
@@ -47,6 +48,7 @@ __all__ = [
     "is_binary",
     "need_domain",
     "need_fit",
+    "shifted_axes",
     "token_columns",
     "why_no_layout",
 ]

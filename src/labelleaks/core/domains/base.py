@@ -79,7 +79,7 @@ class Domain(Protocol):
 
     @property
     def layout(self) -> Word | None:
-        """The user's word on how a row is a picture: ``"chw"``, ``"hwc"``, ``"hw"`` or ``"none"``; None: by its shape.
+        """The user's word on how a row is a picture, sequence or volume (:data:`layout.Word`); None: by its shape.
 
         Read by :func:`labelleaks.core.domains.layout.image_layout` alone.
         """

@@ -25,7 +25,7 @@ class Box:
     Args:
         low, high: a number for all features, or an array that broadcasts to a row's shape. low < high.
         levels: number of equally spaced values that a client can send (256 for 8-bit pixels); None: any float32.
-        layout: how a row is a picture, where its shape does not tell: ``"chw"``, ``"hwc"``, ``"hw"`` or ``"none"``
+        layout: how a row is a picture, sequence or volume, where its shape does not tell: ``"chw"``, ``"tc"``, …
             (:mod:`labelleaks.core.domains.layout`).
 
     Raises:

@@ -18,7 +18,7 @@ __all__ = ["MEMBERS", "faults", "need_domain", "need_fit"]
 
 MEMBERS: dict[str, str] = {
     "continuous": "a bool",
-    "layout": 'None, "chw", "hwc", "hw" or "none"',
+    "layout": 'None, "chw", "hwc", "hw", "tc", "ct", "dhw", "dhwc", "cdhw", "dchw" or "none"',
     "bounds": "bounds(shape) -> (low, high)",
     "groups": "groups(shape) -> (Group(kind, columns, low, high), …)",
     "project": "project(x) -> x",

@@ -17,13 +17,15 @@ __all__ = [
     "image_layout",
     "image_size",
     "is_ambiguous",
+    "shifted_axes",
     "why_no_layout",
 ]
 
 Layout = Literal["chw", "hw", "hwc"]
 """Channels first, no channels, channels last."""
-Word = Literal["chw", "hw", "hwc", "none"]
-"""What a user may say of rows; ``"none"``: they are no pictures, whatever their shape."""
+Word = Literal["chw", "hw", "hwc", "tc", "ct", "dhw", "dhwc", "cdhw", "dchw", "none"]
+"""What a user may say of rows: pictures; sequences, time first or last; volumes and video, depth or time called ``d``;
+``"none"``: neither, whatever their shape."""
 WORDS: tuple[Word, ...] = get_args(Word)
 SIDES: dict[Layout, tuple[int, int]] = {"chw": (1, 2), "hw": (0, 1), "hwc": (0, 1)}
 """The axes of a row that are height and width."""
@@ -31,13 +33,21 @@ SIDES: dict[Layout, tuple[int, int]] = {"chw": (1, 2), "hw": (0, 1), "hwc": (0, 
 LEAST_SIDE = 4
 """Pixels: below this a row of two or three axes is a table, not a picture, unless the user says so."""
 _COLOURS = (1, 3, 4)
+_SHIFTED: dict[Word, tuple[int, ...]] = {
+    "tc": (0,), "ct": (1,), "dhw": (0, 1, 2), "dhwc": (0, 1, 2), "cdhw": (1, 2, 3), "dchw": (0, 2, 3)
+}  # fmt: skip
+"""The axes of sequences and volumes along which neighbours belong together."""
+_CHANNELS: dict[Word, int] = {"dhwc": 3, "cdhw": 0, "dchw": 1}
+_LONG = 4
+"""How many times longer than the other an axis of two is at least that is time, not the side of a picture."""
 
 
 def image_layout(shape: Sequence[int], word: Word | None = None) -> Layout | None:
     """Return how a row of ``shape`` is a picture, or None where it is not one or its shape does not tell.
 
-    The user's ``word`` decides where there is one. Else two axes are a picture without channels, and three axes are
-    the first of these that fits one end only, both sides of the picture having 4 pixels at least:
+    The user's ``word`` decides where there is one. Else two axes are a picture without channels, unless one is more
+    than four times as long as the other (a sequence, see :func:`shifted_axes`), and three axes are the first of these
+    that fits one end only, both sides of the picture having 4 pixels at least:
 
     1. 1, 3 or 4 channels: the colours that pictures have;
     2. a square and any number of bands: (13, 16, 16), (16, 16, 13);
@@ -52,12 +62,35 @@ def image_layout(shape: Sequence[int], word: Word | None = None) -> Layout | Non
     if word is not None:
         return _named(shape, word)
     if len(shape) == 2:
-        return "hw" if min(shape) >= LEAST_SIDE else None
+        return "hw" if min(shape) >= LEAST_SIDE and not _is_long(shape) else None
     fits = _fitting(shape)
     for rule in (_coloured, _square, _thin):
         found = [layout for layout in fits if rule(shape, layout)]
         if found:
             return found[0] if len(found) == 1 else None
+    return None
+
+
+def shifted_axes(shape: Sequence[int], word: Word | None = None) -> tuple[int, ...] | None:
+    """Return the axes along which a row that is no picture can be shifted, or None where nothing tells.
+
+    The user's ``word`` decides where there is one: time of a sequence, ``"tc"`` or ``"ct"``, and the three sides of a
+    volume or video. Else two axes are a sequence where one is more than four times as long as the other (a lone
+    channel may as well be a table: the word tells), and four axes a volume or video whose channels are 1, 3 or 4 at one
+    place only: last, first or second.
+
+    Raises:
+        InputError: a word that needs another number of axes.
+    """
+    shape = tuple(shape)
+    if word is not None:
+        _named(shape, word)
+        return _SHIFTED.get(word)
+    if len(shape) == 2 and _is_long(shape):
+        return (0,) if shape[0] > shape[1] else (1,)
+    if len(shape) == 4:
+        fits = [_SHIFTED[name] for name, place in _CHANNELS.items() if shape[place] in _COLOURS]
+        return fits[0] if len(fits) == 1 else None
     return None
 
 
@@ -92,6 +125,10 @@ def check_word(word: object, what: str) -> None:
         raise InputError(f"{what}: layout={word!r}: one of {known} or None is needed")
 
 
+def _is_long(shape: tuple[int, ...]) -> bool:
+    return min(shape) > 1 and max(shape) > max(_LONG * min(shape), 2 * _LONG)
+
+
 def _named(shape: tuple[int, ...], word: Word) -> Layout | None:
     if word == "none":
         return None
@@ -99,7 +136,7 @@ def _named(shape: tuple[int, ...], word: Word) -> Layout | None:
         raise InputError(
             f'layout="{word}": rows have shape {shape}, not {len(word)} axes: give the layout of these rows, or none'
         )
-    return word
+    return None if word in _SHIFTED else word  # type: ignore[return-value]  # those that are left are pictures
 
 
 def _fitting(shape: tuple[int, ...]) -> list[Layout]:
