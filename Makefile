@@ -49,7 +49,7 @@ $(PLUGIN)/.installed: $(STAMP) $(shell find src examples/plugin/src -name '*.py'
 	$(PLUGIN)/bin/python -m pip install -q --no-deps . ./examples/plugin
 	touch $@
 
-servers: $(SERVERS)/mlserver/.installed $(SERVERS)/mlflow/.installed  ## MLServer and MLflow, for tests/targets/http/test_servers.py
+servers: $(foreach name,mlserver mlflow litserve bentoml,$(SERVERS)/$(name)/.installed)  ## MLServer, MLflow, FastAPI, LitServe and BentoML, for tests/targets/http/test_servers.py
 
 $(SERVERS)/%/.installed: tests/servers/%.txt
 	$(PYTHON) -m venv $(@D)

@@ -14,9 +14,6 @@ import typer
 from labelleaks.cli.options import Commands
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from labelleaks.targets.http.discover import Discovery, Spoken
     from labelleaks.targets.http.options import Http
 
@@ -25,7 +22,10 @@ __all__ = ["COMMANDS"]
 
 def probe(
     url: Annotated[str, typer.Argument(help="A server, or the whole address that answers.", show_default=False)],
-    rows: Annotated[Path | None, typer.Option(help="A file of rows to ask about: .npz, .npy, .csv, .parquet.")] = None,
+    rows: Annotated[
+        Path | None, typer.Option(help="A file of rows to ask about, your members: .csv, .parquet, .npz, .npy.")
+    ] = None,
+    nonmembers: Annotated[Path | None, typer.Option(help="The file of non-members to name in the spec.")] = None,
     shape: Annotated[str | None, typer.Option(help="Shape of a row to make up, e.g. 64 or 3,32,32.")] = None,
     low: Annotated[float, typer.Option(help="Smallest value of a made-up row.")] = 0.0,
     high: Annotated[float, typer.Option(help="Largest value of a made-up row.")] = 1.0,
@@ -33,23 +33,59 @@ def probe(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any key of target:, e.g. --set model=digits.")
     ] = None,
+    spec: Annotated[Path | None, typer.Option(help="Write the proposed spec to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output, nothing else.")] = False,
 ) -> None:
-    """Ask a service a few billed questions: what it speaks, what it answers, its limits and its speed."""
+    """Ask a service a few billed questions: what it speaks, what it answers, its limits, its speed; propose a spec."""
+    from labelleaks.cli import probe_rows
     from labelleaks.targets.http import Http, discover
-    from labelleaks.targets.http.rows import Rows
 
-    settings = _settings(set_)
-    service = discover.spoken(url, settings)
-    settings = {"protocol": service.protocol, "model": service.model, "input": service.input, **settings}
-    options = Http(**{"url": url, **{k: v for k, v in settings.items() if v is not None}})
-    x = _rows(rows, shape, service, (low, high), most_rows)
+    keys = _settings(set_)
+    run: dict[str, Any] = {name: keys.pop(name) for name in ("classes", "threshold") if name in keys}
+    service = discover.spoken(url, keys)
+    settings = {**_proposed(service), **keys}
+    find_label = settings["protocol"] == "template" and settings.get("label") is None
+    address = service.url or url
+    options = Http(url=address, **{**settings, **({"label": "@"} if find_label else {})})
+    x = probe_rows.gathered(probe_rows.RowChoice(rows, shape, low, high, most_rows), service, options)
     batches = tuple(size for size in discover.BATCHES if size < most_rows and size <= len(x))
-    found = discover.ask(options, Rows(len(x), x), (*batches, min(most_rows, len(x))))
+    found = discover.ask(options, x, (*batches, min(most_rows, len(x))), find_label=find_label)
+    if found.label is not None:
+        settings["label"] = found.label
+    target = {**settings, **run, "batch_rows": settings.get("batch_rows", found.most_rows)}
+    proposed = _spec(address, target, rows, nonmembers)
+    if spec is not None:
+        spec.write_text(proposed, encoding="utf-8")
     if as_json:
-        typer.echo(json.dumps({"spoken": asdict(service), "found": asdict(found)}, indent=2))
+        typer.echo(json.dumps({"spoken": asdict(service), "found": asdict(found), "spec": proposed}, indent=2))
     else:
-        _print(options, service, found, settings)
+        wrote = (
+            f"in a spec:\n{proposed}" if spec is None else f"spec      {spec} was written: labelleaks audit {spec}\n"
+        )
+        _print(options, service, found, wrote)
+
+
+def _proposed(service: Spoken) -> dict[str, Any]:
+    """Keys of target: that what a service says of itself decides."""
+    operation = service.operation
+    held: dict[str, Any] = {
+        "protocol": service.protocol, "model": service.model, "input": service.input, "datatype": service.datatype,
+        "columns": list(service.columns) or None,
+    }  # fmt: skip
+    if operation is not None:
+        held |= {"template": operation.template, "upload": operation.upload}
+        held |= {"pictures": "png"} if operation.picture else {}
+        held |= {"batch_rows": 1} if operation.single else {}
+    return {name: value for name, value in held.items() if value is not None}
+
+
+def _spec(url: str, target: Mapping[str, Any], rows: Path | None, nonmembers: Path | None) -> str:
+    """A whole spec, with files that are still to be named."""
+    import yaml
+
+    given = {"url": url, **{name: value for name, value in target.items() if value is not None}}
+    data = {"members": str(rows or "members.csv"), "nonmembers": str(nonmembers or "nonmembers.csv")}
+    return yaml.safe_dump({"target": given, "data": data, "out": "run"}, sort_keys=False, allow_unicode=True, width=200)
 
 
 def _settings(given: list[str] | None) -> dict[str, Any]:
@@ -58,46 +94,14 @@ def _settings(given: list[str] | None) -> dict[str, Any]:
     from labelleaks.targets.http.options import Http
 
     settings = {".".join(map(str, key)): value for key, value in map(parse_override, given or [])}
-    texts = {text.partition("=")[0].strip(): text.partition("=")[2] for text in given or []}
-    settings |= {name: texts[name] for name in ("template", "label") if name in texts}  # as they are: no YAML in them
-    names = [f.name for f in fields(Http) if f.name != "url"]
+    names = [*(f.name for f in fields(Http) if f.name != "url"), "classes", "threshold"]
     unknown = next((name for name in settings if name not in names), None)
     if unknown is not None:
         raise SpecError(f"--set {unknown}: unknown key{nearest(unknown, names)}")
     return settings
 
 
-def _rows(
-    file: Path | None, shape: str | None, service: Spoken, bounds: tuple[float, float], most: int
-) -> NDArray[np.float32]:
-    import numpy as np
-
-    from labelleaks.errors import InputError
-    from labelleaks.inputs.files import read_rows
-    from labelleaks.inputs.row_format import is_frame
-    from labelleaks.inputs.tables import as_numbers
-
-    if file is not None:
-        rows = read_rows(file).x
-        if is_frame(rows):
-            rows = as_numbers({str(file): rows}, "float32", by_position=True)[str(file)]
-        return np.ascontiguousarray(rows[:most], dtype=np.float32)
-    sizes: tuple[int, ...] = service.shape or ()
-    if shape is not None:
-        words = shape.split(",")
-        if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
-            raise InputError(f"--shape {shape}: sizes are needed, for example 64 or 3,32,32")
-        sizes = tuple(int(word) for word in words)
-    if not sizes:
-        raise InputError("it does not tell the shape of a row: give --shape 64 (or 3,32,32), or --rows FILE")
-    low, high = bounds
-    unit = np.random.default_rng(0).random((most, *sizes), dtype=np.float32)
-    return (low + unit * (high - low)).astype(np.float32)
-
-
-def _print(options: Http, service: Spoken, discovery: Discovery, settings: Mapping[str, Any]) -> None:
-    import yaml
-
+def _print(options: Http, service: Spoken, discovery: Discovery, wrote: str) -> None:
     from labelleaks.auditing.forecast import money
     from labelleaks.targets.http.formats import address_of
 
@@ -114,9 +118,14 @@ def _print(options: Http, service: Spoken, discovery: Discovery, settings: Mappi
         f"address   {address_of(options).partition('?')[0]}",
         f"speaks    {service.protocol} ({service.how})",
         f"answers   {discovery.answers}, for example {', '.join(map(repr, discovery.labels[:5]))}",
-        f"speed     {alone * 1e3:.1f} ms a row alone, {seconds / size * 1e3:.2f} ms a row in a batch of {size}",
+        f"speed     {alone * 1e3:.1f} ms a row alone"
+        + (f", {seconds / size * 1e3:.2f} ms a row in a batch of {size}" if size > 1 else ""),
         f"limit     a batch of {discovery.most_rows} rows was answered{limit}",
     ]
+    if service.operation is not None and service.operation.columns:
+        must = service.operation.required
+        needed = [name if name in must else f"{name} (may be left out)" for name in service.operation.columns]
+        lines.append(f"columns   {', '.join(needed)}")
     if service.outputs:
         lines.append(f"outputs   {', '.join(service.outputs)}")
     if discovery.changed:
@@ -127,12 +136,7 @@ def _print(options: Http, service: Spoken, discovery: Discovery, settings: Mappi
     lines.append(
         f"billed    {discovery.rows} rows in {len(discovery.seconds) + bool(discovery.refused)} requests{cost}"
     )
-    target = {
-        "url": options.url,
-        **{k: v for k, v in settings.items() if v is not None},
-        "batch_rows": discovery.most_rows,
-    }
-    typer.echo("\n".join(lines) + "\n\nin a spec:\n" + yaml.safe_dump({"target": target}, sort_keys=False), nl=False)
+    typer.echo("\n".join(lines) + "\n\n" + wrote, nl=False)
 
 
 COMMANDS: Commands = {"probe": probe}

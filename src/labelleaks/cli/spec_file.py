@@ -29,8 +29,12 @@ S = TypeVar("S", bound=RunSpec)
 _Path = tuple[str | int, ...]
 
 
+_WRITTEN = tuple((*inside, name) for inside in ((), ("target",)) for name in ("template", "label"))
+"""Keys of text that is often no YAML, or YAML of something else."""
+
+
 def parse_override(text: str) -> tuple[_Path, Any]:
-    """Parse ``key.sub=value`` (the value is YAML).
+    """Parse ``key.sub=value``. The value is YAML, but for a template and a path to labels, which are taken as they are.
 
     Raises:
         SpecError: no ``=``, or a value that is not YAML.
@@ -38,8 +42,11 @@ def parse_override(text: str) -> tuple[_Path, Any]:
     key, equals, value = text.partition("=")
     if not (equals and key):
         raise SpecError(f"--set {text!r} is not of the form key=value, for example --set budget=200")
+    path = tuple(key.strip().split("."))
+    if path in _WRITTEN:
+        return path, value
     try:
-        return tuple(key.strip().split(".")), yaml.safe_load(value)
+        return path, yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise SpecError(f"--set {text!r}: the value is not YAML ({_first_line(error)})") from None
 

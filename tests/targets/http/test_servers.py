@@ -1,4 +1,4 @@
-"""Real servers on loopback: MLServer and ``mlflow models serve``, each in an environment of its own (``make servers``).
+"""Real servers on loopback: MLServer, ``mlflow models serve``, FastAPI, LitServe and BentoML (``make servers``).
 
 Where the environments are not there these tests are skipped, but not in CI: with LABELLEAKS_NEED_SERVERS set they fail.
 """
@@ -18,8 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import yaml
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 import labelleaks as ll
@@ -33,7 +37,7 @@ START = 120.0
 
 def _binaries(server: str) -> Path:
     found = ROOT / server / "bin"
-    if not (found / server).exists():
+    if not (found / "python").exists():
         if os.environ.get("LABELLEAKS_NEED_SERVERS"):
             pytest.fail(f"{found / server} is not there: run make servers")
         pytest.skip(f"{found / server} is not there: run make servers")
@@ -59,15 +63,16 @@ def _make(server: str, what: str, folder: Path) -> None:
 
 def _env(server: str) -> dict[str, str]:
     path = f"{_binaries(server)}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1"}
+    quiet = {"BENTOML_DO_NOT_TRACK": "1", "BENTOML_HOME": str(ROOT / "bentoml-home")}
+    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1", **quiet}
 
 
 @contextmanager
-def _served(server: str, command: list[str], ready: str, folder: Path) -> Iterator[None]:
+def _served(server: str, command: list[str], ready: str, folder: Path, *, program: str | None = None) -> Iterator[None]:
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            [str(_binaries(server) / server), *command], cwd=folder, stdout=log, stderr=log, env=_env(server),
-            start_new_session=True,
+            [str(_binaries(server) / (program or server)), *command], cwd=folder, stdout=log, stderr=log,
+            env=_env(server), start_new_session=True,
         )  # fmt: skip
         try:
             _wait(process, ready, folder / "server.log")
@@ -203,7 +208,7 @@ def test_mlflow_with_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert probed.exit_code == 0, probed.output
         assert "speaks    mlflow" in probed.output and "scores for 10 classes" in probed.output
         Path("audit.yaml").write_text(
-            probed.output.partition("in a spec:\n")[2]
+            probed.output.partition("in a spec:\n")[2].partition("data:")[0]
             + "data: {members: members.npz, nonmembers: nonmembers.npz, shadow: shadow.npz}\n"
             "domain: {kind: box, low: 0, high: 1}\nattacks: [gap, noise, transfer]\nbudget: 10\nout: run\n"
         )
@@ -214,3 +219,70 @@ def test_mlflow_with_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     record = ll.load(tmp_path / "run")
     assert (record["gap"].scores == 1).tolist() == (truth["labels"][:200] == truth["y"][:200]).tolist()
     assert record["transfer"].auc.value is not None and record.ledger.rows > 200 * 10
+
+
+SERVICES = Path(__file__).parents[2] / "servers" / "services.py"
+FRAMEWORKS = {
+    "litserve": [["uvicorn", "services:app", "--host", "127.0.0.1", "--port"], ["python", "services.py", "digits"]],
+    "bentoml": [
+        ["bentoml", "serve", f"services:{name}", "--host", "127.0.0.1", "--port"] for name in ("Customers", "Digits")
+    ],
+}
+"""By environment: the command that serves customers, and the one that serves digits; a port comes behind each."""
+
+
+@contextmanager
+def _framework(server: str, place: int, folder: Path) -> Iterator[str]:
+    program, *command = FRAMEWORKS[server][place]
+    port = _port()
+    ready = {"litserve": ["docs", "health"][place], "bentoml": "readyz"}[server]
+    url = f"http://127.0.0.1:{port}"
+    with _served(server, [*command, str(port)], f"{url}/{ready}", folder, program=program):
+        yield url
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize(
+    ("server", "path"), [("litserve", "/decide"), ("litserve", "/decide_all"), ("bentoml", ""), ("bentoml", "/decide")]
+)
+def test_customers_in_a_file_are_audited_by_the_spec_that_the_probe_writes(
+    server: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FastAPI and BentoML: named columns, words and gaps; nothing is written by hand but the paths."""
+    shutil.copy(SERVICES, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([_binaries(server) / "python", "services.py", "customers"], check=True, env=_env(server))
+    with _framework(server, 0, tmp_path) as url:
+        words = ["--rows", "members.csv", "--nonmembers", "nonmembers.csv", "--spec", "audit.yaml"]
+        probed = cli("probe", f"{url}{path}", *words)
+        assert probed.exit_code == 0, probed.output
+        assert "labels: text, for example 'no', 'yes'" in probed.output
+        few = ["--set", "attacks=[gap, noise]", "--set", "budget=5", "--set", "thresholds=[]"]
+        audited = cli("audit", "audit.yaml", "--quiet", *few)
+        assert audited.exit_code == 0, audited.output
+    record = ll.load(tmp_path / "run")
+    true, served = (
+        np.concatenate([pd.read_csv(f"{side}{how}.csv")["label"] for side in ("members", "nonmembers")])
+        for how in ("", "_as_served")
+    )
+    right = true == served
+    assert (record["gap"].scores == 1).tolist() == right.tolist() and 0.6 < right.mean() < 1
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("server", ["litserve", "bentoml"])
+def test_digits_behind_litserve_and_bentoml(server: str, tmp_path: Path) -> None:
+    """A list of numbers a request, answered by scores; an array of numbers, answered by labels."""
+    shutil.copy(SERVICES, tmp_path)
+    pixels, y = load_digits(return_X_y=True)
+    x = torch.from_numpy((pixels / 16).astype(np.float32))
+    with _framework(server, 1, tmp_path) as url:
+        probed = cli("probe", url, "--shape", "64")
+        assert probed.exit_code == 0, probed.output
+        answers = {"litserve": "scores for 10 classes", "bentoml": "labels: whole numbers"}[server]
+        assert f"answers   {answers}" in probed.output
+        said = yaml.safe_load(probed.output.partition("in a spec:\n")[2])["target"]
+        with wrap(Http(**said), numpy=True, classes=10) as target:
+            served = target(x[:60])
+    expected = LogisticRegression(max_iter=300).fit(x[:600].numpy(), y[:600])
+    assert served.tolist() == expected.predict(x[:60].numpy()).tolist()

@@ -10,17 +10,18 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labelleaks.core.classes import Classes
+from labelleaks.errors import InputError
 from labelleaks.targets.http.body import Breach, entry, kind, rectangular
 from labelleaks.targets.http.options import Http
 
-__all__ = ["chosen", "csv_fields", "per_row", "searched", "spelled", "unwrapped"]
+__all__ = ["chosen", "csv_fields", "label_in", "per_row", "searched", "spelled", "unwrapped"]
 
 _LABELS = ("label", "class", "class_name", "name", "category", "prediction", "predicted_label")
 _SCORES = ("score", "probability", "prob", "confidence")
@@ -211,3 +212,64 @@ def _field(text: str) -> Any:
             continue
         return value if value == value and abs(value) != float("inf") else text
     return text.strip()
+
+
+def label_in(answers: Sequence[tuple[int, Any]], options: Http) -> str:
+    """Return the JMESPath to the labels or scores in all of some answers.
+
+    Args:
+        answers: (rows of the request, the parsed answer).
+
+    Raises:
+        InputError: there are none, or several things that may be labels and do not say the same; all are listed.
+    """
+
+    found, fractions = _readings(answers, options)
+    apart = {path: labels for path, labels in found.items() if not _inside_another(path, found)}
+    if len({json.dumps(labels) for labels in apart.values()}) == 1:
+        return next((path for path in apart if path != "@"), "@")
+    if apart:
+        several = ", ".join(f"{path} ({', '.join(map(str, labels[:3]))}, …)" for path, labels in apart.items())
+        raise InputError(
+            f"several things in its answers may be labels: {several}: say which, --set label={next(iter(apart))}"
+        )
+    shown = " ".join(json.dumps(answers[0][1]).split())[:200]
+    number = next((path for path in fractions if path != "@"), "@")
+    cut = f"; one number a row of two classes is --set label={number} --set threshold=0.5" if fractions else ""
+    raise InputError(f"no labels are found in its answer {shown}: say where they are, --set label=PATH{cut}")
+
+
+def _readings(answers: Sequence[tuple[int, Any]], options: Http) -> tuple[dict[str, list[Any]], list[str]]:
+    """Labels in all answers by path, and the paths of one fraction a row."""
+    import jmespath
+
+    found: dict[str, list[Any]] = {}
+    fractions = []
+    for path in dict.fromkeys(_paths(answers[0][1], 3)):
+        try:
+            read = [per_row(searched(jmespath.compile(path), a, m), m, options, None) for m, a in answers]
+        except Breach:
+            continue
+        flat = [one.argmax(1) if one.ndim == 2 and one.shape[1] > 1 else one.reshape(-1) for one in read]
+        if all(one.dtype.kind != "f" or bool((one == np.rint(one)).all()) for one in flat):
+            found[path] = [label for one in flat for label in one.tolist()]
+        else:
+            fractions.append(path)
+    return found, fractions
+
+
+def _inside_another(path: str, paths: Mapping[str, list[Any]]) -> bool:
+    """Whether a path leads into what another finds labels in: a part of a map or of a ranked list."""
+    return any(path != other and path.startswith((f"{other}.", f"{other}[")) for other in paths)
+
+
+def _paths(value: Any, depth: int, path: str = "") -> Iterator[str]:
+    """Yield the paths to all values of an answer; those to values of objects in a list hold for each of them."""
+    value = unwrapped(value)
+    yield path or "@"
+    if depth and isinstance(value, dict):
+        for key, inner in value.items():
+            name = key if re.fullmatch(r"[A-Za-z_]\w*", key) else json.dumps(key)
+            yield from _paths(inner, depth - 1, f"{path}.{name}" if path else name)
+    elif depth and isinstance(value, list) and value and isinstance(value[0], dict):
+        yield from (f"{path}[*].{inner}" for inner in _paths(value[0], depth - 1) if inner != "@")
