@@ -29,6 +29,7 @@ from labelleaks.errors import EngineError, InputError, TargetError
 from labelleaks.experiments.runner import Options
 from labelleaks.experiments.spec import load_reproduction
 from labelleaks.models.training import Recipe
+from tests.doors import test_combinations as kinds
 from tests.support import cli
 
 pytestmark = [
@@ -276,6 +277,13 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 def test_an_engine_that_is_none(given: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         choose(given.pop("engine"), **given)
+
+
+@pytest.mark.parametrize("kind", ["table", "missing", "dict", "sparse"])
+def test_rows_of_any_kind_go_there_and_back(cluster: Ray, kind: str) -> None:
+    attacks = ["gap", "noise"]
+    here = kinds.audit(kind, kinds.first_numbers, attacks=attacks)
+    kinds.same(kinds.audit(kind, kinds.first_numbers, attacks=attacks, engine=cluster, shard_rows=10), here)
 
 
 def test_an_address_alone_means_ray() -> None:
