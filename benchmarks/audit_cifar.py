@@ -30,17 +30,17 @@ RECIPE = ll.Recipe(epochs=40)
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class CifarRows:
     """CIFAR-10 images in 8-bit steps of [0, 1], channels first, and their labels."""
 
     x: Tensor
     y: Tensor
 
-    def part(self, rows: slice) -> Rows:
-        return Rows(self.x[rows], self.y[rows])
+    def part(self, rows: slice) -> CifarRows:
+        return CifarRows(self.x[rows], self.y[rows])
 
 
-def cifar(folder: Path, *, seed: int) -> Rows:
+def cifar(folder: Path, *, seed: int) -> CifarRows:
     """Load all rows, shuffled: the file is in source order."""
     file = folder / "cifar10.npz"
     if not file.is_file():
@@ -49,10 +49,10 @@ def cifar(folder: Path, *, seed: int) -> Rows:
         images, labels = data["images"], data["labels"]
     order = np.random.default_rng(seed).permutation(len(images))
     x = torch.from_numpy(images[order].astype(np.float32) / 255).permute(0, 3, 1, 2).contiguous()
-    return Rows(x, torch.from_numpy(labels[order].astype(np.int64)))
+    return CifarRows(x, torch.from_numpy(labels[order].astype(np.int64)))
 
 
-def accuracy(model: nn.Module, rows: Rows) -> float:
+def accuracy(model: nn.Module, rows: CifarRows) -> float:
     with torch.no_grad():
         right = [(model(x).argmax(1) == y).sum() for x, y in zip(rows.x.split(500), rows.y.split(500), strict=True)]
     return int(sum(right)) / len(rows.y)

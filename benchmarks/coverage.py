@@ -18,14 +18,13 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import betaincinv
 
 from benchmarks.tables import keep
 from labelleaks import metrics
+from labelleaks.metrics.estimates import Floats
 
-Floats = NDArray[np.float64]
 Draw = Callable[[Generator, int], Floats]
 
 ALPHA = 0.05

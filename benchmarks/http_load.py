@@ -41,7 +41,7 @@ SHAPES = ((1, 32), (2, 32), (4, 32), (8, 32), (8, 8))
 """(requests at a time, rows in each)"""
 
 
-class _Service(asyncio.Protocol):
+class _LoadService(asyncio.Protocol):
     """Answers after :data:`LATENCY`; GET tells how long that took, from the last byte of a request on."""
 
     taken: list[float] = []  # noqa: RUF012 (of all connections)
@@ -78,7 +78,7 @@ class _Service(asyncio.Protocol):
 
 
 async def _serve() -> None:
-    server = await asyncio.get_running_loop().create_server(_Service, "127.0.0.1", PORT)
+    server = await asyncio.get_running_loop().create_server(_LoadService, "127.0.0.1", PORT)
     async with server:
         print("ready", flush=True)
         await server.serve_forever()

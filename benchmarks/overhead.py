@@ -138,7 +138,7 @@ def run_art(case: Case, candidates: int, budget: int) -> Count:
     return count
 
 
-class _Logits(nn.Module):
+class _TimedLogits(nn.Module):
     def __init__(self, case: Case, count: Count) -> None:
         super().__init__()
         self._model, self._count = case.model, count
@@ -156,7 +156,7 @@ def run_foolbox(case: Case, candidates: int, budget: int) -> Count:
     attack = foolbox_attack("l2")
     attack.steps = iterations(budget, case.x[0].numel(), overhead_steps=20)
     attack.run(
-        fb.PyTorchModel(_Logits(case, count).eval(), bounds=(0, 1)),
+        fb.PyTorchModel(_TimedLogits(case, count).eval(), bounds=(0, 1)),
         case.x[:candidates],
         fb.criteria.Misclassification(case.y[:candidates]),
         starting_points=case.starts[:candidates],

@@ -56,10 +56,10 @@ def channels_first(family: str) -> Step:
 
 
 def plain(nets: list[nn.Module]) -> list[nn.Module]:
-    return [nn.Sequential(Plain(net[0]), *net[1:]).to(memory_format=torch.contiguous_format) for net in nets]
+    return [nn.Sequential(PlainNet(net[0]), *net[1:]).to(memory_format=torch.contiguous_format) for net in nets]
 
 
-class Plain(nn.Module):
+class PlainNet(nn.Module):
     def __init__(self, inputs: Any) -> None:
         super().__init__()
         self.inputs = inputs

@@ -16,7 +16,7 @@ import argparse
 import time
 from itertools import groupby
 
-from benchmarks.power.attacks import ROBUSTNESS, Plan, plans
+from benchmarks.power.attacks import ROBUSTNESS, AttackRun, plans
 from benchmarks.power.worlds import FINAL, worlds
 
 
@@ -66,7 +66,7 @@ def work(arguments: argparse.Namespace) -> None:
             run.run(world, todo, say=say)
 
 
-def chosen(arguments: argparse.Namespace) -> list[tuple[str, list[Plan]]]:
+def chosen(arguments: argparse.Namespace) -> list[tuple[str, list[AttackRun]]]:
     """Return the plans of each world that the arguments ask for."""
     if arguments.robustness:
         grouped = groupby(sorted(ROBUSTNESS(), key=lambda pair: pair[0]), key=lambda pair: pair[0])

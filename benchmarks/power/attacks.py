@@ -12,7 +12,7 @@ from labelleaks import attacks as registry
 from labelleaks.core.attack import Attack
 from labelleaks.models.training import Recipe
 
-__all__ = ["ALL", "FEW", "ROBUSTNESS", "THOUSAND", "Plan", "plans"]
+__all__ = ["ALL", "FEW", "ROBUSTNESS", "THOUSAND", "AttackRun", "plans"]
 
 ALL = None
 THOUSAND = 1000
@@ -27,7 +27,7 @@ DENSE = tuple(f"{dataset}/0" for dataset in ("cifar10", "location30"))
 
 
 @dataclass(frozen=True)
-class Plan:
+class AttackRun:
     """One run of one attack in one world."""
 
     attack: str
@@ -90,40 +90,40 @@ CEILINGS = ("loss_threshold", "logit", "lira_offline", "rmia", "base", "student_
 """What sees every posterior of the target: upper marks, not rivals."""
 
 
-def plans(world: str) -> list[Plan]:
+def plans(world: str) -> list[AttackRun]:
     """Return everything that is run in a world of the main table, the cheapest first."""
     dataset = world.split("/")[0]
     images = DATASETS[dataset].family == "cnn"
     slow = HUNDREDS if images else ALL
     deep = (200, 500, 1000, 2500) if world in DENSE else (200, 500, 1000)
     found = [
-        *(Plan(name, 1, references=_references(name), sees="posteriors", implementation="posteriors")
+        *(AttackRun(name, 1, references=_references(name), sees="posteriors", implementation="posteriors")
           for name in CEILINGS),
-        Plan("gap", 1),
-        Plan("transfer", 1, references=1),
-        Plan("transfer", 1, references=8, adversary="references=8"),
-        Plan("guided", 50, read=(1, 2, 5, 10, 20, 50), references=8),
-        Plan("noise", 50, read=(2, 5, 10, 20, 50)),
-        *(Plan("oslo", n, references=8, most=slow) for n in (1, 2, 5, 10)),
-        Plan("yoqo", 1, references=8, most=slow),
-        *(Plan("dhattack", n, references=8, most=slow, own={"queries": n}) for n in (5, 10, 20, 30, 50)),
-        Plan("boundary", 50, read=(20, 50)),
-        Plan("noise", 200, read=(200,), most=THOUSAND),
-        Plan("dhattack", 200, references=8, most=slow or THOUSAND, own={"queries": 200}),
-        Plan("boundary", 200, read=(200,), most=THOUSAND),
+        AttackRun("gap", 1),
+        AttackRun("transfer", 1, references=1),
+        AttackRun("transfer", 1, references=8, adversary="references=8"),
+        AttackRun("guided", 50, read=(1, 2, 5, 10, 20, 50), references=8),
+        AttackRun("noise", 50, read=(2, 5, 10, 20, 50)),
+        *(AttackRun("oslo", n, references=8, most=slow) for n in (1, 2, 5, 10)),
+        AttackRun("yoqo", 1, references=8, most=slow),
+        *(AttackRun("dhattack", n, references=8, most=slow, own={"queries": n}) for n in (5, 10, 20, 30, 50)),
+        AttackRun("boundary", 50, read=(20, 50)),
+        AttackRun("noise", 200, read=(200,), most=THOUSAND),
+        AttackRun("dhattack", 200, references=8, most=slow or THOUSAND, own={"queries": 200}),
+        AttackRun("boundary", 200, read=(200,), most=THOUSAND),
     ]  # fmt: skip
     if images:
         found += [
-            Plan("augmentation", 50),
-            Plan("chameleon", 50, read=(10, 20, 50), references=8, most=slow),
-            *(Plan("calibrated", budget, references=8, most=slow) for budget in (50, 200)),
+            AttackRun("augmentation", 50),
+            AttackRun("chameleon", 50, read=(10, 20, 50), references=8, most=slow),
+            *(AttackRun("calibrated", budget, references=8, most=slow) for budget in (50, 200)),
         ]
         searches = ("surfree", "rays", "signopt", "tangent")
         settings = [{"search": s} | ({"norm": "linf"} if s == "rays" else {}) for s in searches]
-        found += [Plan("boundary", 1000, read=deep, settings=one, most=FEW) for one in settings]
-    found.append(Plan("boundary", deep[-1], read=deep[1:], most=FEW))
+        found += [AttackRun("boundary", 1000, read=deep, settings=one, most=FEW) for one in settings]
+    found.append(AttackRun("boundary", deep[-1], read=deep[1:], most=FEW))
     if images:
-        found += [Plan("boundary", deep[-1], read=deep, most=FEW, implementation=rival) for rival in RIVALS]
+        found += [AttackRun("boundary", deep[-1], read=deep, most=FEW, implementation=rival) for rival in RIVALS]
     return found if world.split("/")[1] == "0" else [p for p in found if p.implementation not in RIVALS]
 
 
@@ -146,17 +146,17 @@ ROBUST_TARGETS = ("target=augmented", "target=decayed", "target=stopped")
 ROBUST_WORLDS = ("cifar10/0", "location30/0")
 
 
-def _few_words(adversary: str, attack: str, tabular: bool) -> Plan:
+def _few_words(adversary: str, attack: str, tabular: bool) -> AttackRun:
     references = int(adversary.removeprefix("references=")) if adversary.startswith("references=") else 8
     most = ALL if tabular else HUNDREDS if attack == "dhattack" else THOUSAND
     if attack == "lira_offline":
-        return Plan(attack, 1, references=references, adversary=adversary, sees="posteriors",
+        return AttackRun(attack, 1, references=references, adversary=adversary, sees="posteriors",
                     implementation="posteriors", most=most)  # fmt: skip
     own = {"queries": 20} if attack == "dhattack" else {}
-    return Plan(attack, 20, read=(20,), references=references, adversary=adversary, own=own, most=most)
+    return AttackRun(attack, 20, read=(20,), references=references, adversary=adversary, own=own, most=most)
 
 
-def ROBUSTNESS() -> Iterator[tuple[str, Plan]]:
+def ROBUSTNESS() -> Iterator[tuple[str, AttackRun]]:
     """Yield (world, plan) of the robustness tables: guided at 20 labels, DHAttack at 20 and LiRA."""
     for world in ROBUST_WORLDS:
         tabular = DATASETS[world.split("/")[0]].family == "mlp"
@@ -171,7 +171,7 @@ def ROBUSTNESS() -> Iterator[tuple[str, Plan]]:
             if not (tabular and target == "target=augmented"):
                 for attack in ("guided", "dhattack", "lira_offline"):
                     yield f"{world}/{target}", _few_words("", attack, tabular)
-                yield f"{world}/{target}", Plan("gap", 1)
+                yield f"{world}/{target}", AttackRun("gap", 1)
 
 
 assert SEEDS[0] == 0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.power.summary import Key, Mean, Row, difference, mean_of
+from benchmarks.power.summary import AttackKey, MeanOverSeeds, Row, difference, mean_of
 
 __all__ = ["Bar", "bars"]
 
@@ -202,7 +202,7 @@ def _above_boundary(pairs: Sequence[Row]) -> Bar:
     return Bar(statement, all(gap.value >= 0.08 for gap in found.values()) if found else None, _told(found))
 
 
-def _gaps(pairs: Sequence[Row], *others: Key) -> dict[str, Mean]:
+def _gaps(pairs: Sequence[Row], *others: AttackKey) -> dict[str, MeanOverSeeds]:
     """What guided gains over the best of the others on each data set where they were measured."""
     found = {}
     for name in dict.fromkeys(pair["dataset"] for pair in pairs):
@@ -213,7 +213,7 @@ def _gaps(pairs: Sequence[Row], *others: Key) -> dict[str, Mean]:
     return found
 
 
-def _told(found: Mapping[str, Mean]) -> str:
+def _told(found: Mapping[str, MeanOverSeeds]) -> str:
     return ", ".join(f"{name} {gap.signed}" for name, gap in found.items())
 
 

@@ -38,7 +38,7 @@ _ROWS = 512
 
 
 def ceiling(
-    name: str, world: World, candidates: Candidates, knowledge: Knowledge, recipe: Recipe | None = None
+    name: str, world: OpenWorld, candidates: Candidates, knowledge: Knowledge, recipe: Recipe | None = None
 ) -> dict[str, Tensor]:
     """Return the scores of each variant of this attack: float64 (n,), higher = more likely a member."""
     target = _target_logits(world, candidates.x)
@@ -156,6 +156,6 @@ def logit_of(logits: Tensor, y: Tensor) -> Tensor:
     return z.gather(1, y[:, None])[:, 0] - others
 
 
-def _target_logits(world: World, x: Tensor) -> Tensor:
+def _target_logits(world: OpenWorld, x: Tensor) -> Tensor:
     with torch.inference_mode():
         return torch.cat([world.module(part) for part in x.split(_ROWS)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.power.summary import Mean, Summary
+from benchmarks.power.summary import MeanOverSeeds, Summary
 from labelleaks.auditing.report.svg import Axis, Chart
 
 __all__ = ["curve"]
@@ -63,9 +63,9 @@ def curve(found: Sequence[Summary], measure: str, name: str) -> str:
     return f'{drawn[:end]} xmlns="http://www.w3.org/2000/svg">{_STYLE}{drawn[end + 1 :]}\n'
 
 
-def _lines(found: Sequence[Summary], measure: str) -> Iterator[tuple[str, list[tuple[int, Mean]]]]:
+def _lines(found: Sequence[Summary], measure: str) -> Iterator[tuple[str, list[tuple[int, MeanOverSeeds]]]]:
     """Attacks by their best point, each with its points in the order of labels."""
-    lines: dict[str, list[tuple[int, Mean]]] = {}
+    lines: dict[str, list[tuple[int, MeanOverSeeds]]] = {}
     for summary in found:
         mean = _of(summary, measure)
         if summary.sees == "labels" and mean is not None:
@@ -74,11 +74,11 @@ def _lines(found: Sequence[Summary], measure: str) -> Iterator[tuple[str, list[t
         yield name, sorted(lines[name], key=lambda point: point[0])
 
 
-def _of(summary: Summary, measure: str) -> Mean | None:
+def _of(summary: Summary, measure: str) -> MeanOverSeeds | None:
     return summary.auc if measure == "auc" else summary.rates[measure]
 
 
-def _range(means: Sequence[Mean], measure: str) -> tuple[float, float]:
+def _range(means: Sequence[MeanOverSeeds], measure: str) -> tuple[float, float]:
     if not means:
         return 0.0, 1.0
     step = 0.05

@@ -9,7 +9,7 @@ from benchmarks.power.attacks import ROBUST_AGAINST, ROBUST_TARGETS
 from benchmarks.power.bars import EASY, bars
 from benchmarks.power.curves import curve
 from benchmarks.power.rows import RESULTS, read_pairs, read_rows
-from benchmarks.power.summary import Key, Mean, Row, Summary, best_ceiling, difference, summaries
+from benchmarks.power.summary import AttackKey, MeanOverSeeds, Row, Summary, best_ceiling, difference, summaries
 from benchmarks.power.worlds import SEEDS
 from benchmarks.tables import markdown
 from labelleaks.core import serialization
@@ -110,13 +110,13 @@ def _ranked(found: Sequence[Summary], sees: str) -> list[Summary]:
     return sorted((s for s in found if s.sees == sees), key=lambda s: (-s.auc.value, s.labels, s.name))
 
 
-def _gap(pairs: Sequence[Row], summary: Summary, ceiling: Summary | None) -> Mean | None:
+def _gap(pairs: Sequence[Row], summary: Summary, ceiling: Summary | None) -> MeanOverSeeds | None:
     if ceiling is None:
         return None
     return difference(pairs, summary.key, ceiling.key, lambda pair: pair["dataset"] == summary.dataset)
 
 
-def _line(s: Summary, gap: Mean | None) -> list[str]:
+def _line(s: Summary, gap: MeanOverSeeds | None) -> list[str]:
     seeds = ", ".join(map(str, s.seeds))
     return [
         s.name,
@@ -131,7 +131,7 @@ def _line(s: Summary, gap: Mean | None) -> list[str]:
     ]
 
 
-def _signed(gap: Mean | None) -> str:
+def _signed(gap: MeanOverSeeds | None) -> str:
     if gap is None:
         return "-"
     return f"**{gap.signed}**" if gap.low > 0 or gap.high < 0 else gap.signed
@@ -156,7 +156,7 @@ def _robustness(others: Sequence[Row], main: Sequence[Row]) -> str:
     return "\n\n".join(text)
 
 
-def _kind(key: Key, words: str) -> str:
+def _kind(key: AttackKey, words: str) -> str:
     left = [word for word in key[1].split(", ") if word and word != words]
     return f" ({', '.join(left)})" if left else ""
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import rivals
-from benchmarks.power.worlds import World
+from benchmarks.power.worlds import OpenWorld
 from labelleaks.core.types import Candidates
 
 __all__ = ["REVISION", "measure"]
@@ -25,7 +25,7 @@ REVISION = 1
 _ROWS = 1024
 
 
-def measure(name: str, world: World, candidates: Candidates, budgets: Sequence[int]) -> Tensor:
+def measure(name: str, world: OpenWorld, candidates: Candidates, budgets: Sequence[int]) -> Tensor:
     """Return the scores at each budget: float64 (budgets, n)."""
     wrong = _wrong(world, candidates)
     correct = ~wrong(candidates.x.flatten(1), torch.arange(len(candidates)))
@@ -42,7 +42,7 @@ Wrong = Callable[[Tensor, Tensor], Tensor]
 """Flat rows (m, d) and the candidate that each belongs to -> bool (m,): not that candidate's label."""
 
 
-def _wrong(world: World, candidates: Candidates) -> Wrong:
+def _wrong(world: OpenWorld, candidates: Candidates) -> Wrong:
     def wrong(rows: Tensor, owner: Tensor) -> Tensor:
         with torch.inference_mode():
             parts = [world.module(x).argmax(1) for x in rows.reshape(-1, *candidates.shape).split(_ROWS)]

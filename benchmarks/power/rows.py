@@ -16,13 +16,14 @@ from torch import Tensor
 from labelleaks import metrics
 from labelleaks.core import serialization
 from labelleaks.experiments import jsonl
+from labelleaks.experiments.jsonl import Row
 from labelleaks.experiments.provenance import FIRST, UNKNOWN, made_by
 from labelleaks.metrics import Estimate
 
 __all__ = [
     "BEFORE",
     "RESULTS",
-    "Reading",
+    "Measurement",
     "cache_folder",
     "comparison",
     "digest_of",
@@ -35,7 +36,6 @@ __all__ = [
     "save_scores",
 ]
 
-Row = dict[str, Any]
 RESULTS = Path(__file__).parent / "results"
 BEFORE = {**UNKNOWN, "revision": FIRST}
 """What made rows and scores that were kept before they said it."""
@@ -45,7 +45,7 @@ LEAST_NONMEMBERS = {0.01: 100, 0.001: 2000}
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class Measurement:
     """The scores of one attack as they stood at one budget."""
 
     attack: str
@@ -61,7 +61,7 @@ class Reading:
     """version of labelleaks, commit of its code and the benchmarks', revision of the attack"""
 
 
-def row(place: dict[str, Any], reading: Reading, costs: dict[str, Any]) -> dict[str, Any]:
+def row(place: dict[str, Any], reading: Measurement, costs: dict[str, Any]) -> dict[str, Any]:
     """Return a result row: ``place`` (dataset, seed), what was run, what it cost, and what it found with intervals."""
     members, nonmembers = int(reading.member.sum()), int((~reading.member).sum())
     rates = {
@@ -91,7 +91,7 @@ def made(revision: int) -> dict[str, Any]:
     return {**made_by(Path(__file__).parents[1]), "revision": revision}
 
 
-def comparison(a: Reading, b: Reading) -> dict[str, Any]:
+def comparison(a: Measurement, b: Measurement) -> dict[str, Any]:
     """Compare two attacks on the candidates that both have: the first so many of each side."""
     sides = [min(int(s(a.member)), int(s(b.member))) for s in (np.sum, lambda m: (~m).sum())]
     first, second = (_first(reading, *sides) for reading in (a, b))
@@ -114,7 +114,7 @@ def comparison(a: Reading, b: Reading) -> dict[str, Any]:
     }
 
 
-def _first(reading: Reading, members: int, others: int) -> np.ndarray:
+def _first(reading: Measurement, members: int, others: int) -> np.ndarray:
     return np.concatenate([reading.scores[reading.member][:members], reading.scores[~reading.member][:others]])
 
 
@@ -153,7 +153,7 @@ def _read(folder: Path) -> Iterator[Row]:
         yield from jsonl.read(file)
 
 
-def save_scores(name: str, readings: Sequence[Reading]) -> None:
+def save_scores(name: str, readings: Sequence[Measurement]) -> None:
     """Keep the scores behind a file of rows, outside the repository."""
     file = cache_folder() / "scores" / f"{name}.npz"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -164,12 +164,12 @@ def save_scores(name: str, readings: Sequence[Reading]) -> None:
     serialization.write_atomic(file, serialization.npz_bytes(arrays, json.dumps(named)), private=False)
 
 
-def kept_scores(world: str) -> Iterator[Reading]:
+def kept_scores(world: str) -> Iterator[Measurement]:
     """Yield the scores of a world that are kept."""
     for file in sorted((cache_folder() / "scores").glob(f"{world.replace('/', '-')}_*.npz")):
         arrays, document = serialization.read_npz(file)
         for i, named in enumerate(json.loads(document)):
-            yield Reading(**named, scores=arrays[f"scores.{i}"], member=arrays["member"])
+            yield Measurement(**named, scores=arrays[f"scores.{i}"], member=arrays["member"])
 
 
 def cache_folder() -> Path:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from benchmarks.power import attacks, ceilings, rivals
-from benchmarks.power.attacks import Plan
+from benchmarks.power.attacks import AttackRun
 from benchmarks.power.rows import (
-    Reading,
+    Measurement,
     comparison,
     kept_scores,
     made,
@@ -21,8 +21,8 @@ from benchmarks.power.rows import (
     save_rows,
     save_scores,
 )
-from benchmarks.power.summary import Key, Row, key_of
-from benchmarks.power.worlds import World, open_world
+from benchmarks.power.summary import AttackKey, Row, key_of
+from benchmarks.power.worlds import OpenWorld, open_world
 from labelleaks.core.oracle.gate import Gate
 from labelleaks.core.types import Scores
 from labelleaks.errors import NeedsError
@@ -31,20 +31,20 @@ from labelleaks.targets import wrap
 
 __all__ = ["labels_of", "measure", "pairs", "prepare", "run", "run_name"]
 
-Say = Callable[[str], None]
+SayLine = Callable[[str], None]
 
 
-def run_name(world: str, plan: Plan) -> str:
+def run_name(world: str, plan: AttackRun) -> str:
     return f"{world.replace('/', '-')}_{plan.key}"
 
 
-def missing(world: str, plans: Sequence[Plan], *, again: bool = False) -> list[Plan]:
+def missing(world: str, plans: Sequence[AttackRun], *, again: bool = False) -> list[AttackRun]:
     """Return the plans whose rows are not there yet, or are of another revision of an attack; those that can be run."""
     there = {(row["run"], row["revision"]) for row in read_rows()}
     return [p for p in plans if p.ready() and (again or (run_name(world, p), p.revision) not in there)]
 
 
-def prepare(world_name: str, *, say: Say = print) -> None:
+def prepare(world_name: str, *, say: SayLine = print) -> None:
     """Train a world's target and its references, or find them in the cache."""
     began = time.monotonic()
     world = open_world(world_name, say=say)
@@ -56,7 +56,7 @@ def prepare(world_name: str, *, say: Say = print) -> None:
     say(f"{world_name}: {accuracies}, {len(found.models)} references, {time.monotonic() - began:.0f} s")
 
 
-def run(world_name: str, plans: Sequence[Plan], *, say: Say = print) -> None:
+def run(world_name: str, plans: Sequence[AttackRun], *, say: SayLine = print) -> None:
     """Run the plans in this world and write their rows; then compare everything that is kept."""
     if not plans:
         return
@@ -78,7 +78,7 @@ def run(world_name: str, plans: Sequence[Plan], *, say: Say = print) -> None:
     pairs(world_name)
 
 
-def world_costs(world: World, plan: Plan) -> dict[str, Any]:
+def world_costs(world: OpenWorld, plan: AttackRun) -> dict[str, Any]:
     """Return what a row says of its world."""
     return {
         "references": plan.references,
@@ -87,7 +87,7 @@ def world_costs(world: World, plan: Plan) -> dict[str, Any]:
     }
 
 
-def measure(world: World, plan: Plan) -> tuple[list[Reading], dict[str, Any]]:
+def measure(world: OpenWorld, plan: AttackRun) -> tuple[list[Measurement], dict[str, Any]]:
     """Run one plan; return its scores at each budget, and set-up labels and seconds (without training)."""
     candidates, member = world.candidates(plan.most)
     by = made(plan.revision)
@@ -103,10 +103,10 @@ def measure(world: World, plan: Plan) -> tuple[list[Reading], dict[str, Any]]:
             knowledge = world.knowledge(gate.setup_oracle(plan.attack), plan.adversary)
         began = time.process_time()  # the processor's: other processes share the machine
 
-        def reading(scores: torch.Tensor, labels: int, mean: float, variant: str = "") -> Reading:
+        def reading(scores: torch.Tensor, labels: int, mean: float, variant: str = "") -> Measurement:
             words = ", ".join(word for word in (variant, plan.variant, world.variant) if word)
             value = scores.numpy().astype(np.float64)
-            return Reading(plan.attack, words, plan.implementation, labels, mean, value, member, by)
+            return Measurement(plan.attack, words, plan.implementation, labels, mean, value, member, by)
 
         if plan.sees == "posteriors":
             found = ceilings.ceiling(plan.attack, world, candidates, knowledge, plan.recipe)
@@ -130,12 +130,12 @@ def measure(world: World, plan: Plan) -> tuple[list[Reading], dict[str, Any]]:
         return readings, {"setup_labels": gate.ledger.setup_rows - before, "seconds": seconds}
 
 
-def _target(world: World) -> Any:
+def _target(world: OpenWorld) -> Any:
     width = world.split.members.x[0].numel()
     return wrap(world.module, numpy=False, classes=world.classes, width=width)
 
 
-def _by_budget(scores: Scores, plan: Plan, least: int) -> list[tuple[int, torch.Tensor]]:
+def _by_budget(scores: Scores, plan: AttackRun, least: int) -> list[tuple[int, torch.Tensor]]:
     """The scores as they stood at each budget that is read; not where they were too few to start."""
     path = scores.trajectory
     if not plan.read or path is None:
@@ -148,7 +148,7 @@ def _by_budget(scores: Scores, plan: Plan, least: int) -> list[tuple[int, torch.
     return found
 
 
-def labels_of(plan: Plan, budget: int, most: int) -> int:
+def labels_of(plan: AttackRun, budget: int, most: int) -> int:
     """The budget that a row states: the one that is read, also where the attack ends by itself before it; an attack
     that is read at its end states what it can spend."""
     return budget if plan.read else min(budget, most)
@@ -169,12 +169,12 @@ def pairs(world: str) -> None:
         save_rows(world.replace("/", "-"), now, stays=lambda one: _names(one) not in named)
 
 
-def _names(pair: Row) -> tuple[Key, Key]:
+def _names(pair: Row) -> tuple[AttackKey, AttackKey]:
     return key_of(pair, "a_"), key_of(pair, "b_")
 
 
-def _worth_comparing(kept: Sequence[Reading]) -> list[tuple[Reading, Reading]]:
-    of_most: dict[tuple[Any, ...], Reading] = {}
+def _worth_comparing(kept: Sequence[Measurement]) -> list[tuple[Measurement, Measurement]]:
+    of_most: dict[tuple[Any, ...], Measurement] = {}
     for r in sorted(kept, key=lambda r: len(r.member)):  # one that was run on more candidates stands for all of it
         if not _of_robustness(r):
             of_most[r.attack, r.variant, r.implementation, r.labels] = r
@@ -189,7 +189,7 @@ def _worth_comparing(kept: Sequence[Reading]) -> list[tuple[Reading, Reading]]:
     return found
 
 
-def _of_robustness(reading: Reading) -> bool:
+def _of_robustness(reading: Measurement) -> bool:
     words = attacks.ROBUST_AGAINST + attacks.ROBUST_TARGETS
     return reading.attack != "transfer" and any(word in words for word in reading.variant.split(", "))
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-__all__ = ["Mean", "Summary", "best_ceiling", "difference", "mean_of", "summaries"]
+from labelleaks.experiments.jsonl import Row
 
-Row = dict[str, Any]
-Key = tuple[str, str, str, int]
+__all__ = ["MeanOverSeeds", "Summary", "best_ceiling", "difference", "mean_of", "summaries"]
+
+AttackKey = tuple[str, str, str, int]
 """(attack, variant, implementation, labels)"""
 RATES = ("0.01", "0.001")
 
 
 @dataclass(frozen=True)
-class Mean:
+class MeanOverSeeds:
     """A mean of independent measurements. Its interval: theirs, added in quadrature, each side by itself."""
 
     value: float
@@ -38,9 +38,9 @@ class Summary:
     """One attack at one budget on one data set: the mean over seeds."""
 
     dataset: str
-    key: Key
-    auc: Mean
-    rates: dict[str, Mean | None]
+    key: AttackKey
+    auc: MeanOverSeeds
+    rates: dict[str, MeanOverSeeds | None]
     setup_labels: int
     references: int
     labels_mean: float
@@ -60,12 +60,12 @@ class Summary:
         return self.key[3]
 
 
-def key_of(row: Row, side: str = "") -> Key:
+def key_of(row: Row, side: str = "") -> AttackKey:
     """Return what tells attacks apart; ``side`` is ``"a_"`` or ``"b_"`` in a pair."""
     return (row[f"{side}attack"], row[f"{side}variant"], row[f"{side}implementation"], row[f"{side}labels"])
 
 
-def mean_of(estimates: Iterable[dict[str, float] | None]) -> Mean | None:
+def mean_of(estimates: Iterable[dict[str, float] | None]) -> MeanOverSeeds | None:
     """Return the mean of these estimates, None where any of them is missing."""
     found = list(estimates)
     if not found or any(one is None for one in found):
@@ -75,16 +75,16 @@ def mean_of(estimates: Iterable[dict[str, float] | None]) -> Mean | None:
         math.sqrt(sum((one[side] - one["value"]) ** 2 for one in found if one)) / len(found) for side in ("low", "high")
     )
     value = sum(values) / len(values)
-    return Mean(value, value - low, value + high, len(values))
+    return MeanOverSeeds(value, value - low, value + high, len(values))
 
 
 def summaries(rows: Sequence[Row]) -> list[Summary]:
     """Return the mean over seeds of every attack on every data set; of equal budgets the one on more candidates."""
-    groups: dict[tuple[str, Key, int, int], list[Row]] = {}
+    groups: dict[tuple[str, AttackKey, int, int], list[Row]] = {}
     for row in rows:
         size = (row["n_members"], round(row["n_nonmembers"], -2))  # parts that follow tracks differ by a few rows
         groups.setdefault((row["dataset"], key_of(row), *size), []).append(row)
-    largest: dict[tuple[str, Key], Summary] = {}
+    largest: dict[tuple[str, AttackKey], Summary] = {}
     for (dataset, key, *_), group in groups.items():
         found = _summary(dataset, key, group)
         known = largest.get((dataset, key))
@@ -93,7 +93,7 @@ def summaries(rows: Sequence[Row]) -> list[Summary]:
     return list(largest.values())
 
 
-def _summary(dataset: str, key: Key, group: Sequence[Row]) -> Summary:
+def _summary(dataset: str, key: AttackKey, group: Sequence[Row]) -> Summary:
     auc = mean_of(row["auc"] for row in group)
     assert auc is not None
     return Summary(
@@ -117,7 +117,9 @@ def best_ceiling(found: Sequence[Summary], dataset: str) -> Summary | None:
     return max(lira, key=lambda s: s.auc.value, default=None)
 
 
-def difference(pairs: Sequence[Row], a: Key, b: Key, where: Callable[[Row], bool] = lambda _: True) -> Mean | None:
+def difference(
+    pairs: Sequence[Row], a: AttackKey, b: AttackKey, where: Callable[[Row], bool] = lambda _: True
+) -> MeanOverSeeds | None:
     """Return the mean paired difference AUC(a) - AUC(b) over the worlds that have both."""
     of_both = [pair for pair in pairs if key_of(pair, "a_") == a and key_of(pair, "b_") == b and where(pair)]
     return mean_of(pair["difference"] for pair in of_both)

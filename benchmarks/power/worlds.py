@@ -31,7 +31,7 @@ from labelleaks.models import architectures, checkpoints, shadow_training, train
 from labelleaks.models.randaugment import RandAugment
 from labelleaks.models.training import Recipe
 
-__all__ = ["DATASETS", "FINAL", "SEEDS", "Split", "World", "open_world", "split", "worlds"]
+__all__ = ["DATASETS", "FINAL", "SEEDS", "OpenWorld", "Parts", "open_world", "split", "worlds"]
 
 SEEDS = (0, 1, 2)
 FINAL = "gtsrb"
@@ -49,7 +49,7 @@ ends with the first epoch in which every row was right."""
 
 
 @dataclass(frozen=True)
-class Dataset:
+class BenchmarkData:
     """Where the rows are and how many go where. What is left over measures the target's accuracy."""
 
     file: str | None
@@ -67,19 +67,21 @@ class Dataset:
 
 
 DATASETS = {
-    "cifar10": Dataset("cifar10.npz", "cnn", Box(0, 1), members=3000, audited=1000, nonmembers=4000, shadow=3000),
-    "location30": Dataset("location30.npz", "mlp", Binary(), members=1000, audited=1000, nonmembers=1000, shadow=3000),
-    "faces": Dataset(
+    "cifar10": BenchmarkData("cifar10.npz", "cnn", Box(0, 1), members=3000, audited=1000, nonmembers=4000, shadow=3000),
+    "location30": BenchmarkData(
+        "location30.npz", "mlp", Binary(), members=1000, audited=1000, nonmembers=1000, shadow=3000
+    ),
+    "faces": BenchmarkData(
         "faces_lfw19.npz", "cnn", Box(0, 1), members=380, audited=380, nonmembers=480, shadow=960, side=32
     ),
-    "gtsrb": Dataset("gtsrb.npz", "cnn", Box(0, 1), members=3000, audited=1000, nonmembers=4000, shadow=3000),
-    "mnist": Dataset("mnist.npz", "cnn", Box(0, 1), members=1000, audited=1000, nonmembers=2000, shadow=2000),
-    "digits": Dataset(None, "mlp", Box(0, 1), members=300, audited=300, nonmembers=500, shadow=600),
+    "gtsrb": BenchmarkData("gtsrb.npz", "cnn", Box(0, 1), members=3000, audited=1000, nonmembers=4000, shadow=3000),
+    "mnist": BenchmarkData("mnist.npz", "cnn", Box(0, 1), members=1000, audited=1000, nonmembers=2000, shadow=2000),
+    "digits": BenchmarkData(None, "mlp", Box(0, 1), members=300, audited=300, nonmembers=500, shadow=600),
 }
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class LabelledRows:
     """x float32 (n, *shape) in [0, 1], images channels first; y int64 (n,)."""
 
     x: Tensor
@@ -88,36 +90,36 @@ class Rows:
     def __len__(self) -> int:
         return len(self.y)
 
-    def part(self, start: int, count: int) -> Rows:
-        return Rows(self.x[start : start + count], self.y[start : start + count])
+    def part(self, start: int, count: int) -> LabelledRows:
+        return LabelledRows(self.x[start : start + count], self.y[start : start + count])
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
+class Parts:
     """Disjoint parts of a data set, each in random order."""
 
-    members: Rows
-    nonmembers: Rows
-    shadow: Rows
-    rest: Rows
+    members: LabelledRows
+    nonmembers: LabelledRows
+    shadow: LabelledRows
+    rest: LabelledRows
 
 
 @dataclass(frozen=True, eq=False)
-class World:
+class OpenWorld:
     """A target and everything that an attack on it may be given."""
 
     name: str
     dataset: str
     seed: int
     variant: str
-    split: Split
+    split: Parts
     classes: int
     module: nn.Module
     train_accuracy: float
     test_accuracy: float
 
     @property
-    def spec(self) -> Dataset:
+    def spec(self) -> BenchmarkData:
         return DATASETS[self.dataset]
 
     def candidates(self, most: int | None = None) -> tuple[Candidates, np.ndarray]:
@@ -137,17 +139,17 @@ class World:
 Adversary = tuple[ShadowRows, str | None, int | None]
 
 
-def _part(world: World, share: float) -> ShadowRows:
+def _part(world: OpenWorld, share: float) -> ShadowRows:
     rows = world.split.shadow.part(0, round(share * len(world.split.shadow)))
     return ShadowRows(rows.x, rows.y)
 
 
-def _shifted(world: World) -> ShadowRows:
+def _shifted(world: OpenWorld) -> ShadowRows:
     """Rows from another camera: less contrast, darker."""
     return ShadowRows(world.split.shadow.x * 0.6 + 0.1, world.split.shadow.y)
 
 
-def _own_labels(world: World, setup: LabelOracle, bought: float) -> ShadowRows:
+def _own_labels(world: OpenWorld, setup: LabelOracle, bought: float) -> ShadowRows:
     """Rows with labels of their own; only the first of them are relabelled by the target."""
     rows = world.split.shadow
     count = round(bought * len(rows))
@@ -156,7 +158,7 @@ def _own_labels(world: World, setup: LabelOracle, bought: float) -> ShadowRows:
     return ShadowRows(rows.x, rows.y, labels)
 
 
-ADVERSARIES: dict[str, Callable[[World, LabelOracle], Adversary]] = {
+ADVERSARIES: dict[str, Callable[[OpenWorld, LabelOracle], Adversary]] = {
     "": lambda w, _: (_part(w, 1.0), None, None),
     "family=cnn3": lambda w, _: (_part(w, 1.0), "cnn3", None),
     "family=mlp": lambda w, _: (_part(w, 1.0), "mlp", None),
@@ -177,7 +179,7 @@ def worlds() -> list[str]:
     return [f"{dataset}/{seed}" for seed in SEEDS for dataset in DATASETS]
 
 
-def open_world(name: str, *, say: Callable[[str], None] = print) -> World:
+def open_world(name: str, *, say: Callable[[str], None] = print) -> OpenWorld:
     """Load a world; trains its target where the cache does not hold it."""
     dataset, seed, *rest = name.split("/")
     variant = rest[0] if rest else ""
@@ -186,10 +188,10 @@ def open_world(name: str, *, say: Callable[[str], None] = print) -> World:
     parts, classes = split(dataset, seed=int(seed))
     module = _target(dataset, int(seed), variant, parts.members, classes, say)
     accuracies = [_accuracy(module, rows) for rows in (parts.members, _test_rows(parts))]
-    return World(name, dataset, int(seed), variant, parts, classes, module, *accuracies)
+    return OpenWorld(name, dataset, int(seed), variant, parts, classes, module, *accuracies)
 
 
-def split(dataset: str, *, seed: int) -> tuple[Split, int]:
+def split(dataset: str, *, seed: int) -> tuple[Parts, int]:
     """Return the parts of a data set and its number of classes. Frames of one traffic sign stay on one side."""
     spec = DATASETS[dataset]
     rows, groups = _load(spec)
@@ -206,13 +208,13 @@ def split(dataset: str, *, seed: int) -> tuple[Split, int]:
     mixed = [order[a:b] for a, b in (*cuts, (start, len(order)))]
     for part in mixed:
         np.random.default_rng(seed + 1).shuffle(part)
-    members, nonmembers, shadow, rest = (Rows(rows.x[p], rows.y[p]) for p in map(torch.from_numpy, mixed))
+    members, nonmembers, shadow, rest = (LabelledRows(rows.x[p], rows.y[p]) for p in map(torch.from_numpy, mixed))
     audited = torch.cat([members.x[: spec.audited], nonmembers.x])
     of_no_class = torch.zeros(len(audited), dtype=torch.int64)
     shadow_rows = ShadowRows(shadow.x, shadow.y)
     kept, _ = shadow_training.drop_near_duplicates(shadow_rows, Candidates(audited, of_no_class, spec.domain, 1))
     assert kept.y is not None
-    return Split(members, nonmembers, Rows(kept.x, kept.y), rest), int(rows.y.max()) + 1
+    return Parts(members, nonmembers, LabelledRows(kept.x, kept.y), rest), int(rows.y.max()) + 1
 
 
 def _by_group(groups: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -221,11 +223,11 @@ def _by_group(groups: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return np.argsort(generator.permutation(len(names))[of_row], kind="stable")
 
 
-def _load(spec: Dataset) -> tuple[Rows, np.ndarray]:
+def _load(spec: BenchmarkData) -> tuple[LabelledRows, np.ndarray]:
     if spec.file is None:
         digits = load_digits()
         x, y = torch.from_numpy(digits.data.astype(np.float32) / 16), torch.from_numpy(digits.target.astype(np.int64))
-        return Rows(x, y), np.arange(len(y))
+        return LabelledRows(x, y), np.arange(len(y))
     file = Path(os.environ.get("LABELLEAKS_DATA", "../shared/data")) / spec.file
     if not file.is_file():
         sys.exit(f"{file} is missing: set LABELLEAKS_DATA to the folder that holds {spec.file}")
@@ -236,14 +238,16 @@ def _load(spec: Dataset) -> tuple[Rows, np.ndarray]:
             track = data["track"]
             groups = np.where(track >= 0, track, track.max() + 1 + groups)
         if "images" not in data:
-            return Rows(torch.from_numpy(data["features"].astype(np.float32)), y), groups
+            return LabelledRows(torch.from_numpy(data["features"].astype(np.float32)), y), groups
         images = torch.from_numpy(data["images"].astype(np.float32) / 255).permute(0, 3, 1, 2)
         if spec.side is not None:
             images = functional.adaptive_avg_pool2d(images, spec.side)
-        return Rows(images.contiguous(), y), groups
+        return LabelledRows(images.contiguous(), y), groups
 
 
-def _target(dataset: str, seed: int, variant: str, rows: Rows, classes: int, say: Callable[[str], None]) -> nn.Module:
+def _target(
+    dataset: str, seed: int, variant: str, rows: LabelledRows, classes: int, say: Callable[[str], None]
+) -> nn.Module:
     spec, recipe = DATASETS[dataset], TARGETS[variant]
     shape = tuple(rows.x.shape[1:])
     module = architectures.build(spec.family, shape, classes, seed=seed)
@@ -262,12 +266,12 @@ def _target(dataset: str, seed: int, variant: str, rows: Rows, classes: int, say
     return module
 
 
-def _test_rows(parts: Split) -> Rows:
+def _test_rows(parts: Parts) -> LabelledRows:
     """Rows that nothing was trained on: the non-members, and what was left over."""
-    return Rows(torch.cat([parts.nonmembers.x, parts.rest.x]), torch.cat([parts.nonmembers.y, parts.rest.y]))
+    return LabelledRows(torch.cat([parts.nonmembers.x, parts.rest.x]), torch.cat([parts.nonmembers.y, parts.rest.y]))
 
 
-def _accuracy(module: nn.Module, rows: Rows) -> float:
+def _accuracy(module: nn.Module, rows: LabelledRows) -> float:
     with torch.inference_mode():
         right = [(module(x).argmax(1) == y).sum() for x, y in zip(rows.x.split(500), rows.y.split(500), strict=True)]
     return int(sum(right)) / len(rows)

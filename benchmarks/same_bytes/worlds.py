@@ -26,7 +26,7 @@ PORT = 47611
 """Of the service: its address is in the record, so it cannot be drawn anew."""
 
 
-class Counted(nn.Module):
+class CountedCalls(nn.Module):
     """A network that counts the rows that it is asked about."""
 
     def __init__(self, *layers: nn.Module) -> None:
@@ -40,7 +40,7 @@ class Counted(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class World:
+class CaseWorld:
     """A target, rows that it was trained on, rows that it was not, and further rows."""
 
     target: Any
@@ -57,35 +57,35 @@ class World:
 
 
 @cache
-def digits() -> World:
+def digits() -> CaseWorld:
     """Noisy digits as flat rows (64,), and an MLP that knows 100 of them by heart."""
     x, y = _noisy_digits(0)
     x = x.flatten(1)
-    target = Counted(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    target = CountedCalls(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
     return _world(_trained(target, x[:100], y[:100], 150), x, y, 100, 400, ll.Box(0, 1))
 
 
 @cache
-def pictures() -> World:
+def pictures() -> CaseWorld:
     """Colour pictures (3, 12, 12): each band a digit of its own noise; 8-bit values."""
     bands = [_noisy_digits(seed) for seed in (0, 1, 2)]
     x = nn.functional.interpolate(torch.cat([band for band, _ in bands], 1), size=(12, 12))
     x, y = (x * 255).round() / 255, bands[0][1]
-    target = Counted(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 10))
+    target = CountedCalls(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 10))
     return _world(_trained(target, x[:60], y[:60], 120), x, y, 60, 200, ll.Box(0, 1, levels=256))
 
 
 @cache
-def binary() -> World:
+def binary() -> CaseWorld:
     """Bits (64,): digits above half; the kind of rows that shopping baskets are."""
     x, y = _noisy_digits(3)
     x = (x.flatten(1) > 0.5).float()
-    target = Counted(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    target = CountedCalls(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
     return _world(_trained(target, x[:60], y[:60], 150), x, y, 60, 200, ll.Binary())
 
 
 @cache
-def tabular() -> World:
+def tabular() -> CaseWorld:
     """Continuous, integer and one-hot columns, classes with names, a random forest as the target."""
     from sklearn.ensemble import RandomForestClassifier
 
@@ -102,7 +102,7 @@ def tabular() -> World:
         ll.OneHot(4),
     )  # fmt: skip
     target = RandomForestClassifier(20, random_state=0).fit(x[:100], y[:100])
-    return World(target, (x[:100], y[:100]), (x[100:200], y[100:200]), x[200:], domain)
+    return CaseWorld(target, (x[:100], y[:100]), (x[100:200], y[100:200]), x[200:], domain)
 
 
 def predict(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -161,9 +161,9 @@ def _server(handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
     return ThreadingHTTPServer(("127.0.0.1", PORT), handler)
 
 
-def _world(target: nn.Module, x: Tensor, y: Tensor, side: int, shadow: int, domain: ll.Domain) -> World:
+def _world(target: nn.Module, x: Tensor, y: Tensor, side: int, shadow: int, domain: ll.Domain) -> CaseWorld:
     last = 2 * side
-    return World(target, (x[:side], y[:side]), (x[side:last], y[side:last]), x[last : last + shadow], domain)
+    return CaseWorld(target, (x[:side], y[:side]), (x[side:last], y[side:last]), x[last : last + shadow], domain)
 
 
 def _noisy_digits(seed: int) -> tuple[Tensor, Tensor]:
@@ -175,7 +175,7 @@ def _noisy_digits(seed: int) -> tuple[Tensor, Tensor]:
     return (x + 0.4 * noise).clamp(0, 1), torch.tensor(found.target, dtype=torch.int64)[order]
 
 
-def _trained(model: Counted, x: Tensor, y: Tensor, epochs: int) -> Counted:
+def _trained(model: CountedCalls, x: Tensor, y: Tensor, epochs: int) -> CountedCalls:
     generator = torch.Generator().manual_seed(11)
     with torch.no_grad():
         for weights in model.parameters():

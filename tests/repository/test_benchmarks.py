@@ -187,7 +187,7 @@ def test_a_comparison_stands_where_its_scores_are_not_kept(tmp_path: Path, monke
         words = ("fixed", "posteriors") if name == "lira_offline" else ("", "labelleaks")
         scores = member + np.linspace(0, 1.5, 40) % 1
         made = rows.made(3) if name == "guided" else rows.BEFORE
-        rows.save_scores(f"cifar10-0_{name}", [rows.Reading(name, *words, reading, 1.0, scores, member, made)])
+        rows.save_scores(f"cifar10-0_{name}", [rows.Measurement(name, *words, reading, 1.0, scores, member, made)])
     run.pairs("cifar10/0")
     found = rows.read_pairs(tmp_path)
     assert rows.read_rows(tmp_path) == [] and len(found) == 2 and found[1]["n_members"] == 20 != again["n_members"]
@@ -243,11 +243,11 @@ def test_written_and_read(tmp_path: Path) -> None:
 def test_a_row_has_what_it_must() -> None:
     member = np.arange(3000) < 1000
     scores = np.where(member, 1.0, 0.0) + np.arange(3000) / 3000
-    reading = rows.Reading("guided", "", "labelleaks", 20, 18.5, scores, member)
+    reading = rows.Measurement("guided", "", "labelleaks", 20, 18.5, scores, member)
     found = rows.row({"dataset": "cifar10", "seed": 0}, reading, {"setup_labels": 1, "references": 8, "seconds": 1.0})
     assert found["auc"]["value"] > 0.5 and found["tpr_at_fpr"]["0.001"] is not None
     assert found.items() >= rows.BEFORE.items()
-    few = rows.Reading("guided", "", "labelleaks", 20, 18.5, scores[:2999], member[:2999])
+    few = rows.Measurement("guided", "", "labelleaks", 20, 18.5, scores[:2999], member[:2999])
     found = rows.row({}, few, {})
     assert found["tpr_at_fpr"]["0.001"] is None and found["tpr_at_fpr"]["0.01"] is not None
     same = rows.comparison(reading, few)
@@ -298,9 +298,9 @@ def test_frames_of_one_sign_stay_on_one_side(monkeypatch: pytest.MonkeyPatch) ->
     groups = np.repeat(np.arange(40), 5)
     x = torch.rand(200, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     y = torch.from_numpy(groups) % 4
-    spec = worlds.Dataset("none", "cnn", Box(0, 1), members=52, audited=50, nonmembers=61, shadow=50)
+    spec = worlds.BenchmarkData("none", "cnn", Box(0, 1), members=52, audited=50, nonmembers=61, shadow=50)
     monkeypatch.setitem(worlds.DATASETS, "made", spec)
-    monkeypatch.setattr(worlds, "_load", lambda _: (worlds.Rows(x, y), groups))
+    monkeypatch.setattr(worlds, "_load", lambda _: (worlds.LabelledRows(x, y), groups))
     parts, classes = worlds.split("made", seed=0)
     assert classes == 4 and (len(parts.members), len(parts.nonmembers), len(parts.shadow)) == (50, 60, 50)
     place = {row.numpy().tobytes(): group for row, group in zip(x, groups, strict=True)}

@@ -7,7 +7,7 @@ import io
 import re
 import tokenize
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +43,7 @@ def where(path: Path) -> str:
 
 
 PATHS = sorted(SOURCE.rglob("*.py"))
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def definitions(module: ast.Module) -> Iterator[tuple[str, Definition]]:
@@ -136,11 +137,22 @@ def types_of(module: ast.Module) -> Iterator[str]:
                     yield target.id
 
 
+def homes(paths: Iterable[Path]) -> dict[str, list[str]]:
+    """The files that define each class or type."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        for name in types_of(parsed(path)):
+            files[name].append(path.name)
+    return files
+
+
 def test_a_class_or_type_has_a_name_of_its_own() -> None:
     """Two things of one name make a reader follow imports to know which is meant."""
-    found = defaultdict(list)
-    for path in PATHS:
-        for name in types_of(parsed(path)):
-            found[name].append(str(path.relative_to(SOURCE)))
-    twice = {name: files for name, files in found.items() if len(files) > 1 and name not in SHARED}
+    twice = {name: files for name, files in homes(PATHS).items() if len(files) > 1 and name not in SHARED}
     assert not twice
+
+
+def test_benchmarks_name_their_types_otherwise_than_the_package() -> None:
+    ours, theirs = homes(PATHS), homes(sorted(BENCHMARKS.rglob("*.py")))
+    assert not ours.keys() & theirs.keys()
+    assert not {name: files for name, files in theirs.items() if len(files) > 1}
