@@ -39,7 +39,7 @@ EACH = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class World:
+class TextWorld:
     """A trained target, its candidates (members first) and the adversary's rows."""
 
     domain: Tokens
@@ -75,7 +75,7 @@ def make_pipeline(target: str) -> Any:
     return pipeline.make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), model)
 
 
-def make_world(name: str, target: str, seed: int) -> World:
+def make_world(name: str, target: str, seed: int) -> TextWorld:
     """Deal out the rows of a set and train the target."""
     with np.load(DATA / f"{name}.npz") as held:
         texts, labels = held["texts"].tolist(), held["labels"].astype(np.int64)
@@ -87,7 +87,7 @@ def make_world(name: str, target: str, seed: int) -> World:
     candidates = np.concatenate([parts[0][:EACH], parts[1]])
     codes = [domain.vocabulary.encode([texts[i] for i in part], domain.width) for part in (candidates, parts[2])]
     x, others = map(torch.from_numpy, codes)
-    return World(domain, pipeline, x, torch.from_numpy(labels[candidates]), others)
+    return TextWorld(domain, pipeline, x, torch.from_numpy(labels[candidates]), others)
 
 
 ATTACKS: dict[str, Callable[[], Any]] = {
@@ -97,7 +97,7 @@ BUDGET = 50
 READ_AT = (1, 2, 5, 10, 50)
 
 
-def measure(world: World, *, seed: int, attacks: tuple[str, ...] = tuple(ATTACKS)) -> list[dict[str, Any]]:
+def measure(world: TextWorld, *, seed: int, attacks: tuple[str, ...] = tuple(ATTACKS)) -> list[dict[str, Any]]:
     """Return a row for each attack and number of labels, and for each attack that reads confidences."""
     candidates = Candidates(world.x, world.y, world.domain, 2)
     gate = Gate(world.labels, batch_rows=4096)
@@ -124,7 +124,7 @@ def _read(name: str, scores: Scores, member: NDArray[np.bool_]) -> list[dict[str
     return [_figures(name, c, path.value[path.checkpoints.index(c)], member) for c in at]
 
 
-def _ceilings(world: World, references: Any) -> list[dict[str, Any]]:
+def _ceilings(world: TextWorld, references: Any) -> list[dict[str, Any]]:
     target = world.logits()
     own = logit_of(target, world.y)
     outside = reference_models.all_logits(references.models, world.x)

@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from benchmarks.power.worlds import World
+from benchmarks.power.worlds import OpenWorld
 from labelleaks.attacks import guided
 from labelleaks.attacks._guided.posterior import saturated
 from labelleaks.core.attack import Knowledge

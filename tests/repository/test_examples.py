@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import nn
 
 import labelleaks as ll
 from labelleaks.core import registry
@@ -30,30 +32,35 @@ def test_an_example_runs(example: Path, tmp_path: Path) -> None:
     assert "AUC" in done.stdout
 
 
-def _pipeline(task: str, model: str, top_k: int) -> Any:
-    """Answers as an image-classification pipeline does."""
+class Pipeline:
+    """Marks and answers of an image-classification pipeline."""
 
-    def classify(pictures: list[Any], batch_size: int) -> list[list[dict[str, Any]]]:
-        assert all(picture.mode == "RGB" and picture.size == (6, 6) for picture in pictures) and top_k == 1
-        return [[{"label": "dog" if np.mean(p) > 127.5 else "cat", "score": 0.9}] for p in pictures]
+    __module__ = "transformers.pipelines.base"
+    task = "image-classification"
 
-    classify.model = SimpleNamespace(config=SimpleNamespace(id2label={0: "cat", 1: "dog"}, num_labels=2))  # type: ignore[attr-defined]
-    return classify
+    def __init__(self, task: str, model: str) -> None:
+        self.model = nn.Linear(1, 2)
+        self.model.config = SimpleNamespace(id2label={0: "cat", 1: "dog"}, num_labels=2)  # type: ignore[assignment]
+
+    def __call__(self, pictures: list[Any], batch_size: int) -> list[list[dict[str, Any]]]:
+        dogs = [float(np.mean(picture) > 127.5) for picture in pictures]
+        return [[{"label": "dog", "score": dog}, {"label": "cat", "score": 1 - dog}] for dog in dogs]
 
 
 def test_the_recipe_for_a_pipeline_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """The code of docs/targets.md as it stands, with a stand-in for transformers."""
     text = (Path(__file__).parents[2] / "docs" / "targets.md").read_text()
-    found = re.search(r"## A Hugging Face pipeline.*?```python\n(.*?)```", text, re.DOTALL)
-    assert found
+    recipe = re.search(r"## A Hugging Face image classifier.*?```python\n(.*?)```", text, re.DOTALL)
+    assert recipe
     transformers = ModuleType("transformers")
-    transformers.pipeline = _pipeline  # type: ignore[attr-defined]
+    transformers.pipeline = Pipeline  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "transformers", transformers)
-    bright = np.random.default_rng(0).uniform(0.3, 0.7, (40, 1, 1, 1))
-    x = np.rint(255 * np.tile(bright, (1, 6, 6, 3))) / 255
-    y = np.where(bright.reshape(-1) > 0.5, "dog", "cat")
-    names: dict[str, Any] = {"ll": ll, "x_m": x[:20], "y_m": y[:20], "x_n": x[20:], "y_n": y[20:]}
-    exec(found[1], names)
+    levels = np.random.default_rng(0).integers(80, 180, 40)
+    pictures = [Image.fromarray(np.full((6, 6, 3), level, dtype=np.uint8)) for level in levels]
+    labels = ["dog" if level > 127.5 else "cat" for level in levels]
+    names: dict[str, Any] = {"pictures_m": pictures[:20], "labels_m": labels[:20]}
+    names |= {"pictures_n": pictures[20:], "labels_n": labels[20:]}
+    exec(recipe[1], names)
     assert (names["record"]["gap"].scores == 1).all()
 
 
