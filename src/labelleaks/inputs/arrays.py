@@ -161,6 +161,8 @@ def _rows(x: Any, what: str) -> Any:
         return _dict(x, what)
     if is_pictures(x):
         return Pictures.read(x, what)
+    if isinstance(x, memoryview):
+        raise InputError(f"{what}: x is a view of memory; give np.asarray(x)")
     if is_texts(x):
         return x.copy() if hasattr(x, "copy") else list(x)
     rows = _array(x, what)
@@ -185,7 +187,12 @@ def _dict(x: Mapping[Any, Any], what: str) -> Any:
     """Rows of a dict: a table of columns (n,), or arrays (n, *shape) by name."""
     if not x:
         raise InputError(f"{what}: x is an empty dict; arrays by name are needed, {{'pixel_values': ...}}")
-    rows = {str(key): _array(value, f"{what}[{key!r}]") for key, value in x.items()}
+    odd = [key for key in x if not isinstance(key, str)]
+    if odd:
+        raise InputError(
+            f"{what}: x is a dict with the key {odd[0]!r}; arrays are called by names: {{str({odd[0]!r}): ...}}"
+        )
+    rows = {key: _array(value, f"{what}[{key!r}]") for key, value in x.items()}
     counts = {key: int(value.shape[0]) if value.shape else 0 for key, value in rows.items()}
     if len(set(counts.values())) > 1 or 0 in counts.values():
         raise InputError(f"{what}: as many rows are needed in each array, one at least; there are {counts}")

@@ -52,7 +52,8 @@ class Column:
         if self.missing == "always" and not missing.all():
             raise InputError(f"row {int((~missing).argmax())} has a value, in a column where all were missing")
         filled = values.copy()
-        filled[missing] = self.filler
+        if missing.any():
+            filled[missing] = self.filler
         codes = self.codec.encode(filled)
         return np.hstack([codes, missing.astype(np.float32)[:, None]]) if self.missing == "some" else codes
 

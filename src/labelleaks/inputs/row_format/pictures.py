@@ -41,6 +41,11 @@ class Pictures:
             InputError: pictures of several modes or sizes, or of a mode whose pixels NumPy does not give back.
         """
         modes = sorted({image.mode for image in images})
+        if set(modes) & {"I", "F"}:
+            raise InputError(
+                f"{what}: pictures of mode {' and '.join(modes)}, of 32 bits; give their numbers: "
+                "np.stack([np.asarray(image) for image in images])"
+            )
         if len(modes) > 1 or modes[0] not in _MODES:
             raise InputError(
                 f"{what}: pictures of mode {' and '.join(modes)}; bring all to one of {', '.join(_MODES[:3])}: "
@@ -97,8 +102,7 @@ class PictureFormat:
 def is_pictures(rows: Any) -> bool:
     """Whether rows are a list of Pillow pictures. Imports nothing."""
     return (
-        isinstance(rows, Sequence)
-        and not isinstance(rows, str)
+        isinstance(rows, (list, tuple))
         and len(rows) > 0
         and all(any(c.__module__.partition(".")[0] == "PIL" for c in type(row).__mro__) for row in rows)
     )
