@@ -434,3 +434,48 @@ def test_copies_of_a_template_are_near_duplicates_and_other_texts_are_not() -> N
     domain = Text().learn(texts)
     x = torch.from_numpy(domain.vocabulary.encode(texts, domain.width))
     assert nearly_equal(x[:3], x[3:], domain).tolist() == [True, False, False]
+
+
+# --- flags and the report ---------------------------------------------------------------------------------------------
+
+
+def _flags(members: Sequence[str], others: Sequence[str]) -> dict[str, Any]:
+    record = _audit(Seen(), _labelled(list(members)), _labelled(list(others)))
+    return {flag.name: flag for flag in record.flags}
+
+
+def test_groups_that_differ_in_their_words_or_their_length_are_flagged() -> None:
+    alike = _flags(_sentences(60, 1), _sentences(60, 2))
+    assert not {"blind_baseline", "length_shift"} & set(alike)
+    later = [f"{text} in 2026" for text in _sentences(60, 3)]
+    words = _flags(_sentences(60, 1), later)
+    assert words["blind_baseline"].severity == "serious"
+    longer = _flags(_sentences(60, 1), _sentences(60, 2, 14))
+    assert longer["length_shift"].severity == "serious" and "characters" in longer["length_shift"].raised_because
+
+
+def test_copies_of_members_among_the_others_are_flagged() -> None:
+    members = [f"member {i} wrote a line of {word} about {i * 7919}" for i, word in enumerate(WORDS * 3)]
+    others = [*_sentences(30, 4), members[0], members[1].upper()]
+    found = _flags(members, others)
+    assert found["shared_rows"].raised_because.startswith("1 members")
+    assert found["near_duplicates"].raised_because.startswith("1 of 31")
+
+
+def test_the_report_strikes_words_through_and_takes_markup_for_text(tmp_path: Path) -> None:
+    hostile = '<script>alert(1)</script> a cat </dd> & "so"'
+    members = [hostile, "the cat ran", "a cat"]
+    _audit(
+        Seen(), (members, [1, 1, 1]), (["no dog", "nor fox", "my hen"], [1, 1, 1]), "boundary", budget=60,
+        out=tmp_path / "run",
+    )  # fmt: skip
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    record = ll.load(tmp_path / "run")
+    assert "<script>alert" not in page and "cat </dd>" not in page
+    exposed = page[page.index('<dl class="texts">') : page.index("</dl>", page.index('<dl class="texts">'))]
+    assert "<del>cat</del>" in exposed
+    assert record.holds_inputs and "cat" in json.dumps(record.domain)
+    without = record.without_inputs()
+    assert not without.holds_inputs and "cat" not in json.dumps(without.domain)
+    ll.write_report(without, tmp_path / "ids.html")
+    assert "cat " not in (tmp_path / "ids.html").read_text(encoding="utf-8").replace("category", "")

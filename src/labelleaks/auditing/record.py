@@ -21,6 +21,7 @@ from labelleaks.auditing.evaluation import PairComparison
 from labelleaks.auditing.flags import Flag
 from labelleaks.auditing.run_folder import SCHEMA_VERSION, check_folder, csv_of, read_folder, write_folder
 from labelleaks.auditing.run_log import LedgerSummary, RunLog
+from labelleaks.auditing.texts import holds_words, without_words
 from labelleaks.core import serialization
 from labelleaks.core.types import Status
 from labelleaks.errors import InputError, MissingExtra
@@ -137,7 +138,8 @@ class AuditRecord:
     @property
     def holds_inputs(self) -> bool:
         """Whether candidates can be read from it: inputs themselves, or perturbed ones, which are nearly the same."""
-        return self.inputs is not None or any("adversarial" in r.details for r in self.attacks.values())
+        perturbed = any("adversarial" in r.details for r in self.attacks.values())
+        return self.inputs is not None or perturbed or holds_words(self.domain)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -151,7 +153,7 @@ class AuditRecord:
             name: replace(r, details={key: value for key, value in r.details.items() if key != "adversarial"})
             for name, r in self.attacks.items()
         }
-        return replace(self, inputs=None, attacks=attacks)
+        return replace(self, inputs=None, attacks=attacks, domain=without_words(self.domain))
 
     def fpr_needed(self, attack: str) -> Floats:
         """Return how exposed each candidate is: the share of non-members that score at least as high, (n,) in [0, 1].

@@ -24,7 +24,7 @@ from labelleaks.auditing.session import Session
 from labelleaks.auditing.thresholds import Threshold
 from labelleaks.core import progress
 from labelleaks.core.oracle.label_oracle import CANARY
-from labelleaks.core.types import Scores
+from labelleaks.core.types import Candidates, Scores
 from labelleaks.models.reference_models import trainings
 from labelleaks.targets.probe import NoiseResult, ProbeResult
 
@@ -135,7 +135,7 @@ class Recording:
             seed=session.options.seed,
             versions=_versions(),
             target=session.target.describe(),
-            domain=session.candidates.domain.describe(),
+            domain=_domain(session.candidates),
             classes=self._class_names(),
             member=member,
             y=as_numpy(session.candidates.y, np.int64),
@@ -184,6 +184,17 @@ class Recording:
         )
         log.save(self.out)
         write_report(record, self.out / "report.html")
+
+
+def _domain(candidates: Candidates) -> dict[str, Any]:
+    """Description of the domain, with the words of the candidates' texts."""
+    described = candidates.domain.describe()
+    groups = [group for group in candidates.domain.groups(candidates.shape) if group.vocabulary is not None]
+    parts = [part for part in described.get("parts", [described]) if part.get("kind") == "text"]
+    for part, group in zip(parts, groups, strict=False):
+        assert group.vocabulary is not None
+        part["vocabulary"] = group.vocabulary.used(candidates.x.flatten(1)[:, group.columns].cpu().numpy())
+    return described
 
 
 def _why(error: BaseException) -> str:

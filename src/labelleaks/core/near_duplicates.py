@@ -10,7 +10,7 @@ from labelleaks.core import rng
 from labelleaks.core.domains import Domain, is_binary, token_columns
 from labelleaks.core.similar_texts import nearest_alike
 
-__all__ = ["NEAR", "nearly_equal"]
+__all__ = ["NEAR", "nearly_equal", "texts_of"]
 
 NEAR = 0.2
 """Nearly equal: closer than this fraction of the typical distance between neighbours."""
@@ -62,7 +62,7 @@ def nearly_equal(x: Tensor, others: Tensor, domain: Domain) -> Tensor:
 
 def _alike(x: Tensor, others: Tensor, domain: Domain) -> Tensor:
     """Whether the texts of a row are nearly those of another, and everything else is equal: bool (s,)."""
-    mine, theirs = _texts(x, domain), _texts(others, domain)
+    mine, theirs = texts_of(x, domain), texts_of(others, domain)
     place = nearest_alike(mine, theirs)
     near = torch.from_numpy(place >= 0).to(x.device)
     rest = ~token_columns(domain, x.shape[1:]).to(x.device)
@@ -71,8 +71,9 @@ def _alike(x: Tensor, others: Tensor, domain: Domain) -> Tensor:
     return near
 
 
-def _texts(x: Tensor, domain: Domain) -> list[str]:
-    """The texts of each row, one behind the other."""
+def texts_of(x: Tensor, domain: Domain) -> list[str]:
+    """Return the texts of each row (n, *shape) of a domain that has some, those of several columns side by side."""
+    x = x.flatten(1)
     groups = [group for group in domain.groups(x.shape[1:]) if group.vocabulary is not None]
     parts = [group.vocabulary.decode(x[:, group.columns].cpu().numpy()) for group in groups if group.vocabulary]
     return [" ".join(texts) for texts in zip(*parts, strict=True)]

@@ -30,6 +30,7 @@ FLAGS: tuple[Callable[[Evidence], list[Flag]], ...] = (
     groups.few_rows,
     groups.thin_shadow,
     groups.blind_baseline,
+    groups.length_shift,
     groups.shared_rows,
     groups.near_duplicates,
     groups.repeated_rows,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labelleaks.auditing.evaluation import FPRS
-from labelleaks.auditing.flags.baseline import blind_auc
+from labelleaks.auditing.flags.baseline import LEVEL, blind_auc
 from labelleaks.auditing.flags.evidence import Evidence, Flag, ShadowEvidence, interval
 from labelleaks.core import rng
-from labelleaks.core.near_duplicates import nearly_equal
+from labelleaks.core.domains import token_columns
+from labelleaks.core.near_duplicates import nearly_equal, texts_of
+from labelleaks.core.types import Candidates
+from labelleaks.metrics import auc
 
 _THIN = 5  # shadow rows a class below which a model learns little
+_WORDS = 512  # buckets of words that the blind baseline tells apart
 _FEW = 100  # rows of a group below which an interval is wider than what one wants to know
 
 
@@ -83,7 +88,7 @@ def fpr_out_of_reach(e: Evidence) -> list[Flag]:
 def blind_baseline(e: Evidence) -> list[Flag]:
     """Flag groups that a classifier tells apart without the target."""
     c = e.candidates
-    blind = blind_auc(c.x.detach().cpu().numpy(), c.y.cpu().numpy(), e.member, c.keys.cpu().numpy(), seed=e.seed)
+    blind = blind_auc(_features(c), c.y.cpu().numpy(), e.member, c.keys.cpu().numpy(), seed=e.seed)
     if blind.value is None or blind.low is None or blind.low <= 0.5:
         return []
     best = max((a.evaluation.ranking.auc.value or 0.0 for a in e.attacks.values()), default=0.0)
@@ -98,6 +103,47 @@ def blind_baseline(e: Evidence) -> list[Flag]:
             "Draw both groups from one pool at random; until then read no attack's figure as leakage.",
         )
     ]
+
+
+def length_shift(e: Evidence) -> list[Flag]:
+    """Flag groups whose texts differ in length."""
+    c = e.candidates
+    if not _has_texts(c) or min(int(e.member.sum()), int((~e.member).sum())) == 0:
+        return []
+    lengths = np.array([len(text) for text in texts_of(c.x, c.domain)], dtype=np.float64)
+    difference = auc(lengths, e.member, level=LEVEL)
+    value, low, high = difference.value, difference.low, difference.high
+    if value is None or low is None or high is None or low <= 0.5 <= high:
+        return []
+    medians = [f"{np.median(lengths[side]):,.0f}" for side in (e.member, ~e.member)]
+    return [
+        Flag(
+            "length_shift",
+            "serious" if abs(value - 0.5) >= 0.1 else "warning",
+            f"texts of members have {medians[0]} characters at the median, those of non-members {medians[1]}; length "
+            f"alone tells the groups apart with AUC {interval(difference)} (99 % interval)",
+            "A text of more words keeps its label longer while words are left out, member or not.",
+            "Draw both groups from one pool at random, or match their lengths.",
+        )
+    ]
+
+
+def _has_texts(candidates: Candidates) -> bool:
+    return bool(token_columns(candidates.domain, candidates.shape).any())
+
+
+def _features(candidates: Candidates) -> NDArray[np.float32]:
+    """Rows as the blind baseline sees them: of texts the words, hashed, and their number, beside other columns."""
+    x = candidates.x.detach().cpu()
+    if not _has_texts(candidates):
+        return x.numpy()
+    from sklearn.feature_extraction.text import HashingVectorizer  # scikit-learn is slow to import
+
+    texts = texts_of(x, candidates.domain)
+    words = HashingVectorizer(n_features=_WORDS, alternate_sign=False, norm="l2").transform(texts)
+    sizes = np.array([[len(text), len(text.split())] for text in texts], dtype=np.float32)
+    rest = x.flatten(1).numpy()[:, ~token_columns(candidates.domain, candidates.shape).numpy()]
+    return np.hstack([words.toarray().astype(np.float32), sizes, rest])
 
 
 def shared_rows(e: Evidence) -> list[Flag]:

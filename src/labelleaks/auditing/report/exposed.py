@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from labelleaks.auditing import texts
 from labelleaks.auditing.report import pictures
 from labelleaks.auditing.report.wording import best_by_auc, count, number
 from labelleaks.core.types import Status
@@ -44,6 +45,7 @@ def exposure(record: AuditRecord, chosen: AttackResult | None) -> dict[str, Any]
         "tied": _tied(record, shown) if shown else 0,
         "startless": int((record.member & (shown.status == int(Status.NO_START))).sum()) if shown else 0,
         "as_pictures": record.inputs is not None and pictures.is_image(record.inputs.shape[1:], record.domain),
+        "as_texts": record.inputs is not None and texts.holds_words(record.domain),
         "candidates": json_for_script(candidates(record)),
         "spent": list(record.attacks),
     }
@@ -121,6 +123,11 @@ def _one_exposed(record: AuditRecord, result: AttackResult, i: int, above: int, 
     if record.inputs is not None and pictures.is_image(record.inputs.shape[1:], record.domain):
         perturbed = source.details["adversarial"][i] if source is not None and moved else None
         drawn = pictures.triple(record.inputs[i], perturbed, record.domain)
+    words = []
+    if record.inputs is not None and texts.holds_words(record.domain):
+        changed = source.details["adversarial"][i] if source is not None and moved else None
+        words = texts.struck(record.domain, record.inputs[i], changed)
+    shown = {"distance_l0": "words"} if record.domain.get("kind") == "text" else _NORMS
     norms = {} if source is None or not moved else source.details
     return {
         "id": record.ids[i],
@@ -130,7 +137,8 @@ def _one_exposed(record: AuditRecord, result: AttackResult, i: int, above: int, 
         "exposure": f"{count(above) if above else 'no'} non-member{'' if above == 1 else 's'} of {count(others)} "
         f"{'scores' if above == 1 else 'score'} as high",
         "picture": drawn,
-        "distances": [(name, number(float(norms[key][i]))) for key, name in _NORMS.items() if key in norms],
+        "words": words,
+        "distances": [(name, number(float(norms[key][i]))) for key, name in shown.items() if key in norms],
         "labels": count(int(result.queries[i])),
     }
 

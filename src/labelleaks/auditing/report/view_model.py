@@ -25,6 +25,7 @@ from labelleaks.auditing.report.wording import (
     sentence,
     setup_rows,
 )
+from labelleaks.auditing.texts import without_words
 from labelleaks.core.types import Status
 from labelleaks.metrics import Estimate
 
@@ -60,7 +61,11 @@ def build(record: AuditRecord, run: RunLog | None) -> dict[str, Any]:
         "thresholds": _thresholds(record),
         "comparisons": _comparisons(record),
         "facts": facts(record, run),
-        "details": {name: pretty(getattr(record, name)) for name in ("spec", "target", "domain", "shadow")},
+        "details": {
+            **{name: pretty(getattr(record, name)) for name in ("spec", "target")},
+            "domain": pretty(without_words(record.domain)),
+            "shadow": pretty(record.shadow),
+        },
     }
 
 

@@ -181,6 +181,11 @@ class Vocabulary:
         """Return the number of characters of each row of codes (m, width), spellings aside: float64 (m,)."""
         return self._sizes[(codes.cpu().to(torch.int64) % self.stride)].sum(1).to(codes.device)
 
+    def used(self, codes: NDArray[np.float32]) -> dict[str, str]:
+        """Return the words that codes stand for, by code as a string."""
+        there = np.unique(codes).astype(np.int64).tolist()
+        return {str(code): self._strings[code] for code in there if 0 < code < self.stride}
+
     def digest(self) -> str:
         """Return a hash of everything that decides what a code stands for."""
         digest = hashlib.blake2b(repr(self.settings).encode(), digest_size=16)
