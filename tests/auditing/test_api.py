@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 import torch
+from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 
 import labelleaks as ll
@@ -435,6 +437,67 @@ def test_forecast_is_an_upper_bound_and_sends_at_most_a_probe(case: demo.DemoCas
     assert [line.name for line in found.lines] == ["gap", "noise", "boundary"]
 
 
+VOTED: list[Any] = [
+    ll.attacks.Boundary(votes=3), ll.attacks.Guided(votes=3), ll.attacks.Calibrated(votes=3),
+    ll.attacks.Transfer(relabel_each_epoch=True, recipe=ll.Recipe(epochs=2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shard", [None, 9])
+@pytest.mark.parametrize("attack", [*ll.attacks.names(), *VOTED], ids=str)
+def test_set_up_is_billed_as_it_was_forecast(attack: Any, shard: int | None) -> None:
+    """Once, whatever the shards, votes included; rows of pictures, of names, with starts and without."""
+    x = torch.rand(160, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+
+    def label(rows: Any) -> torch.Tensor:
+        numbers = rows if isinstance(rows, torch.Tensor) else torch.from_numpy(np.array(rows))
+        return (numbers.flatten(1)[:, :18].mean(1) > 0.5).long()
+
+    frame = pandas.DataFrame(x.flatten(1).numpy()).rename(columns="c{}".format)
+    augmented = attack == "augmentation" or getattr(attack, "relabel_each_epoch", False)
+    for rows, starts, domain in ((x, x[140:], ll.Box(0, 1)), *([] if augmented else [(frame, None, None)])):
+        given: dict[str, Any] = {
+            "members": (rows[:10], label(rows[:10])), "nonmembers": (rows[10:20], label(rows[10:20])), "shadow":
+            (rows[20:140],), "starts": starts, "attacks": [attack], "thresholds": [], "budget": 100, "references": 2,
+            "domain": domain, "family": "mlp",
+        }  # fmt: skip
+        (line,) = ll.forecast(label, **given, probe=False, calibrate=False).lines
+        ledger = ll.audit(label, **given, shard_rows=shard).ledger
+        phases = {phase: rows for phase, rows in ledger.setup.items() if not phase.startswith("target.")}
+        assert sum(phases.values()) == line.setup_rows, phases
+        assert sum(ledger.candidates.values()) <= line.rows
+
+
+def test_a_forecast_of_the_whole_wait_sends_nothing_more(case: demo.DemoCase) -> None:
+    target = Counting(case.target)
+    given = {k: v for k, v in arguments(case, thresholds=None).items() if k != "show_progress"}
+    given |= {
+        "shadow": few(case.shadow, 200),
+        "attacks": ["gap", "boundary", "transfer", "guided", "yoqo"],
+        "references": 2,
+    }
+    unmeasured = ll.forecast(target, **given, calibrate=False)
+    assert target.rows == 16 and unmeasured.local_seconds is None and unmeasured.wait is None
+    assert ll.forecast(target, **given, probe=False).wait is None and target.rows == 16
+    found = ll.forecast(target, **given)
+    assert target.rows == 32 and found.rows == unmeasured.rows
+    lines = {line.name: line for line in found.lines}
+    assert all((line.training_seconds or 0.0) >= 0 and (line.attack_seconds or 0.0) > 0 for line in found.lines)
+    assert lines["transfer"].training_seconds and lines["guided"].training_seconds == 0  # the models are shared
+    assert found.seconds is not None and found.wait is not None and found.local_seconds is not None
+    assert found.wait[1] == pytest.approx(found.seconds[1] + found.local_seconds)
+
+
+def test_default_attacks_with_shadow_rows_compare_with_models(case: demo.DemoCase) -> None:
+    given = {"members": few(case.members), "nonmembers": few(case.nonmembers), "shadow": case.shadow, "probe": False}
+    fixed = {"domain": ll.Box(0, 1), "budget": 40, "calibrate": False}
+    found = ll.forecast(case.target, **given, **fixed)
+    assert [line.name for line in found.lines] == ["gap", "noise", "augmentation", "boundary", "transfer", "guided"]
+    forest = ll.forecast(case.target, **given, **fixed, family=RandomForestClassifier(5))
+    kinds = {line.name for line in forest.lines}
+    assert {"gap", "noise", "augmentation", "boundary", "transfer"} <= kinds
+
+
 def test_attacks_of_one_kind_are_told_apart(case: demo.DemoCase) -> None:
     record = ll.audit(case.target, **arguments(case, attacks=[ll.attacks.Boundary(), ll.attacks.Boundary(norm="linf")]))
     assert list(record.attacks) == ["boundary", "boundary(norm=linf)"]
@@ -515,7 +578,7 @@ def test_signatures_and_shared_options_are_one_list() -> None:
     own = {
         ll.audit: {"target", "members", "nonmembers", "keep_inputs", "name", "out", "overwrite", "show_progress"},
         ll.infer: {"target", "x", "y", "attack", "threshold", "show_progress"},
-        ll.forecast: {"target", "members", "nonmembers", "probe"},
+        ll.forecast: {"target", "members", "nonmembers", "probe", "calibrate"},
     }
     lacks = {
         ll.audit: set(),

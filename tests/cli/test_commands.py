@@ -163,6 +163,10 @@ def test_forecast_says_rows_and_time(folder: Path, here: Here) -> None:
     free = here("forecast", "audit.yaml", "--no-probe", "--json")
     found = json.loads(free.stdout)
     assert found["probe_rows"] == 0 and found["seconds"] is None and found["rows"] > 80 * 60
+    assert found["local_seconds"] > 0 and "training" in done.stdout and "in all about" in done.stdout
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    dry = here("audit", "audit.yaml", "--dry-run", "--out", "never")
+    assert dry.exit_code == 0 and "at most" in dry.stdout and not (folder / "never").exists()
 
 
 def test_attacks_are_listed(here: Here) -> None:

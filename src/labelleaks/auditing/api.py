@@ -74,10 +74,10 @@ def audit(
             :class:`labelleaks.Recorded` answers.
         members, nonmembers: (x, y) with x (n, *shape) arrays, tensors or a DataFrame, in the domain's units, and y (n,)
             true labels; or a torch Dataset or DataLoader of such pairs. Left untouched.
-        attacks: names or configured attacks; default: gap, noise, augmentation, boundary and transfer, where these
-            inputs allow them. ``"ladder"``: all that these inputs and the budget allow, with a curve of power against
-            labels for each; those that plan for their budget are run once for each of 1, 2, 5, 10, … labels
-            (:mod:`labelleaks.auditing.ladder`).
+        attacks: names or configured attacks; default: gap, noise, augmentation, boundary, and with shadow rows transfer
+            and guided, where these inputs allow them. ``"ladder"``: all that these inputs and the budget allow, with a
+            curve of power against labels for each; those that plan for their budget are run once for each of 1, 2, 5,
+            10, … labels (:mod:`labelleaks.auditing.ladder`).
         shadow: (x,) or (x, y): further rows from the distribution of the training data, neither members nor candidates.
         starts: (x,) inputs to start a boundary search from; default: shadow rows, else random ones.
         domain: which inputs exist; default ``Box(0, 1)``, of texts :class:`Text`.
@@ -222,6 +222,7 @@ def forecast(
     members: Any,
     nonmembers: Any,
     probe: bool = True,
+    calibrate: bool = True,
     attacks: Sequence[str | Attack] | None = None,
     shadow: Any = None,
     starts: Any = None,
@@ -242,16 +243,18 @@ def forecast(
     journal: str | Path | None = None,
     allow_noisy: bool = False,
 ) -> Forecast:
-    """Say how many rows an audit with these arguments sends at most, and how long the target takes for them.
+    """Say how many rows an audit with these arguments sends at most, and how long the whole of it takes.
 
     Args:
-        probe: ask the target at most 16 rows to measure its speed; False sends nothing and gives no time.
+        probe: ask the target at most 16 rows to measure its speed; False sends nothing and gives no time of the target.
+        calibrate: train and attack for a few seconds against a free stand-in, to estimate the time of the run on this
+            machine; sends nothing.
 
     The other arguments are those of :func:`audit`.
     """
     options = shared_options(locals())
     with open_session(target, {"members": members, "nonmembers": nonmembers}, options) as session:
-        return session.forecast(session.probe() if probe else None)
+        return session.forecast(session.probe() if probe else None, calibrate=calibrate)
 
 
 def _warn(flags: Sequence[Flag], whose: str) -> None:

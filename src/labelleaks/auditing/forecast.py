@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from labelleaks.auditing.plan import Plan
+from labelleaks.auditing.calibration import LocalTime
+from labelleaks.auditing.plan import Plan, Planned
 from labelleaks.core.oracle.remote import Remote
 from labelleaks.targets import Target
 from labelleaks.targets.probe import NOISE_ROWS, PROBE_ROWS, ProbeResult
@@ -26,6 +28,11 @@ class ForecastLine:
     """Relabelling and thresholds."""
     budgets: tuple[int, ...] = ()
     """Of a ladder: the budgets at which it is run; ``labels`` are all of them together."""
+    training_seconds: float | None = None
+    """Estimate of its set-up on this machine, reference models among it; 0 where an attack before it trains them; None:
+    not measured."""
+    attack_seconds: float | None = None
+    """Estimate of its crafting and search on this machine, without the target; None: not measured."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +55,35 @@ class Forecast:
     """Rows that measure the noise of a target that may be noisy."""
 
     @property
+    def local_seconds(self) -> float | None:
+        """Estimate of training, crafting and search of all attacks, beside the time inside the target.
+
+        None: not measured, of none or not of all attacks.
+        """
+        parts = [(line.training_seconds, line.attack_seconds) for line in self.lines]
+        known = [a + b for a, b in parts if a is not None and b is not None]
+        return sum(known) if known and len(known) == len(parts) else None
+
+    @property
+    def wait(self) -> tuple[float, float] | None:
+        """(at least, at most) seconds of the whole run, target and this machine; None: one of them is not known."""
+        local = self.local_seconds
+        return None if local is None or self.seconds is None else (self.seconds[0] + local, self.seconds[1] + local)
+
+    @property
     def rows(self) -> int:
         """All rows, set-up and the run's own probe included."""
         return PROBE_ROWS + self.noise_rows + sum(line.rows + line.setup_rows for line in self.lines)
 
 
 def forecast_of(
-    plan: Plan, candidates: int, target: Target, *, noise: bool, probed: ProbeResult | None = None
+    plan: Plan,
+    candidates: int,
+    target: Target,
+    *,
+    noise: bool,
+    probed: ProbeResult | None = None,
+    local: Mapping[str, LocalTime] | None = None,
 ) -> Forecast:
     """Return what a planned run will cost at most.
 
@@ -63,13 +92,10 @@ def forecast_of(
         target: for the price and pace of a service.
         noise: whether the run measures how often labels change.
         probed: for the time inside the target; None: no time is given.
+        local: time of attacks on this machine, by name.
     """
-    lines = [
-        ForecastLine(
-            p.name, p.cost.most, candidates * p.cost.most, p.cost.setup + sum(rows for _, rows in p.rules), p.budgets
-        )
-        for p in plan.planned
-    ]
+    here = local or {}
+    lines = [_line(p, candidates, here.get(p.name)) for p in plan.planned]
     found = Forecast(
         tuple(lines),
         plan.budget,
@@ -86,6 +112,18 @@ def forecast_of(
         return replace(found, seconds=probed.seconds(found.rows, target.batch_rows))
     alone = probed.call_seconds
     return found if alone is None else replace(found, seconds=remote.seconds(found.rows, alone))
+
+
+def _line(planned: Planned, candidates: int, local: LocalTime | None) -> ForecastLine:
+    return ForecastLine(
+        name=planned.name,
+        labels=planned.cost.most,
+        rows=candidates * planned.cost.most,
+        setup_rows=planned.cost.setup + sum(rows for _, rows in planned.rules),
+        budgets=planned.budgets,
+        training_seconds=None if local is None else local.training,
+        attack_seconds=None if local is None else local.attack,
+    )
 
 
 def money(amount: float) -> str:

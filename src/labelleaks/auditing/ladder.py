@@ -18,7 +18,7 @@ from labelleaks.core.attack import Attack, Cost, Knowledge
 from labelleaks.core.types import Candidates, Scores, Trajectory, checkpoints_up_to
 from labelleaks.errors import InputError
 
-__all__ = ["LADDER", "Climb", "asked", "climb", "cost_of", "joined", "rungs"]
+__all__ = ["LADDER", "Climb", "asked", "climb", "cost_of", "fits", "joined", "rungs"]
 
 LADDER = "ladder"
 """What stands in ``attacks`` for all of this."""
@@ -52,6 +52,11 @@ def climb(candidates: Candidates, knowledge: Knowledge, budget: int) -> Climb:
         else:
             left_out.append(f"ladder: {name} is left out, {why}")
     return Climb(tuple(chosen), tuple(left_out))
+
+
+def fits(name: str, candidates: Candidates, knowledge: Knowledge, budget: int) -> bool:
+    """Whether an attack at its defaults can be used by this adversary at ``budget``. Sends nothing."""
+    return _why_not(registry.load(name)(), candidates, knowledge, budget) is None
 
 
 def _why_not(attack: Attack, candidates: Candidates, knowledge: Knowledge, budget: int) -> str | None:

@@ -137,7 +137,7 @@ def _chosen(
     """Return the attacks of the run by name, and what a ladder leaves out."""
     wanted = options.attacks
     if wanted is None:
-        wanted = _all_that_fit(candidates, knowledge.shadow is not None)
+        wanted = _all_that_fit(candidates, knowledge, options.budget)
     if not ladder.asked(wanted):
         if isinstance(wanted, str):
             raise InputError(f"attacks={wanted!r}: a list is needed, attacks=[{wanted!r}]")
@@ -148,10 +148,11 @@ def _chosen(
     return _named([*climbed.attacks, *others]), climbed.left_out
 
 
-def _all_that_fit(candidates: Candidates, has_shadow: bool) -> list[str]:
-    """The default attacks, where these rows and this knowledge allow them; none that trains many models."""
+def _all_that_fit(candidates: Candidates, knowledge: Knowledge, budget: int) -> list[str]:
+    """The default attacks, where these rows and this knowledge allow them."""
     moved = ["augmentation"] if _movable(candidates) else []
-    return ["gap", "noise", *moved, "boundary", *(["transfer"] if has_shadow else [])]
+    by_models = ["transfer", *(["guided"] if ladder.fits("guided", candidates, knowledge, budget) else [])]
+    return ["gap", "noise", *moved, "boundary", *(by_models if knowledge.shadow is not None else [])]
 
 
 def _movable(candidates: Candidates) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from labelleaks.auditing.calibration import calibrated
 from labelleaks.auditing.forecast import Forecast, forecast_of
 from labelleaks.auditing.options import AuditOptions, describe, name_of
 from labelleaks.auditing.plan import Plan, Planned, plan
@@ -164,10 +165,11 @@ class Session:
             found.append(rule.fit(setting))
         return tuple(found)
 
-    def forecast(self, probed: ProbeResult | None = None) -> Forecast:
-        """Say what the run will cost at most."""
-        noise = self.options.allow_noisy
-        return forecast_of(self.plan, len(self.candidates), self.target, noise=noise, probed=probed)
+    def forecast(self, probed: ProbeResult | None = None, *, calibrate: bool = False) -> Forecast:
+        """Say what the run will cost at most, and with ``calibrate`` how long it takes here beside the target."""
+        noise, rows = self.options.allow_noisy, self.candidates
+        local = calibrated(self.plan, rows, seed=self.options.seed) if calibrate else None
+        return forecast_of(self.plan, len(rows), self.target, noise=noise, probed=probed, local=local)
 
     def spec(self) -> dict[str, Any]:
         """Return what was asked for, as JSON types: equal for equal runs."""

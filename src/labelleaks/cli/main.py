@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -50,6 +50,9 @@ from labelleaks.cli.options import (
     spec_of,
 )
 from labelleaks.errors import DoubtWarning
+
+if TYPE_CHECKING:
+    from labelleaks.auditing.forecast import Forecast
 
 __all__ = ["app", "main"]
 
@@ -109,12 +112,16 @@ def audit(
     no_inputs: Annotated[
         bool, typer.Option("--no-inputs", help="Keep the candidates and their perturbed copies out of the record.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the forecast and stop; nothing is sent, nothing is written.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     threads: Threads = None,
 ) -> None:
     """Audit a target whose members are known: how much leaks, to which attack, at what cost."""
     from labelleaks.auditing.api import audit as run_audit
+    from labelleaks.auditing.api import forecast as run_forecast
     from labelleaks.cli import from_spec, gate
     from labelleaks.cli.spec import AuditSpec
     from labelleaks.core import progress
@@ -132,6 +139,9 @@ def audit(
     with progress.meter(show_progress):
         progress.stage("reading files")
         arguments = from_spec.audit_arguments(loaded, trust_pickle=trust_pickle)
+    if dry_run:
+        _print_forecast(run_forecast(**arguments, probe=False), as_json=as_json)
+        return
     record = run_audit(
         **arguments,
         out=loaded.out,
@@ -236,13 +246,16 @@ def forecast(
     seed: Seed = None,
     set_: Set = None,
     probe: Annotated[bool, typer.Option(help="Ask the target 16 billed rows to measure its speed.")] = True,
+    calibrate: Annotated[
+        bool, typer.Option(help="Train and attack for seconds against a free stand-in, to estimate the whole wait.")
+    ] = True,
     trust_pickle: TrustPickle = False,
     as_json: Json = False,
     threads: Threads = None,
 ) -> None:
     """Say how many labels an audit will ask for, and how long that takes, before it runs."""
     from labelleaks.auditing.api import forecast as run_forecast
-    from labelleaks.cli import from_spec, tables
+    from labelleaks.cli import from_spec
     from labelleaks.cli.spec import AuditSpec
 
     set_threads(threads)
@@ -251,11 +264,9 @@ def forecast(
         "data.shadow": shadow, "attacks": listed(attacks), "budget": budget, "budget_total": budget_total,
         "seed": seed,
     })  # fmt: skip
-    predicted = run_forecast(**from_spec.audit_arguments(loaded, trust_pickle=trust_pickle), probe=probe)
-    if as_json:
-        typer.echo(json.dumps(tables.forecast_json(predicted), indent=2, sort_keys=True))
-    else:
-        tables.print_forecast(predicted)
+    arguments = from_spec.audit_arguments(loaded, trust_pickle=trust_pickle)
+    predicted = run_forecast(**arguments, probe=probe, calibrate=calibrate)
+    _print_forecast(predicted, as_json=as_json)
 
 
 @app.command(name="attacks")
@@ -297,6 +308,15 @@ mount(app, data.COMMANDS, group="data", about=data.ABOUT)
 mount(app, journal.COMMANDS, group="journal", about=journal.ABOUT)
 mount(app, probecli.COMMANDS)
 mount(app, reproduce.COMMANDS)
+
+
+def _print_forecast(predicted: Forecast, *, as_json: bool) -> None:
+    from labelleaks.cli import tables
+
+    if as_json:
+        typer.echo(json.dumps(tables.forecast_json(predicted), indent=2, sort_keys=True))
+    else:
+        tables.print_forecast(predicted)
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ Attacks = Annotated[
     str | None,
     typer.Option(
         help="Names or module:Class, comma separated, or ladder: all that fit; default: gap, noise, augmentation, "
-        "boundary and transfer, where they fit."
+        "boundary, and with shadow rows transfer and guided, where they fit."
     ),
 ]
 Budget = Annotated[int | None, typer.Option(help="Labels per candidate and attack.")]

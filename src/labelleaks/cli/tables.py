@@ -146,7 +146,7 @@ def _interval(estimate: Estimate) -> str:
 
 def forecast_json(forecast: Forecast) -> dict[str, Any]:
     """A forecast as JSON types."""
-    return {**asdict(forecast), "rows": forecast.rows}
+    return {**asdict(forecast), "rows": forecast.rows, "local_seconds": forecast.local_seconds, "wait": forecast.wait}
 
 
 def print_forecast(forecast: Forecast, console: Console | None = None) -> None:
@@ -154,11 +154,15 @@ def print_forecast(forecast: Forecast, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("attack")
-    for heading in ("labels per candidate", "rows", "set-up rows"):
+    timed = any(line.attack_seconds is not None for line in forecast.lines)
+    for heading in ("labels each", "rows", "set-up rows", *(("training", "attack") if timed else ())):
         table.add_column(heading, justify="right")
     for line in forecast.lines:
         rungs = f" (runs at {', '.join(f'{b:,}' for b in line.budgets)} labels)" if line.budgets else ""
-        table.add_row(escape(line.name + rungs), f"{line.labels:,}", f"{line.rows:,}", f"{line.setup_rows:,}")
+        cells = [f"{line.labels:,}", f"{line.rows:,}", f"{line.setup_rows:,}"]
+        times = (line.training_seconds, line.attack_seconds) if timed else ()
+        cells += ["–" if seconds is None else _duration(seconds) for seconds in times]
+        table.add_row(escape(line.name + rungs), *cells)
     console.print(table)
     each = "run" if any(line.budgets for line in forecast.lines) else "attack"
     console.print(f"\nat most {forecast.rows:,} rows in all, at {forecast.budget:,} labels per candidate and {each}")
@@ -168,6 +172,12 @@ def print_forecast(forecast: Forecast, console: Console | None = None) -> None:
         least, most = map(_duration, forecast.seconds)
         span = most if least == most else f"{least} to {most}"
         console.print(f"{span} inside the target (measured on {forecast.probe_rows} billed rows)")
+    local = forecast.local_seconds
+    if local is not None:
+        console.print(f"about {_duration(local)} here, training at its longest (estimated on a few rows, unbilled)")
+    if forecast.wait is not None:
+        least, most = map(_duration, forecast.wait)
+        console.print(f"in all about {most if least == most else f'{least} to {most}'}")
     if forecast.cost is not None and forecast.cost[1]:
         console.print(f"costs {money(forecast.cost[0])} to {money(forecast.cost[1])} without retries")
 
