@@ -266,10 +266,14 @@ def _files(n: int) -> dict[str, str]:
     return {what: f"kept/{what}.npz" for what in (*sides, "candidates", "shadow")}
 
 
+_THRESHOLD = ("tau", "objective", "source", "upper_bound")
+
+
 def _write_decisions(path: Path, found: ll.Decisions) -> None:
     details = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in sorted(found.details.items())}
     content = {
-        "attack": dict(found.attack), "threshold": vars(found.threshold), "ledger": found.ledger.describe(),
+        "attack": dict(found.attack), "threshold": {name: getattr(found.threshold, name) for name in _THRESHOLD},
+        "ledger": found.ledger.describe(),
         "details": details, "candidates": found.rows(),
     }  # fmt: skip
     path.write_text(json.dumps(content, indent=1))

@@ -78,8 +78,8 @@ ON_PURPOSE: tuple[OnPurpose, ...] = (
     *[
         OnPurpose("report", r"piece \d+", reason, text=text)
         for reason, text in (
-            ("an attack has one colour in every report", r"\bs\d+\b.* -> .*\bs\d+\b|swatch"),
-            ("the target's accuracy comes first, and serious flags are counted alone", "wrongly accused|Serious flags"),
+            ("an attack has one colour in every report", r"\bs\d+\b.* -> .*\bs\d+\b|swatch|\.s12\b"),
+            ("accuracy first, serious flags counted alone", "wrongly accused|Serious flags|for information"),
             ("flags are called flags", "[Rr]ed flags"),
             ("labels of a journal are told from those asked for", "labels</b>|Nothing else was asked|in the journal"),
         )
