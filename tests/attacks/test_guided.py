@@ -154,7 +154,7 @@ def test_references_that_agree_with_the_target_count_more() -> None:
         order = torch.randperm(400, generator=torch.Generator().manual_seed(1))[:held]
         rows = ShadowRows(x[order], labels[order], labels[order])
         references = reference_models.References((model, model), ShadowRows(x, labels, labels), rows)
-        return guided._fitted_scale(references, gate.setup_oracle("none")).weight
+        return guided.fitted_scale(references, gate.setup_oracle("none")).weight
 
     assert gate.ledger.rows == 0
     assert weight(0.0, 0) == weight(0.35, 0) == TUNING.weight

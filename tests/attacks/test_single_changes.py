@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from labelleaks.attacks import Guided, Oslo, Yoqo
 from labelleaks.attacks._guided.directions import Split, StartPoints, ensemble_log_odds, log_odds, perturb_to
+from labelleaks.attacks._guided.likelihood import ratio, single_changes_of
 from labelleaks.attacks.single_changes import SingleChanges, mean_objective, slopes
 from labelleaks.core import attack as contract
 from labelleaks.core.attack import Knowledge, ShadowRows
@@ -159,3 +161,28 @@ def test_rows_too_wide_for_single_changes_are_refused_by_name_before_a_label(att
         attack.prepare(knowledge, rows, seed=0)
     assert gate.ledger.rows == 0
     assert attack.cost(rows, replace(knowledge, family="mlp"), 10).least == 1  # the mend
+
+
+def test_the_changes_at_which_the_directing_half_is_least_sure_come_first() -> None:
+    x = torch.tensor([[0.0, 5.0, 0.0, 1.0, 0.0, 0.0]])
+    directing, measuring = torch.tensor([1.0, -2.0, 0.5, 3.0, 2.0, 4.0]), torch.arange(6.0)
+    rows = Candidates(x, torch.ones(1, dtype=torch.int64), MIXED, 2)
+    models = (opaque(directing), opaque(measuring))
+    changes = SingleChanges.of(MIXED, SCALE)
+    found = single_changes_of(rows, torch.arange(1), models, changes, 4)
+    MIXED.check(found.x[0], "questions")
+    by_hand = [[0, 9, 0, 1, 0, 0], [0, 5, 1, 0, 0, 0], [-1, 5, 0, 1, 0, 0], [0, 5, 0, 0, 1, 0]]  # -8, -2.5, -1, -1
+    assert found.x[0, :2].tolist() == by_hand[:2]
+    assert sorted(found.x[0, 2:].tolist()) == sorted(by_hand[2:])
+    torch.testing.assert_close(found.log_odds, ensemble_log_odds(models[1:], found.x[0], torch.ones(4).long()))
+    few = single_changes_of(rows, torch.arange(1), models, changes, 60).log_odds[0]
+    assert torch.isfinite(few).tolist() == [True] * 7 + [False] * 5  # two ways of two numbers, but for bounds; the rest
+
+
+def test_a_label_tells_what_models_outside_would_not_have_said() -> None:
+    log_odds = torch.tensor([0.0, 0.0, 9.0, -9.0], dtype=torch.float64)
+    holds = torch.tensor([True, False, True, True])
+    half = -torch.tensor(0.5, dtype=torch.float64).log()
+    found = ratio(log_odds, holds)
+    torch.testing.assert_close(found[:2], torch.stack([half, -half]))
+    assert 0 < float(found[2]) < 1e-3 and float(found[3]) == pytest.approx(-math.log(0.02))

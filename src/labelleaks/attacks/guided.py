@@ -10,18 +10,20 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks._guided.directions import StartPoints, ensemble_log_odds, feature_scale, perturb_to, splits
+from labelleaks.attacks._guided.likelihood import LikelihoodRatios, single_changes_of
 from labelleaks.attacks._guided.posterior import Posterior, ScoreScale, saturated
 from labelleaks.attacks._guided.tuning import TUNING
 from labelleaks.attacks._guided.word_paths import some_words
-from labelleaks.attacks.single_changes import need_directions
+from labelleaks.attacks.single_changes import SingleChanges, need_directions
 from labelleaks.core import rng
 from labelleaks.core.attack import About, Cost, Knowledge, ShadowRows
 from labelleaks.core.batch_invariant import mean_of
-from labelleaks.core.domains import Domain
+from labelleaks.core.domains import Domain, token_columns
 from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Scores, Trajectory, checkpoints_up_to
 from labelleaks.core.validation import optional, whole
 from labelleaks.models import reference_models
+from labelleaks.models.shadow_model import ShadowModel
 from labelleaks.models.training import Recipe
 
 __all__ = ["Guided"]
@@ -58,9 +60,14 @@ class Guided:
 
     Domains: in a continuous one (Box) a way is straight; in others features change one after the other (a bit flips, a
     category is chosen, a number goes two standard deviations), each way within a random quarter of them, some 16 at
-    least. So they do everywhere with references that have no gradients (trees), which are asked what each single change
-    does to them: rows of at most 1,024 features. Steps are measured in the features' standard deviations over the
-    shadow rows: a feature that never varies there stays.
+    least. Steps are measured in the features' standard deviations over the shadow rows: a feature that never varies
+    there stays.
+
+    References without gradients (trees, the default of tables; rows of at most 1,024 features) answer in steps, as the
+    target of a table mostly does. With them x is asked for first, then x with one feature changed, those changes first
+    at which half of the references are least sure of y. Where the other half keep y with probability p, a label that
+    holds adds -log p, one that gives way log(1 - p). Score: that of x, plus the mean of those of its changes
+    (:mod:`labelleaks.attacks._guided.likelihood`); there is no h.
 
     Args:
         labels: labels per candidate at most, 1 to 1,000.
@@ -141,6 +148,14 @@ class Guided:
         most = min([self._most(candidates), *oracle.remaining().tolist()])
         log_odds = ensemble_log_odds(references.models, candidates.x, candidates.y)
         mean, deviation, upper = _summary(log_odds)
+        details = {"reference_log_odds": mean, "reference_spread": deviation}
+        if _in_steps(references.models, candidates):
+            changes = SingleChanges.of(candidates.domain, features)
+            parts = [
+                self._by_changes(oracle, candidates, rows, references.models, changes, mean, most)
+                for rows in _batches(candidates)
+            ]
+            return _scores(parts, most, details)
         posteriors = []
         for rows in _batches(candidates):
             x, y = candidates.x[rows], candidates.y[rows]
@@ -148,7 +163,27 @@ class Guided:
             posterior = Posterior(oracle, rows, start, upper[rows], most, scale, self.votes)
             self._ask_all(posterior, candidates.streams, seed)
             posteriors.append(posterior)
-        return _scores(posteriors, most, {"reference_log_odds": mean, "reference_spread": deviation})
+        details = {"target_log_odds": torch.cat([p.log_odds() for p in posteriors]), **details}
+        return _scores(posteriors, most, details)
+
+    def _by_changes(
+        self,
+        oracle: LabelOracle,
+        candidates: Candidates,
+        rows: Tensor,
+        models: tuple[ShadowModel, ...],
+        changes: SingleChanges,
+        log_odds: Tensor,
+        most: int,
+    ) -> LikelihoodRatios:
+        """Ask for each candidate, then for its single changes, one after the other."""
+        questions = single_changes_of(
+            candidates, rows, models, changes, self._ways_in(candidates.domain, candidates.shape)
+        )
+        ratios = LikelihoodRatios(oracle, rows, candidates, log_odds[rows], most, self.votes)
+        for number in range(questions.log_odds.shape[1]):
+            ratios.ask(questions, number)
+        return ratios
 
     def _ask_all(self, posterior: Posterior, streams: Callable[[int, str], Tensor], seed: int) -> None:
         """One label along each way; for the candidate second, if its label gave way on the first one, or last."""
@@ -178,6 +213,12 @@ class Guided:
             start, available[place], rows, drop, sign=sign, smoothing=smoothing, allowed=allowed
         )
         posterior.ask_along(rows, points, reached)
+
+
+def _in_steps(models: tuple[ShadowModel, ...], candidates: Candidates) -> bool:
+    """Whether references answer a table in steps, as trees do, so that one feature is changed at a time."""
+    without = not all(model.differentiable for model in models)
+    return without and not bool(token_columns(candidates.domain, candidates.shape).any())
 
 
 def _allowed(start: StartPoints, rows: Tensor, streams: Tensor) -> Tensor:
@@ -225,7 +266,7 @@ def _batches(candidates: Candidates) -> tuple[Tensor, ...]:
     return tuple(everyone.split(max(1, min(_ROWS_AT_A_TIME, _VALUES_AT_A_TIME // max(1, candidates.width)))))
 
 
-def _scores(posteriors: list[Posterior], most: int, details: dict[str, Tensor]) -> Scores:
+def _scores(posteriors: Sequence[Posterior | LikelihoodRatios], most: int, details: dict[str, Tensor]) -> Scores:
     votes = posteriors[0].votes if posteriors else 1
     checkpoints = tuple(c for c in checkpoints_up_to(most) if c >= votes)
     at = torch.tensor(checkpoints) - 1
@@ -237,5 +278,5 @@ def _scores(posteriors: list[Posterior], most: int, details: dict[str, Tensor]) 
         status=torch.cat([p.status() for p in posteriors]),
         queries=torch.cat([p.spent for p in posteriors]),
         trajectory=Trajectory(checkpoints, torch.cat([p.history[at.to(p.history.device)] for p in posteriors], 1)),
-        details={"target_log_odds": torch.cat([p.log_odds() for p in posteriors]), **details},
+        details=details,
     )

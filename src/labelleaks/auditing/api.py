@@ -87,8 +87,9 @@ def audit(
         thresholds: further threshold rules, each shown beside the one that is cross-fitted on the audited rows;
             default: random inputs for attacks whose score is a distance.
         family: the shadow models' family: a name, a factory of ``nn.Module`` or a scikit-learn estimator; default: a
-            small CNN for images, an MLP for flat rows. ``references``: how many shadow models;
-            default: the attack's own, 1 for transfer and 8 for those that compare with several.
+            small CNN for images, boosted trees (``"trees"``) for tables, an MLP for other rows.
+            ``references``: how many shadow models; default: the attack's own, 1 for transfer and 8 for those that
+            compare with several.
         references_dir: a folder where trained torch shadow models are kept by content: what is there is not trained
             again. They are trained by as many processes as torch has threads.
         classes: number of classes or their labels; default: what the target says, else the largest label + 1.

@@ -118,7 +118,7 @@ def _knowledge(options: AuditOptions, rows: RunRows, setup: LabelOracle) -> tupl
         progress.stage("comparing shadow rows with candidates")
         shadow, dropped = shadow_training.drop_near_duplicates(shadow, candidates)
     family = text_models.for_texts(options.family, candidates.domain, candidates.shape)
-    family = architectures.in_layout(family, candidates.shape, candidates.domain.layout)
+    family = architectures.family_for(family, candidates.shape, candidates.domain)
     _check_family(family, candidates, rows.classes.open)
     knowledge = Knowledge(
         setup=setup,

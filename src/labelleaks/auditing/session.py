@@ -182,7 +182,7 @@ class Session:
             "budget_asked": options.budget,
             "budget_total": options.budget_total,
             "references": options.references,
-            "family": name_of(options.family),
+            "family": name_of(_shown_family(options.family, self.knowledge.family)),
             "preprocess": name_of(options.preprocess),
             "starts": 0 if self.knowledge.starts is None else len(self.knowledge.starts),
             "groups": dict(self.rows.sizes),
@@ -257,3 +257,8 @@ def _journal(path: str | Path | None, target: Target, *, replay_only: bool) -> I
         return
     with Journal(path, fingerprint=target.fingerprint, must_exist=replay_only) as journal:
         yield journal
+
+
+def _shown_family(asked: Any, used: Any) -> Any:
+    """Return the family as asked for; where nothing was and a table has boosted trees, these."""
+    return used if asked is None and used == "trees" else asked

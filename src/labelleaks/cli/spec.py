@@ -320,6 +320,7 @@ class RunSpec(_SpecPart):
     budget_total: int | None = Field(default=None, ge=1)
     seed: int = 0
     family: str | None = None
+    """of reference models: trees, mlp, cnn, … or module:function; default: cnn (pictures), trees (tables), else mlp"""
     references: int | None = Field(default=None, ge=1)
     references_dir: str | None = None
     journal: str | None = None

@@ -1,13 +1,15 @@
 """Families of shadow models: a network by name, any factory of an ``nn.Module``, any scikit-learn classifier.
 
 Images may be (C, H, W), (H, W) or (H, W, C), as their shape tells (:mod:`labelleaks.core.domains.layout`) or the name
-says: ``"cnn/hwc"``. The names are those of :mod:`labelleaks.models.networks`.
+says: ``"cnn/hwc"``. The names are those of :mod:`labelleaks.models.networks`, and ``"trees"``
+(:mod:`labelleaks.models.boosted_trees`), the default of tables.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,17 +17,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from labelleaks.core.domains import WORDS, Word, image_layout
+from labelleaks.core.domains import WORDS, Domain, Word, image_layout
 from labelleaks.errors import InputError, nearest
+from labelleaks.models.boosted_trees import BoostedTrees
 from labelleaks.models.networks import FAMILIES
 from labelleaks.models.text_models import TextFamily, TextPipeline, UntrainedText
 
-__all__ = ["build", "default_family", "in_layout", "is_estimator", "seeded"]
+__all__ = ["build", "default_family", "family_for", "in_layout", "is_estimator", "seeded"]
+
+MOST_COLUMNS = 1024
+"""Features of a table up to which boosted trees are the default: beyond, no feature can be changed at a time."""
+
+_NAMES = ("trees", *FAMILIES)
 
 
 def default_family(shape: Sequence[int], word: Word | None = None) -> str:
     """Return the family for rows of ``shape`` when the user names none: ``"cnn"`` for images, else ``"mlp"``."""
     return "mlp" if image_layout(shape, word) is None else "cnn"
+
+
+def family_for(family: Any, shape: Sequence[int], domain: Domain) -> Any:
+    """Return the family for rows of a domain: ``"trees"`` for a table of mixed columns, where the user names none.
+
+    Elsewhere as :func:`in_layout`.
+    """
+    if family is None and not domain.continuous:
+        kinds = {group.kind for group in domain.groups(shape)}
+        if kinds != {"binary"} and "token" not in kinds and math.prod(shape) <= MOST_COLUMNS:
+            return "trees"
+    return in_layout(family, shape, domain.layout)
 
 
 def in_layout(family: Any, shape: Sequence[int], word: Word | None) -> Any:
@@ -43,10 +63,11 @@ def build(family: Any, shape: Sequence[int], classes: int, *, seed: int) -> Any:
     """Return an untrained model of ``family``, its initial weights drawn from ``seed``. No global seed is touched.
 
     Args:
-        family: a name of :data:`FAMILIES`, with ``/chw``, ``/hwc`` or ``/hw`` behind it where rows are images in
-            another layout than their shape tells; None for the default of this shape; ``factory(shape, classes)`` or
-            ``factory()`` that returns an ``nn.Module`` with ``classes`` outputs (logits); or a scikit-learn classifier
-            with ``predict_proba``, which is cloned and gets ``seed`` for every ``random_state``.
+        family: ``"trees"``, or a name of :data:`labelleaks.models.networks.FAMILIES` with ``/chw``, ``/hwc`` or ``/hw``
+            behind it where rows are images in another layout than their shape tells; None for the default of this
+            shape; ``factory(shape, classes)`` or ``factory()`` that returns an ``nn.Module`` with ``classes`` outputs
+            (logits); or a scikit-learn classifier with ``predict_proba``, which is cloned and gets ``seed`` for every
+            ``random_state``.
         shape: shape of one row.
         classes: number of classes K.
         seed: 0 or more.
@@ -69,8 +90,10 @@ def build(family: Any, shape: Sequence[int], classes: int, *, seed: int) -> Any:
     if isinstance(family, str):
         name, _, layout = family.partition("/")
         word = next((word for word in WORDS if word == layout), None)
-        if name not in FAMILIES or (layout and word is None):
-            raise InputError(f"unknown shadow family {family!r}{nearest(name, FAMILIES)}")
+        if name not in _NAMES or (layout and word is None):
+            raise InputError(f"unknown shadow family {family!r}{nearest(name, _NAMES)}")
+        if name == "trees":
+            return BoostedTrees(seed)
         with seeded(seed):
             return FAMILIES[name](shape, classes, image_layout(shape, word))
     if isinstance(family, nn.Module):

@@ -17,6 +17,7 @@ from labelleaks.core import rng
 from labelleaks.core.attack import Knowledge, ShadowRows
 from labelleaks.errors import InputError
 from labelleaks.models import architectures, shadow_training
+from labelleaks.models.boosted_trees import TreeEnsemble
 from labelleaks.models.checkpoints import Training
 from labelleaks.models.shadow_model import BLOCK, Fitted, Network, Objective, ShadowModel
 from labelleaks.models.text_models import TextModel, logits_of_all
@@ -36,6 +37,8 @@ __all__ = [
     "setup_cost",
     "trainings",
 ]
+
+_TRAINED = (Network, Fitted, TextModel, TreeEnsemble)
 
 DEFAULT_COUNT = 8
 """Reference models, where neither the user nor the attack says how many."""
@@ -151,7 +154,7 @@ def setup_cost(knowledge: Knowledge) -> int:
 
 def trainings(store: Mapping[str, object]) -> list[Training]:
     """Return what each model of a store cost, in an order that equal runs share."""
-    trainings = [model.training for model in store.values() if isinstance(model, Network | Fitted | TextModel)]
+    trainings = [model.training for model in store.values() if isinstance(model, _TRAINED)]
     return sorted(trainings, key=lambda training: (training.rows, training.epochs))
 
 

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from labelleaks.core.types import Candidates, Predict
 from labelleaks.engine import Engine
 from labelleaks.errors import InputError, NeedsError
 from labelleaks.models import architectures, checkpoints, shadow_model
+from labelleaks.models.boosted_trees import BoostedTrees
 from labelleaks.models.checkpoints import Training
 from labelleaks.models.parallel_training import Job, train_all
 from labelleaks.models.shadow_model import BLOCK, Fitted, Network, ShadowModel
@@ -112,6 +114,8 @@ def train_shadows(
         if isinstance(untrained, UntrainedText):
             texts = texts or PreparedTexts.of(untrained.groups, x)
             store[key] = untrained.train(texts, y, classes)
+        elif isinstance(untrained, BoostedTrees):
+            store[key] = untrained.fit(x, y, classes)
         elif not isinstance(untrained, nn.Module):
             store[key] = _fitted(untrained, x, y, classes)
         elif (training := _kept(folder, key, untrained.to(x.device))) is not None:
@@ -285,6 +289,8 @@ def _content_key(data: bytes, classes: int, untrained: Any, recipe: Recipe, seed
         for name, weights in untrained.state_dict().items():
             digest.update(f"{name} {tuple(weights.shape)} {weights.dtype} ".encode())
             digest.update(weights.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(untrained, BoostedTrees):
+        digest.update(f"{untrained!r} {version('scikit-learn')}".encode())
     else:
         import joblib  # comes with scikit-learn, only needed with it
 

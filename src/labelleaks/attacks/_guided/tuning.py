@@ -67,6 +67,12 @@ class Tuning:
     changes_per_gradient: int = 2
     """Features that are changed by one gradient."""
 
+    # -- references without gradients ---------------------------------------------------------------------------------
+    least_probability: float = 0.02
+    """Of a label, in its likelihood ratio: what one label may tell at most. 0.02 and 0.1 were alike (design/0005)."""
+    rows_at_a_time: int = 1 << 14
+    """Changed rows that are held at a time."""
+
     # -- posterior ----------------------------------------------------------------------------------------------------
     grid: int = 64
     """Values of |u| that the posterior tells apart; not tuned."""

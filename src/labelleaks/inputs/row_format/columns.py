@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -84,10 +85,17 @@ class Pandas:
     def build(self, columns: DecodedColumns, rows: int) -> Any:
         import pandas as pd
 
-        names = list(columns)
-        made = {i: _pandas_array(*columns[name]) for i, name in enumerate(names)}
-        table = pd.DataFrame(made, index=pd.RangeIndex(rows), copy=False)
-        table.columns = pd.Index(names)
+        made = [_pandas_array(*column) for column in columns.values()]
+        kinds = {array.dtype for array in made}
+        if (
+            len(made) > 1
+            and len(kinds) == 1
+            and all(type(array) is np.ndarray and array.dtype.kind in "iuf" for array in made)
+        ):
+            table = pd.DataFrame(np.stack(made).T, copy=False)  # one block, some five times as fast as one by one
+        else:
+            table = pd.DataFrame(dict(enumerate(made)), index=pd.RangeIndex(rows), copy=False)
+        table.columns = _index(tuple(columns), tuple(type(name) for name in columns)).view()
         return table
 
     def first_difference(self, table: Any, other: Any, name: Any) -> int | None:
@@ -95,6 +103,14 @@ class Pandas:
         if a.dtype != b.dtype:
             return 0
         return _first(list(a), list(b))
+
+
+@lru_cache(maxsize=64)
+def _index(names: tuple[Any, ...], kinds: tuple[type, ...]) -> Any:
+    """Return names as an index; ``kinds`` tell 1 from True and 1.0."""
+    import pandas as pd
+
+    return pd.Index(list(names))
 
 
 def _pandas_array(values: NDArray[Any], missing: NDArray[np.bool_] | None, dtype: Any) -> Any:

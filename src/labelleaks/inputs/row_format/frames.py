@@ -7,6 +7,7 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 from labelleaks.core.domains import Continuous, Domain, Integer, Mixed, OneHot, Text, Tokens
 from labelleaks.errors import InputError, nearest
 from labelleaks.inputs.row_format.columns import Library, library_of
-from labelleaks.inputs.row_format.features import Codec, Constant, Numbers, numbers, one_of
+from labelleaks.inputs.row_format.features import Codec, Constant, Numbers, Places, numbers, one_of
 from labelleaks.inputs.row_format.text import TextColumn, is_prose
 
 __all__ = ["Declared", "FrameFormat", "is_frame", "learn_frame"]
@@ -57,7 +58,17 @@ class Column:
         codes = self.codec.encode(filled)
         return np.hstack([codes, missing.astype(np.float32)[:, None]]) if self.missing == "some" else codes
 
-    def decode(self, codes: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    @property
+    def looked_up(self) -> bool:
+        """Whether its first feature is a number that is looked up on the way back."""
+        return isinstance(self.codec, Numbers) and not self.codec.exact
+
+    def decode(
+        self, codes: NDArray[np.float32], place: NDArray[np.int32] | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        if place is not None and isinstance(self.codec, Numbers):
+            gone = codes[:, -1] > 0.5 if self.missing == "some" else None
+            return self.codec.decode(codes[:, :1], place), gone
         if self.missing == "never":
             return self.codec.decode(codes), None
         if self.missing == "always":
@@ -143,10 +154,11 @@ class FrameFormat:
     def decode(self, x: Tensor) -> Any:
         """Return (m, width) codes as a table of the user's library: same columns, order and dtypes."""
         codes = x.detach().cpu().numpy()
+        places = dict(zip(self._looked_up, self._places(codes[:, self._firsts].T), strict=True)) if self._firsts else {}
         made = {}
         for i in self._order:
             column, where = self._columns[i], self._slices[i]
-            values, missing = column.decode(codes[:, where])
+            values, missing = column.decode(codes[:, where], places.get(i))
             made[column.name] = (values, missing, column.dtype)
         return self._library.build(made, len(codes))
 
@@ -159,6 +171,20 @@ class FrameFormat:
             codes = column.codec.encode(values[np.arange(rows) % len(values)])
             parts.append(np.hstack([codes, np.zeros((rows, column.width - codes.shape[1]), np.float32)]))
         return torch.from_numpy(np.ascontiguousarray(np.hstack(parts)))
+
+    @cached_property
+    def _looked_up(self) -> list[int]:
+        """The columns of numbers that are looked up, all in one table."""
+        return [i for i, column in enumerate(self._columns) if column.looked_up and column.missing != "always"]
+
+    @cached_property
+    def _firsts(self) -> list[int]:
+        return [self._slices[i].start for i in self._looked_up]
+
+    @cached_property
+    def _places(self) -> Places:
+        codecs = [self._columns[i].codec for i in self._looked_up]
+        return Places([codec.codes for codec in codecs if isinstance(codec, Numbers)])
 
     def domain(self) -> Domain:
         """Return what the columns were seen to hold, or were said to, as a domain of the encoded rows."""
