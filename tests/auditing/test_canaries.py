@@ -34,6 +34,7 @@ KINDS = {
     "frame": lambda x: pd.DataFrame(x.flatten(1).numpy(), columns=[f"p{i}" for i in range(64)]),
     "sparse": lambda x: sparse.csr_matrix(x.flatten(1).numpy()),
     "dict": lambda x: {"pixel_values": x.numpy()},
+    "texts": lambda x: [" ".join(map(str, row)) for row in (16 * x).int().flatten(1).tolist()],
 }
 
 
@@ -152,6 +153,14 @@ def test_guesses_that_do_not_fit_are_refused_before_a_label_is_bought(study):
             ll.audit_canaries(unasked, made, **arguments)
 
 
+def test_a_text_of_any_length_is_written_back(tmp_path):
+    texts = [f"row {i} " + "word " * 40_000 for i in range(6)]
+    pd.DataFrame({"text": texts, "label": list("ababab")}).to_csv(tmp_path / "data.csv", index=False)
+    done = cli("canaries", "make", tmp_path / "data.csv", "--out", tmp_path / "c", "--count", "3", "--seed", "1")
+    assert done.exit_code == 0, done.output
+    assert set(pd.read_csv(tmp_path / "c/canaries.csv").text) < set(texts)
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet", "npz"])
 def test_the_command_line_makes_and_audits(tmp_path, ending):
     x, y = table()
@@ -187,12 +196,14 @@ def test_the_command_line_says_what_is_wrong_in_a_line(tmp_path):
     x, y = table(60)
     x.to_csv(tmp_path / "rows.csv", index=False)
     x.assign(label=y).to_csv(tmp_path / "data.csv", index=False)
+    x.assign(label=y).to_json(tmp_path / "data.jsonl", orient="records", lines=True)
     (tmp_path / "c").mkdir()
     (tmp_path / "c/file").touch()
     for words, sentence in (
         (("make", tmp_path / "rows.csv", "--out", tmp_path / "d"), "--label-column NAME"),
         (("make", tmp_path / "data.csv", "--out", tmp_path / "c"), "give another folder"),
         (("make", tmp_path / "data.csv", "--out", tmp_path / "d"), "count=1000"),
+        (("make", tmp_path / "data.jsonl", "--out", tmp_path / "d", "--count", "20"), "save the data as one of these"),
         (("audit", tmp_path / "c", "--target", "m.joblib"), "labelleaks canaries make"),
     ):
         done = cli("canaries", *words)

@@ -129,7 +129,7 @@ def make_canaries(
         labels = classes[(np.searchsorted(classes, labels) + others) % len(classes)]
     inside = random.integers(0, 2, count) == 1
     nonce = secrets.token_hex(16) if seed is None else random.bytes(16).hex()
-    chosen = _picked(rows, places)
+    chosen = pick(rows, places.tolist())
     training = _training(rows, names, places, labels, inside)
     return Canaries(chosen, labels, inside, kind, places, _content(chosen), nonce, training)
 
@@ -161,7 +161,7 @@ def load_canaries(path: str | Path, x: Any, y: Any = None, *, content: str | Non
         ) from None
     alone = content is not None
     fits = len(places) == len(names) if alone else len(names) > int(places.max())
-    chosen = rows if alone or not fits else _picked(rows, places)
+    chosen = rows if alone or not fits else pick(rows, places.tolist())
     if not fits or sealed_content != (content if alone else _content(chosen)):
         raise InputError(
             f"{path}: the canaries were other rows; give the rows that they were made from, in their order"
@@ -187,7 +187,7 @@ def _training(
     trained[places] = labels
     kept = np.ones(len(names), dtype=np.bool_)
     kept[places] = inside
-    return _picked(rows, np.flatnonzero(kept)), trained[kept]
+    return pick(rows, np.flatnonzero(kept).tolist()), trained[kept]
 
 
 @dataclass(frozen=True, eq=False)
@@ -314,17 +314,6 @@ def _check_guesses(guesses: Guesses, canaries: Canaries, delta: float, level: fl
     for there, what in ((canaries.inside, "in"), (~canaries.inside, "out")):
         if not there.any():
             raise InputError(f"canaries: the coins put none of {len(there)} {what}; make more of them")
-
-
-def _picked(rows: Any, places: NDArray[np.int64]) -> Any:
-    """Return the rows at ``places``, of whatever kind."""
-    if isinstance(rows, Mapping):
-        return {name: _picked(values, places) for name, values in rows.items()}
-    if isinstance(rows, torch.Tensor):
-        return rows[torch.as_tensor(places, device=rows.device)]
-    if is_frame(rows):
-        return pick(rows, places.tolist())
-    return rows.tocsr()[places] if hasattr(rows, "tocsr") else rows[places]
 
 
 def _content(rows: Any) -> str:

@@ -52,9 +52,10 @@ def make(
     from labelleaks.auditing.canaries import make_canaries
     from labelleaks.core import serialization
     from labelleaks.errors import InputError
-    from labelleaks.inputs.files import read_rows, write_picked
+    from labelleaks.inputs.files import check_pickable, read_rows, write_picked
 
     rows = read_rows(data, label_column=label_column)
+    check_pickable(data)
     if rows.y is None:
         raise InputError(f"{data}: holds no labels; name their column: --label-column NAME")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from labelleaks.errors import InputError, in_a_line
 
-__all__ = ["MISSING", "read_json_lines", "read_texts", "typed"]
+__all__ = ["MISSING", "read_json_lines", "read_lines", "read_texts", "typed"]
 
 MISSING = frozenset(
     (
@@ -48,6 +48,21 @@ _WHOLE_LETTERS, _NUMBER_LETTERS = set("0123456789+- \t"), set("0123456789+-.eE \
 _YES, _NO = {"True", "TRUE", "true"}, {"False", "FALSE", "false"}
 
 
+def read_lines(path: Path) -> list[list[str]]:
+    """Return the lines of a CSV file as they are written, field by field; empty ones are left out.
+
+    Raises:
+        InputError: not a UTF-8 CSV file with commas.
+    """
+    longest = csv.field_size_limit(sys.maxsize)  # a text may be longer than 128 KiB
+    try:
+        return [line for line in csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")) if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a UTF-8 CSV file ({in_a_line(error)}): save it as UTF-8") from None
+    finally:
+        csv.field_size_limit(longest)
+
+
 def read_texts(path: Path, *, header: bool | None = None) -> dict[str, list[str]]:
     """Return the columns of a CSV file by name, as texts.
 
@@ -59,13 +74,7 @@ def read_texts(path: Path, *, header: bool | None = None) -> dict[str, list[str]
         InputError: not a UTF-8 CSV file with commas, no row, rows of different widths, a name that is there twice or
             empty, or a first line that looks like data.
     """
-    longest = csv.field_size_limit(sys.maxsize)  # a text may be longer than 128 KiB
-    try:
-        lines = [line for line in csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")) if line]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a UTF-8 CSV file ({in_a_line(error)}): save it as UTF-8") from None
-    finally:
-        csv.field_size_limit(longest)
+    lines = read_lines(path)
     if header is False:
         if not lines:
             raise InputError(f"{path}: at least one row is needed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelleaks.errors import InputError, in_a_line, nearest
-from labelleaks.inputs.csv_tables import read_json_lines, read_texts, typed
+from labelleaks.inputs.csv_tables import read_json_lines, read_lines, read_texts, typed
 from labelleaks.inputs.pictures import ImageFormat, read_folder, scaled
 from labelleaks.inputs.tables import column_names, read_parquet, select, to_table
 
-__all__ = ["LABEL_COLUMNS", "FileRows", "ImageFormat", "as_labels", "read_rows", "write_picked"]
+__all__ = ["LABEL_COLUMNS", "FileRows", "ImageFormat", "as_labels", "check_pickable", "read_rows", "write_picked"]
 
 _X_KEYS = ("x", "images", "features", "inputs", "texts")
 _TABLES = (".csv", ".jsonl", ".parquet")
@@ -109,14 +108,19 @@ def write_picked(
     Raises:
         InputError: another kind of file.
     """
+    check_pickable(path)
     ending = path.suffix.lower()
     if ending == ".npz":
         _pick_npz(path, out, places, labels)
     elif ending == ".csv":
         _pick_csv(path, out, places, labels, label_column)
-    elif ending == ".parquet":
-        _pick_parquet(path, out, places, labels, label_column)
     else:
+        _pick_parquet(path, out, places, labels, label_column)
+
+
+def check_pickable(path: Path) -> None:
+    """Raise InputError for a file that :func:`write_picked` cannot write some rows of."""
+    if path.suffix.lower() not in (".npz", ".csv", ".parquet"):
         raise InputError(f"{path}: rows of .npz, .csv and .parquet files can be written; save the data as one of these")
 
 
@@ -136,8 +140,7 @@ def _pick_npz(path: Path, out: Path, places: Sequence[int], labels: Mapping[int,
 def _pick_csv(
     path: Path, out: Path, places: Sequence[int], labels: Mapping[int, Any], label_column: str | None
 ) -> None:
-    lines = [line for line in csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")) if line]
-    header, body = lines[0], lines[1:]
+    header, *body = read_lines(path)
     column = header.index(_roles(path, header, label_column, None)[0] or "")
     spelled = dict(
         zip(as_labels([line[column] for line in body]).tolist(), (line[column] for line in body), strict=True)

@@ -89,14 +89,19 @@ def select(table: Any, names: Sequence[str]) -> Any:
 
 
 def pick(rows: Any, places: Sequence[int]) -> Any:
-    """Return the rows of an array, a list or a table at ``places``."""
+    """Return the rows at ``places`` of an array, tensor, list, sparse matrix, table or dict, as one of its kind."""
+    places = list(places)
     if isinstance(rows, Columns):
-        return rows.of({name: column[list(places)] for name, column in rows.items()})
+        return rows.of({name: column[places] for name, column in rows.items()})
+    if isinstance(rows, Mapping):
+        return {name: pick(values, places) for name, values in rows.items()}
     if hasattr(rows, "iloc"):
-        return rows.iloc[list(places)].reset_index(drop=True)
+        return rows.iloc[places].reset_index(drop=True)
     if isinstance(rows, list):
         return [rows[i] for i in places]
-    return rows.take(list(places)) if hasattr(rows, "column_names") else rows[list(places)]
+    if hasattr(rows, "tocsr"):
+        return rows.tocsr()[places]
+    return rows.take(places) if hasattr(rows, "column_names") else rows[places]
 
 
 def join(parts: Sequence[Any]) -> Any:
