@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks._guided.directions import StartPoints, ensemble_log_odds, feature_scale, perturb_to, splits
+from labelleaks.attacks._guided.label_account import LabelAccount
 from labelleaks.attacks._guided.likelihood import LikelihoodRatios, single_changes_of
 from labelleaks.attacks._guided.posterior import Posterior, ScoreScale, saturated
 from labelleaks.attacks._guided.tuning import TUNING
@@ -160,7 +161,8 @@ class Guided:
         for rows in _batches(candidates):
             x, y = candidates.x[rows], candidates.y[rows]
             start = StartPoints(references.models, x, y, candidates.domain, log_odds[:, rows], features)
-            posterior = Posterior(oracle, rows, start, upper[rows], most, scale, self.votes)
+            account = LabelAccount(oracle, rows, y, candidates.domain, most, self.votes)
+            posterior = Posterior(account, start, upper[rows], scale)
             self._ask_all(posterior, candidates.streams, seed)
             posteriors.append(posterior)
         details = {"target_log_odds": torch.cat([p.log_odds() for p in posteriors]), **details}
@@ -180,7 +182,8 @@ class Guided:
         questions = single_changes_of(
             candidates, rows, models, changes, self._ways_in(candidates.domain, candidates.shape)
         )
-        ratios = LikelihoodRatios(oracle, rows, candidates, log_odds[rows], most, self.votes)
+        account = LabelAccount(oracle, rows, candidates.y[rows], candidates.domain, most, self.votes)
+        ratios = LikelihoodRatios(account, candidates.x[rows], log_odds[rows])
         for number in range(questions.log_odds.shape[1]):
             ratios.ask(questions, number)
         return ratios
@@ -207,7 +210,7 @@ class Guided:
         smoothing = TUNING.smoothing[(place // 2 + turn) % len(TUNING.smoothing)]  # each turn pairs them anew
         allowed = None
         if not start.straight:
-            allowed = _allowed(start, rows, streams(seed, f"guided way {number}")[posterior.owner[rows]])
+            allowed = _allowed(start, rows, streams(seed, f"guided way {number}")[posterior.account.owner[rows]])
         drop = posterior.drop_at(posterior.next_u(rows, first=number == 0))
         points, reached = perturb_to(
             start, available[place], rows, drop, sign=sign, smoothing=smoothing, allowed=allowed
@@ -266,17 +269,19 @@ def _batches(candidates: Candidates) -> tuple[Tensor, ...]:
     return tuple(everyone.split(max(1, min(_ROWS_AT_A_TIME, _VALUES_AT_A_TIME // max(1, candidates.width)))))
 
 
-def _scores(posteriors: Sequence[Posterior | LikelihoodRatios], most: int, details: dict[str, Tensor]) -> Scores:
-    votes = posteriors[0].votes if posteriors else 1
+def _scores(scored: Sequence[Posterior | LikelihoodRatios], most: int, details: dict[str, Tensor]) -> Scores:
+    accounts = [part.account for part in scored]
+    votes = accounts[0].votes if accounts else 1
     checkpoints = tuple(c for c in checkpoints_up_to(most) if c >= votes)
     at = torch.tensor(checkpoints) - 1
+    spent = torch.cat([account.spent for account in accounts])
     if votes > 1:
-        spent = torch.cat([p.spent for p in posteriors]).clamp_min(1)
-        details = {**details, "agreement": torch.cat([p.agreeing for p in posteriors]).double() / spent.double()}
+        agreeing = torch.cat([account.agreeing for account in accounts])
+        details = {**details, "agreement": agreeing.double() / spent.clamp_min(1).double()}
     return Scores(
-        value=torch.cat([p.value() for p in posteriors]),
-        status=torch.cat([p.status() for p in posteriors]),
-        queries=torch.cat([p.spent for p in posteriors]),
-        trajectory=Trajectory(checkpoints, torch.cat([p.history[at.to(p.history.device)] for p in posteriors], 1)),
+        value=torch.cat([part.value() for part in scored]),
+        status=torch.cat([part.status() for part in scored]),
+        queries=spent,
+        trajectory=Trajectory(checkpoints, torch.cat([a.history[at.to(a.history.device)] for a in accounts], 1)),
         details=details,
     )

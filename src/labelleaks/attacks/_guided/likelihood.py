@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks._guided.directions import ensemble_log_odds, splits
+from labelleaks.attacks._guided.label_account import LabelAccount
 from labelleaks.attacks._guided.tuning import TUNING
 from labelleaks.attacks.single_changes import SingleChanges
 from labelleaks.core.batch_invariant import mean_of
-from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Candidates, Status
 from labelleaks.models.shadow_model import ShadowModel
 
@@ -71,15 +71,11 @@ def single_changes_of(
 class LikelihoodRatios:
     """Log-likelihood ratio of being a member for some candidates, after each label."""
 
-    oracle: LabelOracle
-    owner: Tensor
-    """int64 (m,): which candidates"""
-    candidates: Candidates
+    account: LabelAccount
+    x: Tensor
+    """float32 (m, *shape): these candidates"""
     log_odds: Tensor
     """float64 (m,): mean log-odds of the references at the candidates"""
-    most: int
-    """labels per candidate at most"""
-    votes: int
     own: Tensor = field(init=False)
     """float64 (m,): the ratio of the candidate's own label, nats"""
     total: Tensor = field(init=False)
@@ -88,31 +84,23 @@ class LikelihoodRatios:
     """int64 (m,): changed rows that were asked for"""
     right: Tensor = field(init=False)
     """bool (m,)"""
-    spent: Tensor = field(init=False)
-    """int64 (m,): labels spent"""
-    agreeing: Tensor = field(init=False)
-    """int64 (m,): answers that were the majority's to their question"""
-    history: Tensor = field(init=False)
-    """float64 (most, m): the score after each label"""
 
     def __post_init__(self) -> None:
-        m, device = len(self.owner), self.owner.device
-        self.own, self.total = (torch.zeros(m, dtype=torch.float64, device=device) for _ in range(2))
-        self.questions, self.spent, self.agreeing = (torch.zeros(m, dtype=torch.int64, device=device) for _ in range(3))
-        self.history = torch.zeros(self.most, m, dtype=torch.float64, device=device)
-        everyone = torch.arange(m, device=device)
-        self.right = self._ask(everyone, self.candidates.x[self.owner], "correct")
+        everyone = torch.arange(len(self.x), device=self.x.device)
+        self.total = torch.zeros(len(self.x), dtype=torch.float64, device=self.x.device)
+        self.questions = torch.zeros(len(self.x), dtype=torch.int64, device=self.x.device)
+        self.right = self.account.ask(everyone, self.x, "correct")
         self.own = ratio(self.log_odds, self.right)
-        self._record(everyone)
+        self.account.record(everyone, self.value())
 
     def ask(self, questions: Questions, number: int) -> None:
         """Ask the change of this number of every candidate that has one, and labels left for it."""
-        rows = (self.spent + self.votes <= self.most) & torch.isfinite(questions.log_odds[:, number])
-        rows = rows.nonzero().reshape(-1)
-        holds = self._ask(rows, questions.x[rows, number], "way")
+        asked = self.account.can_ask & torch.isfinite(questions.log_odds[:, number])
+        rows = asked.nonzero().reshape(-1)
+        holds = self.account.ask(rows, questions.x[rows, number], "way")
         self.total[rows] += ratio(questions.log_odds[rows, number], holds)
         self.questions[rows] += 1
-        self._record(rows)
+        self.account.record(rows, self.value())
 
     def value(self) -> Tensor:
         """Return the score, float64 (m,): the candidate's own ratio, and the mean of those of its changed rows."""
@@ -121,17 +109,6 @@ class LikelihoodRatios:
     def status(self) -> Tensor:
         """Return each candidate's :class:`Status`, int64 (m,)."""
         return torch.where(self.right, int(Status.DONE), int(Status.MISCLASSIFIED))
-
-    def _ask(self, rows: Tensor, x: Tensor, phase: str) -> Tensor:
-        x, y = self.candidates.domain.project(x), self.candidates.y[self.owner[rows]]
-        answers = self.oracle.agree(x, self.owner[rows], y, phase=phase, votes=self.votes)
-        self.spent[rows] += answers.asked
-        self.agreeing[rows] += answers.agreeing
-        return answers.holds
-
-    def _record(self, rows: Tensor) -> None:
-        after = torch.arange(1, self.most + 1, device=rows.device)[:, None] >= self.spent[rows]
-        self.history[:, rows] = torch.where(after, self.value()[rows], self.history[:, rows])
 
 
 def ratio(log_odds: Tensor, holds: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from labelleaks.attacks._guided.directions import StartPoints
+from labelleaks.attacks._guided.label_account import LabelAccount
 from labelleaks.attacks._guided.tuning import TUNING
 from labelleaks.core.batch_invariant import mean_of, row_sums
-from labelleaks.core.oracle.label_oracle import LabelOracle
 from labelleaks.core.types import Status
 
 __all__ = ["Posterior", "ScoreScale", "saturated"]
@@ -41,19 +41,14 @@ class ScoreScale:
 
 @dataclass(eq=False)
 class Posterior:
-    """Posterior over u = tanh(h / s) of some candidates, with h the target's log-odds, and the labels spent on it."""
+    """Posterior over u = tanh(h / s) of some candidates, with h the target's log-odds."""
 
-    oracle: LabelOracle
-    owner: Tensor
-    """int64 (m,): which candidates"""
+    account: LabelAccount
     start: StartPoints
     """these candidates"""
     confidence: Tensor
     """float64 (m,): upper log-odds of the references, μ + σ"""
-    most: int
-    """Labels per candidate at most."""
     scale: ScoreScale
-    votes: int
     right: Tensor = field(init=False)
     """bool (m,): whether the target gives the label to the candidate; presumed until ``settled``"""
     settled: Tensor = field(init=False)
@@ -64,29 +59,20 @@ class Posterior:
     """float64 (m,): probability that the label is right"""
     weights: Tensor = field(init=False)
     """float64 (m, grid): probability of each value of |u|, at first uniform; a row's sum is 1"""
-    spent: Tensor = field(init=False)
-    """int64 (m,): labels spent"""
-    agreeing: Tensor = field(init=False)
-    """int64 (m,): answers that were the majority's to their question"""
-    history: Tensor = field(init=False)
-    """float64 (most, m): the score after each label"""
 
     def __post_init__(self) -> None:
-        m, device = len(self.owner), self.owner.device
+        m, device = len(self.account.owner), self.account.owner.device
         self.right = torch.ones(m, dtype=torch.bool, device=device)
         self.settled = torch.zeros(m, dtype=torch.bool, device=device)
         self.asked = torch.zeros(m, dtype=torch.bool, device=device)
         nonmembers = mean_of(torch.sigmoid(self.start.log_odds))  # right as often as the references say; members always
         self.p_right = (1 + nonmembers) / 2
         self.weights = torch.full((m, TUNING.grid), 1 / TUNING.grid, dtype=torch.float64, device=device)
-        self.spent = torch.zeros(m, dtype=torch.int64, device=device)
-        self.agreeing = torch.zeros(m, dtype=torch.int64, device=device)
-        self.history = torch.zeros(self.most, m, dtype=torch.float64, device=device)
 
     @property
     def grid(self) -> Tensor:
         """The values of |u|: float64 (grid,)."""
-        return (torch.arange(TUNING.grid, dtype=torch.float64, device=self.owner.device) + 0.5) / TUNING.grid
+        return (torch.arange(TUNING.grid, dtype=torch.float64, device=self.account.owner.device) + 0.5) / TUNING.grid
 
     def mean_u(self) -> Tensor:
         """Return E[u], float64 (m,): negative where the label is wrong."""
@@ -112,16 +98,16 @@ class Posterior:
 
     def open_rows(self, sign: int) -> Tensor:
         """Return the rows with labels left for a question along a way of this sign: int64 (k,)."""
-        return ((self.spent + self.votes <= self.most) & (self.right == (sign < 0))).nonzero().reshape(-1)
+        return (self.account.can_ask & (self.right == (sign < 0))).nonzero().reshape(-1)
 
     def ask_candidates(self, among: Tensor) -> None:
         """Ask whether the label of these is right, bool (m,), where labels are left for the question."""
-        rows = (among & (self.spent + self.votes <= self.most)).nonzero().reshape(-1)
-        right = self._ask(rows, self.start.x[rows], "correct")
+        rows = (among & self.account.can_ask).nonzero().reshape(-1)
+        right = self.account.ask(rows, self.start.x[rows], "correct")
         self.weights[rows[~right]] = 1 / TUNING.grid  # the labels so far were asked of a right one
         self.asked[rows] = True
         self._settle(rows, right)
-        self._record(rows)
+        self.account.record(rows, self.value())
 
     def _settle(self, rows: Tensor, right: Tensor) -> None:
         self.right[rows], self.settled[rows], self.p_right[rows] = right, True, right.to(torch.float64)
@@ -139,7 +125,7 @@ class Posterior:
 
     def ask_along(self, rows: Tensor, points: Tensor, drop: Tensor) -> None:
         """Ask at ``points`` of these rows' ways and update the posterior by the likelihood of the answers."""
-        held = self._ask(rows, points, "way") == self.right[rows]
+        held = self.account.ask(rows, points, "way") == self.right[rows]
         excess = (self.grid - self._u_at(drop)[:, None]) / TUNING.error_scale
         holds = TUNING.miss + (1 - TUNING.lapse - TUNING.miss) / (1 + (-excess).exp())
         joint = self.weights[rows] * torch.where(held[:, None], holds, 1 - holds)
@@ -148,20 +134,7 @@ class Posterior:
         likely = self.p_right[rows] * evidence
         self.p_right[rows] = likely / (likely + (1 - self.p_right[rows]) * (1 - TUNING.lapse))
         self._settle(rows[held], self.right[rows[held]])
-        self._record(rows)
-
-    def _ask(self, rows: Tensor, x: Tensor, phase: str) -> Tensor:
-        """Return whether the target gives these rows' candidates' labels to these inputs, by majority: bool (k,)."""
-        x = self.start.domain.project(x)
-        found = self.oracle.agree(x, self.owner[rows], self.start.y[rows], phase=phase, votes=self.votes)
-        self.spent[rows] += found.asked
-        self.agreeing[rows] += found.agreeing
-        return found.holds
-
-    def _record(self, rows: Tensor) -> None:
-        """Enter the score of these rows in ``history``, from their last label to the end."""
-        after = torch.arange(1, self.most + 1, device=rows.device)[:, None] >= self.spent[rows]
-        self.history[:, rows] = torch.where(after, self.value()[rows], self.history[:, rows])
+        self.account.record(rows, self.value())
 
     def _u_at(self, drop: Tensor) -> Tensor:
         return torch.tanh(drop.clamp_min(0) / self.scale.saturation)

@@ -47,9 +47,9 @@ class Tuning:
     smoothing: tuple[float, ...] = (3 / 32, 6 / 32)
     """Three standard deviations of the Gaussian over a picture's gradient, in sides; ways alternate (CIFAR-10)."""
     ways_of_text: int = 9
-    """Ways of texts: as many labels as ten say next to all (movie snippets, SMS, seed 100; docs/text.md)."""
+    """Ways of texts: ten labels with x itself; not tuned."""
     word_share: float = 0.5
-    """Share of its words that one way may leave out of a text."""
+    """Share of its words that one way may leave out of a text; not tuned."""
     feature_share: float = 0.25
     """Share of the features that one way may change in tables. A quarter was better than half or all of the bits."""
     fewest_features: int = 16
