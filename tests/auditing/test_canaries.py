@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from scipy import sparse
 from sklearn.ensemble import RandomForestClassifier
 
 import labelleaks as ll
 from labelleaks.errors import InputError
+from labelleaks.inputs.arrays import count
 from labelleaks.metrics import FixedGuesses, epsilon_of_scores
 from tests.support import cli, digits
 
@@ -34,6 +36,7 @@ KINDS = {
     "frame": lambda x: pd.DataFrame(x.flatten(1).numpy(), columns=[f"p{i}" for i in range(64)]),
     "sparse": lambda x: sparse.csr_matrix(x.flatten(1).numpy()),
     "dict": lambda x: {"pixel_values": x.numpy()},
+    "pictures": lambda x: [Image.fromarray((255 * row).to(torch.uint8).numpy()) for row in x],
     "texts": lambda x: [" ".join(map(str, row)) for row in (16 * x).int().flatten(1).tolist()],
 }
 
@@ -53,6 +56,8 @@ def test_training_holds_the_others_and_the_canaries_that_are_inside(kind):
     wanted = given["pixel_values"] if kind == "dict" else given.toarray() if kind == "sparse" else given
     np.testing.assert_array_equal(np.asarray(values), np.asarray(wanted)[kept])
     assert type(rows) is type(given)
+    found = ll.audit_canaries(lambda rows: np.zeros(count(rows), dtype=np.int64), made, classes=10)
+    assert found.bound.canaries == 70 and found.seal == made.seal
 
 
 def test_mislabelled_canaries_have_another_class_and_natural_ones_their_own():

@@ -39,6 +39,7 @@ from labelleaks.errors import InputError
 from labelleaks.inputs.arrays import count as count_rows
 from labelleaks.inputs.arrays import take
 from labelleaks.inputs.row_format import Table, is_frame
+from labelleaks.inputs.row_format.pictures import Pictures
 from labelleaks.inputs.tables import column_names, pick
 from labelleaks.metrics import EpsilonBound, Estimate, SplitGuesses, auc, epsilon_of_scores
 from labelleaks.metrics.epsilon import Guesses
@@ -174,9 +175,11 @@ def load_canaries(path: str | Path, x: Any, y: Any = None, *, content: str | Non
 
 
 def _read(x: Any, y: Any) -> tuple[Any, NDArray[Any]]:
+    """Return rows of the user's own kind, and their labels, checked."""
     given = take(x if y is None else (x, y), "canaries")
     assert given.y is not None
-    return given.rows, given.y
+    brought = x[0] if isinstance(x, tuple) and y is None else x
+    return list(brought) if isinstance(given.rows, Pictures) else given.rows, given.y
 
 
 def _training(
